@@ -11,7 +11,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 # What the programs share, and what feeds another program, are none to run by themselves.
-BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py record.py random_bits.py), \
+BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py processor_time.py record.py random_bits.py), \
 	$(wildcard benchmarks/*.py)))
 # For the inner loop: of each area the tests that compile little. They need nothing but the package,
 # so that they also run against an installed one.
@@ -29,7 +29,7 @@ BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check test-slow test-targets test-wheel release test-versions bench docs format clean
+.PHONY: help demo test suite test-fast check test-slow test-scripts test-targets test-wheel release test-versions bench docs format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -37,7 +37,11 @@ help:  ## Show this list
 demo: .venv/.demo  ## Train LeNet-5 on handwritten digits
 	$(BIN)/paramesh demo
 
-test: check  ## Lint, format, types, floors, docs, and every test that is not slow
+test: .venv/.dev  ## Lint, format, types, floors, docs, and every test that is not slow
+	$(MAKE) --no-print-directory -j 2 check suite
+
+# Beside `check`, whose parts keep one core busy.
+suite: .venv/.dev
 	$(PYTEST) -n $(WORKERS) --durations=20
 
 test-fast: .venv/.dev  ## Some of the tests of everything, in less than two minutes
@@ -52,6 +56,9 @@ check: .venv/.dev
 
 test-slow: .venv/.dev  ## The slow tests
 	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow --durations=20
+
+test-scripts: .venv-scripts/.stamp  ## Train public scripts: PARAMESH_SCRIPTS has the repositories
+	JAX_PLATFORMS=cpu PARAMESH_TEST_COMPILER=full .venv-scripts/bin/python -m pytest -m "" tests/scripts
 
 test-targets: .venv-targets/.stamp  ## Compile everything for a GPU and a TPU that are not here
 	JAX_PLATFORMS=cpu .venv-targets/bin/python -m pytest -m "" --durations=20 tests/targets
@@ -77,7 +84,7 @@ format: .venv/.dev  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment, caches and outputs
-	rm -rf .venv .venv-targets site demo runs dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-scripts .venv-targets site demo runs dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of extras; it is older than its causes when there is something to install.
@@ -96,6 +103,14 @@ clean:  ## Remove the environment, caches and outputs
 	@$(BIN)/python -m venv .venv-targets
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-targets/bin/python \
 		-m pip install -q -e '.[examples,plan-cuda,plan-tpu,ps,test]'
+	@touch $@
+
+# What scripts import goes into an environment of its own: some of it is older than what paramesh needs.
+.venv-scripts/.stamp: pyproject.toml constraints.txt tests/scripts/requirements.txt | .venv/pyvenv.cfg
+	@echo "Installing paramesh[dataset,test] and what scripts import into .venv-scripts"
+	@$(BIN)/python -m venv .venv-scripts
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-scripts/bin/python -m pip install -q -e '.[dataset,test]' \
+		-r tests/scripts/requirements.txt
 	@touch $@
 
 .venv/pyvenv.cfg:

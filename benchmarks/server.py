@@ -2,7 +2,7 @@
 
 Prints medians over each transport, and ratios against a plain Ray actor that is sent and returns
 the same bytes in one call, and a bare ZeroMQ peer that does (one frame, neither encrypted nor
-logged), and against copying them twice in memory; all in one run, one call of each after the other:
+logged), and against copying them twice in memory; all in one run, by turns of some calls of each:
 
     dense       one worker, one server, SGD: push the gradient, log it, apply it, return the values
     embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
@@ -17,7 +17,6 @@ another.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import statistics
@@ -26,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +33,7 @@ import zmq
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+import processor_time
 import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
@@ -48,6 +47,8 @@ RATE = {"learning_rate": 0.01}
 TRANSPORTS = ("ray", "zmq")
 #: Steps that do not count.
 WARM = 3
+#: Calls of one kind after another: a training makes its steps in a row, too.
+TURN = 10
 
 
 class Echo:
@@ -110,15 +111,6 @@ class BareZmq:
         self._process.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that the threads of a process have used."""
-    found = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            found += int((task / "schedstat").read_text().split()[0])
-    return found / 1e9
-
-
 class Measured:
     """Times of one kind of call, and the processor time of both ends meanwhile."""
 
@@ -129,11 +121,11 @@ class Measured:
 
     def run(self, call: Callable[[], Any], *, count: bool) -> None:
         """Make the call; `count`: it is one that counts."""
-        other = 0.0 if self._pid is None else cpu_seconds(self._pid)
+        other = 0.0 if self._pid is None else processor_time.of_process(self._pid)
         own = time.process_time()
         took = milliseconds(call)
         own = time.process_time() - own
-        other = 0.0 if self._pid is None else cpu_seconds(self._pid) - other
+        other = 0.0 if self._pid is None else processor_time.of_process(self._pid) - other
         if count:
             self.times.append(took)
             self._used.append((own + other) * 1e3)
@@ -166,18 +158,19 @@ def dense(folder: str, name: str, size: int, runs: int) -> None:
     out = np.empty_like(grad)
     found = {t: Measured(client.stats()[0]["pid"]) for t, client in clients.items()}
     found |= {"plain Ray": Measured(), "bare ZeroMQ": Measured(), "memcpy twice": Measured()}
-    for step in range(runs + WARM):
-        counts = step >= WARM
-        for transport, client in clients.items():
-            update = {"w": {"grad": grad}}
-            found[transport].run(
-                lambda s=step, c=client, u=update: c.step(s, u, RATE, ["w"]), count=counts
-            )
-        found["plain Ray"].run(lambda: ray.get(echo.step.remote(grad)), count=counts)
-        found["bare ZeroMQ"].run(lambda: bare.step(grad), count=counts)
-        found["memcpy twice"].run(
-            lambda: (np.copyto(out, grad), np.copyto(out, grad)), count=counts
-        )
+    update = {"w": {"grad": grad}}
+    calls: dict[str, Callable[[int], Any]] = {
+        transport: lambda s, c=client: c.step(s, update, RATE, ["w"])
+        for transport, client in clients.items()
+    }
+    calls["plain Ray"] = lambda _: ray.get(echo.step.remote(grad))
+    calls["bare ZeroMQ"] = lambda _: bare.step(grad)
+    calls["memcpy twice"] = lambda _: (np.copyto(out, grad), np.copyto(out, grad))
+    turn = TURN if size < 1 << 24 else 1
+    for first in range(0, runs + WARM, turn):
+        for name_of_call, call in calls.items():
+            for step in range(first, min(first + turn, runs + WARM)):
+                found[name_of_call].run(lambda s=step, c=call: c(s), count=step >= WARM)
     carried = {t: clients[t].delivery.transport.describe()["server-0"] for t in clients}
     bare_time, ray_time = found["bare ZeroMQ"].median, found["plain Ray"].median
     for transport in TRANSPORTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,16 @@ def test_film_ratings_with_two_servers_and_two_workers(network: str, tmp_path: P
     assert sorted(undisturbed) == ["async", "stale", "sync"]
     assert max(map(float, undisturbed.values())) <= 0.88
     assert errors("--mode", "sync", "--kills", "6") == {"sync": undisturbed["sync"]}
+
+
+def test_curves_that_coincide_are_drawn_as_one() -> None:
+    found = runpy.run_path(str(FOLDER / "movielens_ps.py"))["coinciding"]
+    one = {"losses": [0.9, 0.8], "errors": [0.95, None]}
+    runs = {
+        "sync": one,
+        "stale": {"losses": [0.9001, 0.8], "errors": [0.95, None]},
+        "async": {"losses": [0.9, 0.8], "errors": [0.96, None]},
+        "shorter": {"losses": [0.9], "errors": [0.95]},
+    }
+    assert [modes for modes, _ in found(runs)] == [["sync", "stale"], ["async"], ["shorter"]]
+    assert found(runs)[0][1] is one

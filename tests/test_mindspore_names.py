@@ -6,11 +6,13 @@ import importlib
 import logging
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, log, mindspore_names
+from paramesh import Tensor, context, log, mindspore_names, nn
+from paramesh.errors import LayoutError
 from type_checks import wrong
 
 
@@ -134,6 +136,55 @@ def test_the_inside_of_mindspore_tells_the_parallel_settings() -> None:
     assert context.get_auto_parallel_context("device_num") == 2
     with pytest.raises(AttributeError, match="has no 'get_nope': .* there is no setting 'nope'"):
         settings.get_nope()
+    assert settings.get_enable_all_reduce_fusion()
+    settings.set_enable_all_reduce_fusion(enable_all_reduce_fusion=False)
+    assert context.get_auto_parallel_context("comm_fusion") == {"openstate": False}
+    assert not settings.get_enable_all_reduce_fusion()
+    settings.set_enable_all_reduce_fusion(enable_all_reduce_fusion=True)
+    assert context.get_auto_parallel_context("comm_fusion") is None
+    with pytest.raises(TypeError, match="must be a bool, got 1"):
+        settings.set_enable_all_reduce_fusion(enable_all_reduce_fusion=1)
+    assert not utils._is_sharding_propagation()
+    context.set_auto_parallel_context(
+        parallel_mode="auto_parallel", search_mode="sharding_propagation"
+    )
+    assert utils._is_sharding_propagation()
+    utils._reset_op_id()
+
+
+def test_settings_of_the_cost_model_are_kept_and_noted(caplog: pytest.LogCaptureFixture) -> None:
+    model = importlib.import_module("paramesh.parallel._cost_model_context")
+    assert model.get_cost_model_context("costmodel_alpha") == 1.0
+    model.set_cost_model_context(costmodel_alpha=2.0)
+    model.set_cost_model_context(costmodel_alpha=3.0)
+    assert model.get_cost_model_context("costmodel_alpha") == 3.0
+    assert caplog.text.count("costmodel_alpha is a setting of MindSpore's cost model") == 1
+    with pytest.raises(ValueError, match="there is no setting 'alpha'. Settings: device_memory"):
+        model.set_cost_model_context(alpha=1.0)
+    model._set_rp_matmul_mem_coef(16)
+    assert model._get_rp_matmul_mem_coef() == 16
+    model.reset_cost_model_context()
+    assert model.get_cost_model_context("costmodel_alpha") == 1.0
+    assert model._get_rp_matmul_mem_coef() == 0.1
+
+
+def test_shard_of_a_function_and_of_a_cell() -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    x = Tensor(np.arange(32, dtype=np.float32).reshape(8, 4))
+    double = paramesh.shard(lambda a: a * 2, in_strategy=((4, 1),), out_strategy=((8, 1),))
+    out = paramesh.jit(lambda a: double(a))(x)
+    np.testing.assert_array_equal(out.asnumpy(), 2 * x.asnumpy())
+    assert jnp.asarray(out).addressable_data(0).shape == (1, 4)
+    layer = nn.Dense(4, 8)
+    call = paramesh.shard(layer, in_strategy=((2, 1),), parameter_plan={"weight": (4, 1)})
+    paramesh.jit(lambda a: call(a))(x)
+    assert layer.weight.layout is not None
+    with pytest.raises(TypeError, match="expected a Cell or a function, got int"):
+        paramesh.shard(3)  # type: ignore[arg-type]
+    with pytest.raises(LayoutError, match="names weight, but"):
+        paramesh.shard(lambda a: a, parameter_plan={"weight": (4, 1)})
 
 
 def test_all_of_them_are_at_the_top() -> None:

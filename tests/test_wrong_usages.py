@@ -33,6 +33,13 @@ class Net(nn.Cell):
         return self.encoder(x)
 
 
+class Forgetful(nn.Cell):
+    """Its `construct` has no return."""
+
+    def construct(self, x: Tensor) -> None:
+        x.sum()
+
+
 def names() -> dict[str, Any]:
     """What a usage may speak of."""
     net = nn.SequentialCell(nn.Dense(4, 8), nn.ReLU(), nn.Dense(8, 3))
@@ -47,6 +54,7 @@ def names() -> dict[str, Any]:
         "Parameter": Parameter,
         "Model": Model,
         "Net": Net,
+        "Forgetful": Forgetful,
         "net": net,
         "opt": opt,
         "model": Model(net, nn.CrossEntropyLoss(), opt),

@@ -33,7 +33,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.parallel.search.clusters import put_into_clusters
-from paramesh.parallel.search.graph import graph_of
+from paramesh.parallel.search.graph import graph_of, live
 from paramesh.parallel.search.machine import Target, machine
 from paramesh.parallel.search.plan import Given, Plan, Program, plan_of
 from paramesh.parallel.search.problem import Problem, spec_on
@@ -92,7 +92,7 @@ def program_of(network: Network, hosts: int = 1) -> Program:
 
 def _program(network: Network, step: Any, given: dict[int, Given], hosts: int) -> Program:
     states = (network.weights,) * 3
-    closed = jax.make_jaxpr(step)(*states, network.batch)
+    closed = live(jax.make_jaxpr(step)(*states, network.batch))
     paths = jax.tree_util.tree_flatten_with_path(states)[0]
     names = [jax.tree_util.keystr(path) for path, _ in paths]
     names += [""] * len(jax.tree.leaves(network.batch))

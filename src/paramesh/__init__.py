@@ -168,6 +168,7 @@ _LAZY = lazy_names.homes(
             set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
+        "paramesh.nn.sharded_function": "shard",
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",
@@ -351,6 +352,11 @@ def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any
     return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
 
 
+def _lowered_for_target(fn: object, args: object, kwargs: object, target: str) -> Any:
+    home = importlib.import_module("paramesh.parallel.planning.ahead")
+    return home.lowered_for(fn, args, kwargs, target)
+
+
 def _html(value: object) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
@@ -373,6 +379,13 @@ def _loaded(mine: Any, given: Any) -> Any:
     if not any(name.endswith(".recipe") for name in given) and not get_ps_context("enable_ps"):
         return mine, given, lambda: None
     return importlib.import_module("paramesh.ps.integration.checkpointing").loaded(mine, given)
+
+
+def _left_in_file(source: object, names: list[str], net: object) -> dict[str, Any]:
+    if not getattr(source, "tables", None):
+        return {}
+    home = importlib.import_module("paramesh.ps.integration.stored_rows")
+    return home.left_in_file(source, names, net)
 
 
 #: Variables by which others say where the servers are.
@@ -404,11 +417,13 @@ providers.server_settings = _ps_outside
 providers.placement_of_mode = _placement_of
 providers.placement_around = _around
 providers.loaded = _loaded
+providers.left_in_file = _left_in_file
 providers.layout_table = _layout_table
 providers.sharding_of = _jax_sharding("sharding_of")
 providers.set_place = _jax_sharding("set_place")
 providers.move = _jax_sharding("move")
 providers.as_layout = _as_layout
+providers.lowered_for_target = _lowered_for_target
 providers.summary = _summary
 providers.html = _html
 providers.tree = _tree

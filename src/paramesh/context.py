@@ -94,6 +94,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "address": None,
     "timeout": 300.0,
     "transport": "ray",
+    "row_trials": True,
 }
 
 #: JAX's own threshold: what compiles faster is not kept, which is all of a small network.
@@ -429,7 +430,9 @@ def set_ps_context(**settings: object) -> None:
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
     `transport`: what carries the messages of steps: "ray" (the calls of Ray's actors), "zmq"
     (ZeroMQ, encrypted; what is large goes through Ray) or "auto" (ZeroMQ where pyzmq is installed
-    at both ends).
+    at both ends). `row_trials`: compare during the run whether caches (`vocab_cache_size`) and rows
+    that are requested ahead make steps faster, and go without what does not; False: use both
+    always.
 
     Where `paramesh launch` has started this process, it fills in what is not set here
     (`server_num`, `worker_num`, `address`, `wal_dir`, `transport`) once `enable_ps` is on.
@@ -469,7 +472,7 @@ def _check_ps_setting(call: str, name: str, value: object) -> Any:
         "snapshot_every": (0, 2**31 - 1),
         "standby": (0, 1),
     }
-    if name in ("enable_ps", "fsync"):
+    if name in ("enable_ps", "fsync", "row_trials"):
         return setting_checks.boolean(call, name, value)
     if name in ranges:
         return setting_checks.whole(call, name, value, *ranges[name])

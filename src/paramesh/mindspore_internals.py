@@ -21,9 +21,11 @@ from paramesh.nn.losses import LossBase
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 from paramesh.train.callbacks import Facts, first_loss
+from paramesh.train.model import Model
 from paramesh.transforms import cond
 
 __all__ = [
+    "ConvertModelUtils",
     "GradientAccumulation",
     "InternalCallbackParam",
     "_InternalCallbackParam",
@@ -34,11 +36,13 @@ __all__ = [
     "_handle_loss",
     "_load_dismatch_prefix_params",
     "_pynative_executor",
+    "_set_cur_net",
     "_update_param",
     "cell_attr_register",
     "gradient_accumulation_op",
     "gradient_clear_op",
     "opt_init_args_register",
+    "set_cur_net",
 ]
 
 #: MindSpore has modules below it (see `compat`).
@@ -149,6 +153,44 @@ class _VirtualDatasetCell(Cell):
     def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
         return self._backbone(*inputs)
+
+
+def set_cur_net(net: Cell) -> None:
+    """Nothing: checkpoints are of the network that they are given."""
+
+
+_set_cur_net = set_cur_net
+
+
+class ConvertModelUtils:
+    """What MindSpore prepares for its second-order optimizer `thor`, which is not here."""
+
+    @staticmethod
+    def convert_to_thor_model(
+        model: Model,
+        network: Cell,
+        loss_fn: object = None,
+        optimizer: object = None,
+        metrics: object = None,
+        amp_level: str = "O0",
+        loss_scale_manager: object = None,
+        keep_batchnorm_fp32: bool = False,
+    ) -> Model:
+        """The model, as MindSpore gives it for every other optimizer.
+
+        Scripts call it without asking which optimizer they have.
+
+        Args:
+            model: the model.
+            network: MindSpore's, as the other arguments; without effect.
+            loss_fn: see `network`.
+            optimizer: see `network`.
+            metrics: see `network`.
+            amp_level: see `network`.
+            loss_scale_manager: see `network`.
+            keep_batchnorm_fp32: see `network`.
+        """
+        return model
 
 
 # Gradients of several batches, as MindSpore's `boost` adds them up.

@@ -259,11 +259,22 @@ class DatasetHelper:
         dataset_sink_mode: MindSpore's, without effect: steps are always dispatched ahead.
         sink_size: MindSpore's; batches of an epoch, -1 for all.
         epoch_num: MindSpore's, without effect.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type or out of range.
     """
 
     def __init__(
         self, dataset: Any, dataset_sink_mode: bool = True, sink_size: int = -1, epoch_num: int = 1
     ) -> None:
+        if not isinstance(dataset_sink_mode, bool):
+            raise TypeError(
+                f"DatasetHelper: dataset_sink_mode must be a bool, got {dataset_sink_mode!r}."
+            )
+        if not isinstance(sink_size, int) or isinstance(sink_size, bool):
+            raise TypeError(f"DatasetHelper: sink_size must be an int, got {sink_size!r}.")
+        if sink_size < -1 or sink_size == 0:
+            raise ValueError(f"DatasetHelper: sink_size must be above 0 or -1, got {sink_size}.")
         self.dataset, self._size = dataset, sink_size
 
     def __iter__(self) -> Any:

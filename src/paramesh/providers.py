@@ -55,6 +55,10 @@ def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
     return mine, given, _nothing
 
 
+def _nothing_left(source: object, names: list[str], net: object) -> dict[str, Any]:
+    return {}
+
+
 def _as_it_is(place: object, shape: Sequence[int], name: str) -> Any:
     return place
 
@@ -69,6 +73,10 @@ def _no_place(param: Any, place: object) -> None:
 
 def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
+
+
+def _no_target(fn: object, args: object, kwargs: object, target: str) -> Any:
+    raise ContextError(f"nobody knows how to compile for target={target!r}. Import paramesh.")
 
 
 def _no_summary(net: object, args: object, kwargs: object, depth: object, compiled: object) -> Any:
@@ -101,11 +109,15 @@ class Providers:
         placement_of_mode: the placement of a parallel mode, from the settings.
         placement_around: what the settings of servers make of the placement of the mode.
         loaded: takes what does not become plain values out of what is loaded.
+        left_in_file: which of the named arrays of a checkpoint need not be read to load it into a
+            network, and what `loaded` gets in their place.
         layout_table: the table of the layouts of Parameters.
         as_layout: a layout from JAX's words for one, given a shape and a name.
         sharding_of: where a Tensor lies.
         set_place: has a Parameter lie somewhere, by its layout or at once.
         move: brings a Parameter somewhere at once.
+        lowered_for_target: a compiled function and a call of it, as the `jax.stages.Lowered` for
+            the devices of a target.
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
         tree: what treescope shows of an object, given a path to it and what renders its insides.
@@ -120,11 +132,13 @@ class Providers:
     placement_of_mode: Callable[[str], Placement] = _no_placement
     placement_around: Callable[[Placement], Placement] = _unchanged
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
+    left_in_file: Callable[[Any, list[str], Any], dict[str, Any]] = _nothing_left
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
     as_layout: Callable[[Any, Sequence[int], str], Any] = _as_it_is
     sharding_of: Callable[[Any], Any] = _of_the_array
     set_place: Callable[[Any, Any], None] = _no_place
     move: Callable[[Any, Any], None] = _no_place
+    lowered_for_target: Callable[[Any, Any, Any, str], Any] = _no_target
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
     tree: Callable[[Any, str | None, Any], Any] = _no_tree

@@ -112,7 +112,6 @@ class TestFailures:
     def test_who_failed_and_why(
         self, script: Path, how: str, rank: int, code: int, message: str
     ) -> None:
-        begun = time.monotonic()
         done = launch("-n", "2", str(script), how, str(rank))
         assert done.returncode == code, done.stderr
         said, _, last = done.stderr.rpartition("\nparamesh: ")
@@ -124,7 +123,6 @@ class TestFailures:
                 line for line in shown if str(script) in line
             ]
             assert f"[rank {rank}] ValueError: the weights are no good" in said
-        assert time.monotonic() - begun < 30  # promised
 
     @pytest.mark.slow
     def test_four_processes(self, script: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from environments import without_virtual_devices
@@ -53,6 +54,7 @@ if __name__ == "__main__":
 """
 
 FAILING = """
+import mindspore
 def tried(text):
     try:
         exec(text)
@@ -66,9 +68,19 @@ tried("from mindspore import experimental")
 tried("from mindspore.nn import Linear")
 tried("from mindspore import COOTensor")
 tried("from mindspore.common.initializer import Normla")
-tried("import mindspore; mindspore.nn.Denes")
+tried("mindspore.nn.Denes")
 
 from mindspore.experimental import optim
+from mindspore.nn import thor
+import contextlib
+with contextlib.suppress(ImportError):
+    from mindspore.nn import thor as guarded
+import numpy as np
+print(isinstance(3, thor), hasattr(mindspore.nn, "thor"), "guarded" in globals(), repr(thor))
+print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], 3), hasattr(np, "no"))
+tried("class Mine(thor): pass")
+tried("optim.Adam")
+thor(None, 0.1)
 """
 
 
@@ -118,7 +130,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     done = run(*RUN, "failing.py", at=folder)
     assert done.returncode == 1
     said = done.stdout.splitlines()
-    assert [line.partition(" |")[0] for line in said] == ["ModuleNotFoundError"] * 5 + [
+    assert [line.partition(" |")[0] for line in said[:6]] == ["ModuleNotFoundError"] * 5 + [
         "AttributeError"
     ]
     for line in said[:2]:
@@ -127,14 +139,40 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert said[3].endswith("Use jax.experimental.sparse.")
     assert ".Normla. Did you mean Normal" in said[4]
     assert said[5].endswith("module 'mindspore.nn' has no attribute 'Denes'. Did you mean Dense?")
-    trace = done.stderr.splitlines()
-    assert trace[:3] == [
-        "Traceback (most recent call last):",
-        f'  File "{folder / "failing.py"}", line 17, in <module>',
-        "    from mindspore.experimental import optim",
+    # What may not be used stays an object until it is.
+    assert said[6:8] == [
+        "False False False <mindspore.nn.thor, which paramesh does not have>",
+        "int64 <class 'numpy.float64'> inf [False  True] False",
     ]
-    assert trace[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
-    assert len(trace) == 4 or "^" in trace[3]
+    assert "paramesh does not have mindspore.nn.thor." in said[8]
+    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[9]
+    deferred, trace = done.stderr.split("Traceback (most recent call last):\n")
+    assert [line.partition(" MindSpore 2.10")[0] for line in deferred.splitlines()] == [
+        "paramesh run: paramesh does not have mindspore.experimental.",
+        "paramesh run: paramesh does not have mindspore.nn.thor.",
+        *(
+            f"paramesh run: numpy.{name}: NumPy {np.__version__} does not have it any more; the "
+            f"script gets what it was: {was}."
+            for name, was in (
+                ("int", "int"),
+                ("float_", "float64"),
+                ("Inf", "inf"),
+                ("in1d", "_in1d"),
+            )
+        ),
+    ]
+    assert "The script runs on, and using it is an error." in deferred
+    lines = trace.splitlines()
+    assert lines[:2] == [
+        f'  File "{folder / "failing.py"}", line 28, in <module>',
+        "    thor(None, 0.1)",
+    ]
+    assert lines[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
+    assert len(lines) == 3 or "^" in lines[2]
+    refused = run(*RUN, "--strict", "failing.py", at=folder)
+    assert refused.returncode == 1
+    assert 'failing.py", line 18, in <module>' in refused.stderr
+    assert "NotOffered: paramesh does not have mindspore.experimental." in refused.stderr
 
 
 @pytest.mark.slow

@@ -144,7 +144,8 @@ def text_of(found: dict[str, Any], width: int = 120) -> str:
 
 def test_on_a_terminal() -> None:
     caches = {"table": {"looked_up": 100, "hits": 75}}
-    worker = process(7, servers=at(1, caches=caches, version=3))
+    rows = {"way": "rows ahead", "ms": {}}
+    worker = process(7, servers=at(1, caches=caches, rows=rows, version=3))
     found = shown(worker, look=Look([LIVE, STANDBY, SILENT], None), runs=[registered(1)])
     text = text_of(found)
     for word in (
@@ -152,6 +153,7 @@ def test_on_a_terminal() -> None:
         "step 300   epoch 2/3   loss 0.03333   steps/s 10   examples/s 320   left 1:15",
         "■ compute 25%   ■ data 25%   ■ wait 50%",
         "75%",
+        "rows ahead",
         "at 1200, 60 s ago",
         "server-0 (standby)",
         "no answer",
@@ -349,13 +351,16 @@ def test_the_page_in_a_browser(there: list[Watched], tmp_path: Path) -> None:
     if missing:
         pytest.skip(missing)
     hostile = "<img src=x onerror=alert(1)>.py"
-    worker = process(7, servers=at(1, caches={"t": {"looked_up": 4, "hits": 1}}))
+    rows = {"way": "rows on demand", "ms": {}}
+    caches = {"t": {"looked_up": 4, "hits": 1}}
+    worker = process(7, servers=at(1, caches=caches, rows=rows))
     there.append(worker._replace(facts=worker.facts._replace(program=hostile)))
     with served(there) as url, browser_driver.browser() as page:
         page.resize(1200, 900)
         page.visit(url)
         said = page.wait("return document.body.dataset.updates > 1 && document.body.innerText")
-        for word in (hostile, "300", "0.03333", "320", "compute 25 %", "server-0", "1,234", "25 %"):
+        words = (hostile, "300", "0.03333", "320", "compute 25 %", "server-0", "1,234", "25 %")
+        for word in (*words, "rows on demand"):
             assert word in said, word
         assert "token" not in page.run("return location.href")
         assert page.run("return document.querySelectorAll('svg .curve').length") == 2

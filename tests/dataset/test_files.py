@@ -146,6 +146,27 @@ def test_cifar(tmp_path: Path) -> None:
     assert hundred.get_col_names() == ["image", "coarse_label", "fine_label"]
 
 
+def test_a_folder_with_some_of_the_files(tmp_path: Path) -> None:
+    dataset_prelude.write_files(tmp_path)
+    full = tmp_path / "mnist"
+    parts = {}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        parts[part] = ds.MnistDataset(str(full), part).get_dataset_size()
+        (tmp_path / part).mkdir()
+        for file in full.glob(f"{prefix}-*"):
+            file.rename(tmp_path / part / file.name)
+        assert ds.MnistDataset(str(tmp_path / part)).get_dataset_size() == parts[part]
+    with pytest.raises(RuntimeError, match=r"no file \*t10k-images-idx3-ubyte in '.*/train'"):
+        ds.MnistDataset(str(tmp_path / "train"), "test").get_dataset_size()
+    (tmp_path / "train" / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(RuntimeError, match="there is no file '.*/train-labels-idx1-ubyte'"):
+        ds.MnistDataset(str(tmp_path / "train")).get_dataset_size()
+    for number in (2, 4):
+        np.full(3073, number, np.uint8).tofile(tmp_path / f"data_batch_{number}.bin")
+    rows = ds.Cifar10Dataset(str(tmp_path), shuffle=False).create_dict_iterator(1)
+    assert [int(row["label"]) for row in rows] == [2, 4]
+
+
 def test_samplers_of_chance() -> None:
     ds.config.set_seed(4)
 

@@ -7,6 +7,7 @@ import gc
 import json
 import operator
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,41 @@ def test_dropped_iterators_end_their_threads() -> None:
         if thread.name.startswith("paramesh-dataset"):
             thread.join(10)
     assert threading.active_count() <= before
+
+
+class _Batches:
+    """A source that reads a batch by the array of its indices, as MindSpore 1 lets it."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: np.ndarray[Any, Any]) -> tuple[Any, ...]:
+        assert index.shape == (3,)
+        return (index * 10, index[:1])
+
+
+class _Rows(ds.Sampler):
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+        super().__init__(len(rows))
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
+def test_a_sampler_may_give_rows_of_indices(tmp_path: Path) -> None:
+    rows = [np.array([4, 0, 2]), np.array([1, 3, 5])]
+    data = ds.GeneratorDataset(_Batches(), ["x", "first"], sampler=_Rows(rows))
+    got = [row["x"].tolist() for row in data.create_dict_iterator(1, output_numpy=True)]
+    assert got == [[40, 0, 20], [10, 30, 50]]
+    assert data.get_dataset_size() == 2
+    uneven = ds.GeneratorDataset(_Batches(), ["x", "first"], sampler=_Rows([[1, 2], [3]]))
+    with pytest.raises(RuntimeError, match=r"as many in each row; got shapes \[\(1,\), \(2,\)\]"):
+        next(uneven.create_dict_iterator())
+    np.zeros((6, 3073), np.uint8).tofile(tmp_path / "data_batch_1.bin")
+    images = ds.Cifar10Dataset(str(tmp_path), sampler=_Rows(rows))
+    with pytest.raises(RuntimeError, match="_Rows gives rows of indices; this source reads one"):
+        next(images.create_dict_iterator())
 
 
 def test_an_error_comes_at_its_row_with_the_users_line() -> None:

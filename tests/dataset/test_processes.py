@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import operator
 import os
 import signal
@@ -71,10 +72,48 @@ def test_a_killed_worker_is_an_error_and_the_others_end() -> None:
         os.kill(pids.pop(), 0)
 
 
-def test_work_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
+def test_work_that_cannot_be_pickled_runs_in_this_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with (tmp_path / "open").open("w") as file:
-        data = ds.GeneratorDataset([1, 2], ["x"]).map(
-            lambda x: (file, x)[1], python_multiprocessing=True, num_parallel_workers=2
+        data = ds.GeneratorDataset(list(range(4)), ["x"], shuffle=False).map(
+            lambda x: (file, x, os.getpid())[1:],
+            output_columns=["x", "pid"],
+            python_multiprocessing=True,
+            num_parallel_workers=2,
         )
-        with pytest.raises(RuntimeError, match="Open files and connections in __getitem__ instead"):
-            next(data.create_dict_iterator())
+        iterator = data.create_dict_iterator(num_epochs=2, output_numpy=True)
+        for _ in range(2):
+            rows = [(int(row["x"]), int(row["pid"])) for row in iterator]
+            assert rows == [(i, os.getpid()) for i in range(4)]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "cannot be sent to worker processes (PicklingError: Cannot pickle files" in said
+    assert "so it runs in this process. Open files and connections in __getitem__" in said
+
+
+class Named(logging.Logger):
+    """A logger as projects define it: not one that `getLogger` knows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.rank = 3
+
+
+def test_loggers_and_arguments_are_sent_to_workers() -> None:
+    mine = Named("mine")
+    mine.addHandler(logging.StreamHandler())
+    known = logging.getLogger("known")
+    data = ds.GeneratorDataset([1, 2], ["x"], shuffle=False).map(
+        lambda x: (
+            mine.rank,
+            mine.handlers == [],
+            mine.isEnabledFor(40),
+            known.name,
+            len(sys.argv),
+        ),
+        output_columns=["rank", "bare", "enabled", "known", "arguments"],
+        python_multiprocessing=True,
+        num_parallel_workers=2,
+    )
+    row = next(data.create_tuple_iterator(output_numpy=True))
+    assert [each.item() for each in row] == [3, True, True, "known", len(sys.argv)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections import OrderedDict
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import paramesh
 from paramesh import context
 from paramesh import dtype as dt
 from paramesh.errors import (
@@ -19,7 +21,15 @@ from paramesh.errors import (
     ParameterShapeError,
 )
 from paramesh.initializer import initializer
-from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parameters
+from paramesh.nn import (
+    Cell,
+    CellDict,
+    CellList,
+    Dense,
+    SequentialCell,
+    compiler_hints,
+    no_init_parameters,
+)
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import GradOperation, grad, value_and_grad
@@ -313,6 +323,8 @@ def test_flags_apply_and_grad() -> None:
     net = Net()
     assert net.set_grad() is net
     assert net.add_flags(fast=True).get_flags() == {"fast": True}
+    assert net.add_flags_recursive(slow=True) is net
+    assert all(cell.get_flags()["slow"] for _, cell in net.cells_and_names())
     assert Cell(flags={"a": 1}).get_flags() == {"a": 1}
     seen: list[str] = []
     assert net.apply(lambda cell: seen.append(cell.cls_name)) is net
@@ -663,3 +675,100 @@ def test_cell_dict() -> None:
 def test_container_errors(act: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         act()
+
+
+def test_values_that_do_not_fit_leave_everything_as_it_is() -> None:
+    net = Net()
+    before = {path: p.asnumpy() for path, p in net.state_dict().items()}
+    state: dict[str, Any] = {path: p.value() + 1 for path, p in net.state_dict().items()}
+    state["second.bias"] = Tensor(np.ones(7, np.float32))
+    state["first.bias"] = Tensor(np.ones(2))
+    message = r"nothing was loaded.\n  first.bias: .*Float64.*\n  second.bias: shape \(7,\), but"
+    with pytest.raises(ParameterShapeError, match=message):
+        net.load_state_dict(state)
+    with pytest.raises(TypeError, match=r"takes Tensors, but 'scale' is numpy.ndarray"):
+        net.load_state_dict({path: np.ones(2) for path in before})
+    for path, param in net.state_dict().items():
+        np.testing.assert_array_equal(param.asnumpy(), before[path])
+
+
+class TestArguments:
+    """Arguments that a class does not have; what is said is in golden/wrong_usages.txt."""
+
+    def test_classes_of_the_user(self) -> None:
+        class Wide(Cell):
+            def __init__(self, width: int = 1) -> None:
+                super().__init__()
+
+        class Open(Wide):
+            def __init__(self, **more: int) -> None:
+                super().__init__(**more)
+
+        with pytest.raises(TypeError, match=r"^Wide has no argument 'widht'. Did you mean width\?"):
+            Wide(**{"widht": 2})
+        with pytest.raises(TypeError, match="^Wide has no argument 'x'. It takes width."):
+            Wide(**{"x": 2})
+        assert isinstance(Open(width=2), Wide)
+        with pytest.raises(TypeError, match=r"__init__\(\) got an unexpected keyword argument 'x'"):
+            Open(x=2)
+
+    def test_another_base_with_a_new_of_its_own(self) -> None:
+        class Counted:
+            def __new__(cls, *args: object, **kwargs: object) -> Any:
+                made = super().__new__(cls)
+                made.__dict__["given"] = (args, kwargs)
+                return made
+
+        class Both(Cell, Counted):
+            def __init__(self, *args: object, **kwargs: object) -> None:
+                super().__init__()
+
+        assert Both(1, m=2).given == ((1,), {"m": 2})
+
+    def test_help_shows_what_the_constructor_takes(self) -> None:
+        assert [*inspect.signature(CellList).parameters] == ["args", "auto_prefix"]
+        assert [*inspect.signature(Net().construct).parameters] == ["x"]
+        assert "self" not in inspect.signature(Net).parameters
+        assert callable(Net())
+        inspect.signature(Net())
+
+
+def test_frames_of_paramesh_are_marked_for_notebooks() -> None:
+    with pytest.raises(TypeError, match="@") as failed:
+        Net()(wrong("x"))
+    entry, inside = failed.tb.tb_next, []
+    while entry is not None:
+        if "/src/paramesh/" in entry.tb_frame.f_code.co_filename:
+            inside.append(entry.tb_frame.f_locals.get("__tracebackhide__"))
+        entry = entry.tb_next
+    assert inside
+    assert all(inside)
+
+
+def test_flags_are_of_one_cell_or_of_all() -> None:
+    net = SequentialCell(Dense(2, 3), SequentialCell(Dense(3, 2)))
+    assert net.add_flags(has_effect=True).has_effect is True
+    assert [cell.get_flags() for _, cell in net.cells_and_names()][1:] == [{}] * 3
+    net.add_flags_recursive(fp16=True)
+    net[1][0].add_flags(fp32=True)
+    seen: list[Any] = []
+    for cell in (net[0], net[1][0]):
+        cell.register_forward_hook(lambda cell, inputs, output: seen.append(output.dtype))
+    net(Tensor(np.ones((1, 2), np.float32)))
+    assert seen == [paramesh.float16, paramesh.float32]
+    assert net.get_flags() == {"has_effect": True, "fp16": True}
+
+
+def test_hints_for_the_compiler_are_noted_once(caplog: pytest.LogCaptureFixture) -> None:
+    compiler_hints._noted.clear()
+    net = Dense(2, 3)
+    assert net.get_inputs() is None
+    for _ in range(2):
+        net.set_jit_config(paramesh.JitConfig(jit_level="O2"))
+        net.set_inputs(Tensor(np.zeros((1, 2), np.float32)))
+        assert net.set_boost("less_bn").set_broadcast_flag().set_data_parallel() is net
+        net.offload()
+    assert len(net.get_inputs() or ()) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 6
+    assert "Cell.set_jit_config is MindSpore's and has no effect here: XLA is" in said[0]

@@ -333,6 +333,18 @@ def test_result_that_is_a_parameters_own_array_outlives_the_next_step(fn) -> Non
     assert param.asnumpy().tolist() == [3, 3, 3]
 
 
+def test_identity_gives_a_nest_of_gradients_as_it_is() -> None:
+    tensors = (Tensor(np.ones(2, np.float32)), (Tensor(1.0), None))
+    for same in (ops.identity(tensors), ops.Identity()(tensors)):
+        assert [same[0] is tensors[0], same[1][0] is tensors[1][0], same[1][1]] == [
+            True,
+            True,
+            None,
+        ]
+    step = jit(lambda *given: ops.identity(given))
+    assert [each.shape for each in step(Tensor(1.0), tensors[0])] == [(), (2,)]
+
+
 def test_half_precision_statistics_are_taken_in_float32() -> None:
     values = np.full((1, 2048), 40, np.float16)  # squares add up to more than Float16 holds
     out = ops.layer_norm(Tensor(values), (2048,))

@@ -274,3 +274,48 @@ def test_a_model_takes_a_transformation() -> None:
     assert not np.array_equal(net.weight, before)
     with pytest.raises(TypeError, match="optimizer must be an Optimizer or an optax transf.*float"):
         paramesh.Model(net, nn.MSELoss(), wrong(0.1))
+
+
+class TestTrainingCells:
+    """What takes the loss gets it of a training Cell."""
+
+    def step(self, rule: Any) -> tuple[nn.Cell, nn.TrainOneStepCell]:
+        net = nn.Dense(3, 1, weight_init="ones")
+        optimizer = optim.from_optax(rule, net.trainable_params())
+        return net, nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), optimizer)
+
+    def test_the_loss(self) -> None:
+        seen: list[Any] = []
+
+        def update(updates: Any, state: Any, params: Any = None, **given: Any) -> Any:
+            seen.append(given["value_fn"](params) - given["value"])
+            return jax.tree.map(lambda g: -0.1 * g - given["value"], updates), state
+
+        rule = optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+        net, step = self.step(rule)
+        before = net.trainable_params()[1].asnumpy()
+        x, y = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
+        loss = float(step(Tensor(x), Tensor(y)))
+        slope = 2 * np.sqrt(loss)
+        close(net.trainable_params()[1].asnumpy(), before - 0.1 * slope - loss)
+        assert len(seen) == 1
+
+    @pytest.mark.slow
+    def test_a_line_search(self) -> None:
+        net, step = self.step(optax.lbfgs())
+        x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+        y = x @ np.array([[1.0], [-2.0], [3.0]], np.float32) + 1
+        losses = [float(step(Tensor(x), Tensor(y))) for _ in range(12)]
+        assert losses[-1] < 1e-6
+        close(net.trainable_params()[0].asnumpy(), np.array([[1.0, -2.0, 3.0]]), 1e-3)
+
+    def test_what_is_missing_is_named(self) -> None:
+        params = start()
+        optimizer = optim.from_optax(optax.lbfgs(), params)
+        slopes = tuple(Tensor(np.ones(p.shape, np.float32)) for p in params)
+        with pytest.raises(TypeError, match=r"needs 'value', 'grad', and 'value_fn' besides"):
+            optimizer(slopes)
+        context.set_auto_parallel_context(parallel_mode="data_parallel")
+        _, step = self.step(optax.lbfgs())
+        with pytest.raises(TypeError, match="but not in data or hybrid parallel"):
+            step(Tensor(np.ones((8, 3), np.float32)), Tensor(np.ones((8, 1), np.float32)))

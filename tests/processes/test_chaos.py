@@ -44,7 +44,7 @@ def address() -> Iterator[str]:
         base.close()
 
 
-@pytest.mark.parametrize("transport", ["ray", "zmq"])
+@pytest.mark.parametrize("transport", ["ray", pytest.param("zmq", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("config", [SYNC, pytest.param(STALE, marks=pytest.mark.slow)])
 def test_a_run_with_kills_ends_with_the_bits_of_one_without(
     config: dict[str, Any], transport: str, address: str, tmp_path: Path

@@ -134,7 +134,8 @@ def test_a_reader_of_a_run_that_trains(base: Cluster, tmp_path: Path) -> None:
                 theirs = next(run.items("t"))
                 found = np.concatenate([rows for _, rows in blocks])[order]
                 np.testing.assert_array_equal(found, theirs[1])
-        assert [said["incarnation"] for said in client.stats()] == [1, 2]
+        # On a busy machine, a server may be taken for a frozen one in addition.
+        assert client.stats()[1]["incarnation"] >= 2
         blocks = client.items("t", 2)
         next(blocks)
         train(client, 7, 8)

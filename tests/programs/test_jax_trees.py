@@ -14,7 +14,7 @@ import pytest
 from jax.core import eval_jaxpr
 
 import paramesh
-from paramesh import Parameter, Tensor, nn
+from paramesh import Parameter, ParameterTuple, Tensor, nn
 
 A = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 B = A * 2 + 1
@@ -249,3 +249,15 @@ class TestTensorsAroundOtherThings:
         one, twice = jax.tree.transpose(jax.tree.structure(tree), jax.tree.structure((0, 0)), pairs)
         check([one, twice], [arrays(), jax.tree.map(lambda x: x * 2, arrays())])
         assert type(twice["a"]) is Tensor
+
+
+def test_a_tuple_of_parameters_is_a_tree() -> None:
+    moments = ParameterTuple([Parameter(Tensor([1.0, 2.0]), name="a"), Parameter(3.0, name="b")])
+    doubled = jax.tree.map(lambda leaf: leaf * 2, {"m": moments})
+    assert [type(leaf) for leaf in doubled["m"]] == [Tensor, Tensor]
+    assert [leaf.tolist() for leaf in doubled["m"]] == [[2.0, 4.0], 6.0]
+    assert moments[0].tolist() == [1.0, 2.0]
+    both = jax.tree.map(operator.add, paramesh.values(moments), doubled["m"])
+    assert [leaf.tolist() for leaf in both] == [[3.0, 6.0], 9.0]
+    slopes = jax.grad(lambda tree: jnp.sum(tree[0] ** 2) * tree[1])(moments)
+    assert [slope.tolist() for slope in slopes] == [[6.0, 12.0], 5.0]

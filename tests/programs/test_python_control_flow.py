@@ -144,13 +144,12 @@ class OnlyOne(nn.Cell):
 """
 
 
-class Breaks(nn.Cell):
+class Leaves(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         while True:
             x = x * 2
             if x.sum() > 10:
-                break
-        return x
+                return x
 
 
 def line_of(cell: type[nn.Cell], text: str) -> int:
@@ -170,6 +169,176 @@ def test_what_does_not_fit_is_reported_at_its_line(tmp_path: Path) -> None:
 
 def test_what_is_not_converted_is_an_error_as_before() -> None:
     with pytest.raises(TraceError, match="bool") as caught:
-        Breaks()(tensor(1, 2))
+        Leaves()(tensor(1, 2))
     notes = "\n".join(caught.value.__notes__)
-    assert "this one is not: a `while` with `break`" in notes
+    assert "this one is not: a loop with `return`" in notes
+
+
+class Breaks(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        turns = 0
+        while True:
+            x = x * 2
+            if x.sum() > 100:
+                break
+            half = x / 2
+            if half.max() < 0:
+                x = -half
+                continue
+            turns = turns + 1
+        return x + turns
+
+
+class BreaksFor(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        total = x * 0
+        for by in (1.0, 2.0, 3.0, 4.0):
+            if x.sum() < by * 3:
+                continue
+            shifted = x - by
+            total = total + shifted
+            if total.sum() > 50:
+                if x.max() > 100:
+                    total = -total
+                break
+        return total
+
+
+class Values(nn.Cell):
+    """Conditions outside of `if` and `while`."""
+
+    def construct(self, x: Tensor) -> Tensor:
+        y = x * 2 if x.sum() > 0 else -x
+        inside = 0 < x.sum() < 100
+        z = y if (inside and x.max() > 1.5) or not y.sum() < 300 else y * 0
+        return y + z
+
+
+class Mine(nn.Cell):
+    """A name that only its class has, and its parent's method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__by = 3.0
+
+    def extend_repr(self) -> str:
+        return "mine"
+
+    def construct(self, x: Tensor) -> Tensor:
+        if x.sum() > 0 and super().extend_repr() == "":
+            x = x * self.__by
+        return x
+
+
+@paramesh.jit
+def jitted(x: Tensor) -> Tensor:
+    if x.sum() > 0:
+        x = x + 1
+    while x.sum() < 20:
+        x = x + 5
+    return x
+
+
+class Decorated(nn.Cell):
+    @paramesh.jit
+    def construct(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            x = x + 1
+        return x
+
+
+def made_inside(x: Tensor) -> Tensor:
+    """A function that is made anew in each trace."""
+    factor = 3.0
+
+    def inner(y: Tensor) -> Tensor:
+        if y.sum() > 0:
+            return y * factor
+        return y
+
+    return inner(inner(x))
+
+
+def closed_over(factor: float) -> Any:
+    """A function of which there are several."""
+
+    def inner(x: Tensor) -> Tensor:
+        return x * factor if x.sum() > 0 else x
+
+    return inner
+
+
+TWICE, THRICE = closed_over(2.0), closed_over(3.0)
+
+FUNCTIONS: dict[str, Any] = {
+    "break": Breaks(),
+    "break in for": BreaksFor(),
+    "values": Values(),
+    "mine": Mine(),
+    "jitted": jitted,
+    "decorated": Decorated(),
+    "made inside": made_inside,
+    "closure": lambda x: TWICE(x) + THRICE(x),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_other_places(name: str) -> None:
+    fn = FUNCTIONS[name]
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    plain = getattr(fn, "fn", fn)
+    wanted = [plain(x).asnumpy() for x in INPUTS]
+    paramesh.set_context(mode=paramesh.GRAPH_MODE)
+    compiled = paramesh.jit(lambda x: fn(x))
+    for x, want in zip(INPUTS, wanted, strict=True):
+        np.testing.assert_allclose(compiled(x).asnumpy(), want)
+
+
+class Constants(nn.Cell):
+    """Conditions that are known, in a function with one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.no, self.yes = Tensor(False), Tensor([True])
+
+    def construct(self, x: Tensor) -> Tensor:
+        if self.no:
+            x = ops.concat([x, x])
+        if self.yes and x.sum() > 0:
+            x = x + 1
+        return x * int(Tensor([2]))
+
+
+def test_a_known_tensor_stays_known_in_a_program() -> None:
+    net = Constants()
+    assert net(tensor(1, 2)).asnumpy().tolist() == [4, 6]
+    assert net(tensor(-1, -2)).asnumpy().tolist() == [-2, -4]
+
+
+def test_a_name_of_one_branch_that_nothing_reads_later() -> None:
+    @paramesh.jit
+    def run(x: Tensor) -> Tensor:
+        out = x
+        if x.sum() > 0:
+            wide = ops.concat([x, x])
+            out = x + wide.sum()
+        return out
+
+    assert run(tensor(1, 2)).asnumpy().tolist() == [7, 8]
+    assert run(tensor(-1, -2)).asnumpy().tolist() == [-1, -2]
+
+
+def test_a_name_of_one_branch_that_the_next_turn_reads() -> None:
+    @paramesh.jit
+    def run(x: Tensor, n: Tensor) -> Tensor:
+        seen = x * 0
+        i = n * 0
+        while i < n:
+            if i > 0:
+                seen = seen + x
+                x = x + seen
+            i = i + 1
+        return x
+
+    # x: 1, then 1 + 1, 2 + 3, 5 + 8
+    assert run(tensor(1), Tensor(4)).asnumpy().tolist() == [13]

@@ -19,6 +19,7 @@ class Config:
         mode, staleness, workers, servers, steps, snapshot_every, standby, fsync: as in
             `set_ps_context`.
         table: there is a table beside the dense Parameters.
+        ahead: the share of steps whose rows are requested ahead.
         beside: bytes of an update from which on the log is written by another thread.
         restart: the most seconds until Ray has started a process.
         latency: seconds that a message takes, about.
@@ -30,6 +31,10 @@ class Config:
         pause: seconds between two of the other faults, about.
         kinds: of these, with their weights.
         calm: seconds after which nothing more is broken.
+        saves: of the steps, before which a worker saves a checkpoint.
+        behind: so many steps are made until a worker waits for what servers have saved.
+        increments: checkpoints go on from one another.
+        loaded: the run begins from a checkpoint, of so many servers; 0: it does not.
     """
 
     mode: str
@@ -41,6 +46,7 @@ class Config:
     standby: bool
     fsync: bool
     table: bool
+    ahead: float
     beside: int
     restart: float
     latency: float
@@ -55,6 +61,10 @@ class Config:
     pause: float
     kinds: dict[str, float]
     calm: float
+    saves: float
+    behind: int
+    increments: bool
+    loaded: int
 
     def run_config(self) -> dict[str, Any]:
         """The fields of `RunConfig`."""
@@ -130,4 +140,9 @@ def draw(seed: int) -> Config:
         pause=rng.choice((0.05, 0.2, 1.0)),
         kinds=kinds,
         calm=rng.uniform(2.0, 15.0),
+        ahead=rng.choice((0.0, 0.8, 1.0)),
+        saves=some(0.35, 0.7),
+        behind=rng.choice((0, 0, 1, 2)),
+        increments=rng.random() < 0.4,
+        loaded=rng.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
     )

@@ -15,17 +15,20 @@ import io
 import os as real_os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import PosixPath
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from paramesh.checkpoint.formats import interface
+from paramesh.checkpoint.sharded import increments, ticket
 from paramesh.files import atomic
 from paramesh.ps.deployment import actors
 from paramesh.ps.durability import log
 from paramesh.ps.processes import descriptors
-from paramesh.ps.server import background, server, snapshot_writer, standby
+from paramesh.ps.server import background, loading, server, snapshot_writer, standby
+from paramesh.ps.specification import checkpoints
 from simulation.world import Dead, World
 
 #: Modules through which servers reach files.
@@ -94,6 +97,15 @@ class Disk:
 
     def mkdir(self, path: str) -> None:
         self.folders.setdefault(path, {})
+
+    def give(self, path: str, files: Mapping[str, bytes]) -> None:
+        """Have a folder with files, on the disk."""
+        folder = self.folders[path] = {}
+        for name, content in files.items():
+            folder[name] = inode = Inode()
+            inode.data += content
+            inode.synced = len(content)
+        self._named[path] = dict(folder)
 
     def unlink(self, path: str) -> None:
         folder, name = self._enter("unlink", path)
@@ -165,6 +177,7 @@ class Disk:
             content = part
         if at is None:
             place = len(inode.data)
+        inode.data.extend(bytes(max(0, place - len(inode.data))))
         inode.data[place : place + len(content)] = content
         return len(content)
 
@@ -240,6 +253,7 @@ class Disk:
         return SimpleNamespace(
             **named,
             name=real_os.name,
+            supports_fd=set(),
             path=SimpleNamespace(join=lambda *p: "/".join(map(str, p)), realpath=str),
             open=lambda path, flags, mode=0: disk.open(str(path), flags),
             close=disk.close,
@@ -258,6 +272,10 @@ class Disk:
             getpid=getpid,
             geteuid=lambda: _USER,
         )
+
+    def mapped(self, number: int, size: int, access: int) -> bytes:
+        """As `mmap.mmap`, of an open file."""
+        return bytes(self._open[number][0].data[:size])
 
     def token(self, size: int) -> str:
         """As `secrets.token_hex`, and the same again in the same world."""
@@ -310,6 +328,9 @@ class SimPath(PosixPath):
             if not missing_ok:
                 raise
 
+    def read_bytes(self) -> bytes:
+        return bytes(_here[-1].find("open", str(self)).data)
+
     def open(self, mode: str = "r", *more: Any) -> Any:  # type: ignore[override]
         assert mode == "rb", mode
         return io.BytesIO(bytes(_here[-1].find("open", str(self)).data))
@@ -340,6 +361,7 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
     """The servers' modules use this disk, and the time of its world."""
     fake, clock = disk.os_module(), SimTime(disk.world)
     secrets = SimpleNamespace(token_hex=disk.token)
+    mapped = SimpleNamespace(mmap=disk.mapped, ACCESS_READ=0)
     replaced: list[tuple[Any, dict[str, Any]]] = [
         (atomic, {"secrets": secrets, "fcntl": None}),
         (log, {"time": clock}),
@@ -349,6 +371,9 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
         (standby, {"time": clock}),
         (actors, {"Path": SimPath}),
         (descriptors, {"os": fake, "time": clock}),
+        (interface, {"os": fake, "mmap": mapped, "remove_leftovers": lambda folder: None}),
+        (ticket, {"os": fake}),
+        *((module, {"Path": SimPath}) for module in (increments, loading, checkpoints)),
     ]
     for name in FILES & sys.modules.keys():
         replaced.append((sys.modules[name], {"os": fake, "Path": SimPath}))

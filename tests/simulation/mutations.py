@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
+from paramesh.checkpoint.sharded.source import INDEX
+from paramesh.checkpoint.sharded.ticket import Ticket
+from paramesh.files.atomic import write_atomically
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.worker import Worker
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.durability import log, record, snapshot
 from paramesh.ps.durability.log import Log
 from paramesh.ps.server import snapshot_writer, standby
+from paramesh.ps.server.saves import Bases, Saves
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from simulation.configs import Config
@@ -260,6 +265,90 @@ def _not_undone() -> Patches:
     return [_on(Server, "_update", update)]
 
 
+def _saving(config: Config, **more: Any) -> Config:
+    """One server, and workers that save all the time; of faults there are those that are named."""
+    plain: dict[str, Any] = {
+        "mode": "sync",
+        "staleness": 0,
+        "servers": 1,
+        "standby": False,
+        "snapshot_every": 0,
+        "latency": 0.001,
+        "restart": 0.3,
+        "duplicated": 0.0,
+        "late": 0.0,
+        "lost": 0.0,
+        "killed": 0.0,
+        "frozen": 0.0,
+        "slow": 0.0,
+        "kinds": {},
+        "calm": 30.0,
+        "saves": 1.0,
+        "behind": 0,
+        "increments": False,
+        "loaded": 0,
+    }
+    return dataclasses.replace(config, **plain | more)
+
+
+def _replaced_in_a_commit(config: Config) -> Config:
+    return _saving(config, frozen=0.02)
+
+
+def _killed_in_a_step(config: Config) -> Config:
+    """A worker dies when only one of two servers has its push, and saves when it is back."""
+    more = {"kinds": {"kill worker": 1.0, "kill server": 1.0}, "pause": 1.0, "restart": 3.0}
+    return _saving(config, servers=2, workers=1, latency=0.1, calm=10.0, **more)
+
+
+def _snapshots_beside(config: Config) -> Config:
+    """A server dies when a snapshot is there that was due while a part was written."""
+    more = {"kinds": {"kill server": 1.0}, "pause": 0.5, "calm": 6.0}
+    more |= {"snapshot_every": 1, "behind": 2, "slow": 0.5, "steps": 7, "latency": 0.05}
+    return _saving(config, workers=1, table=False, **more)
+
+
+def _any_commit() -> Patches:
+    def commit(self: Ticket, index: bytes) -> bool:
+        write_atomically(self.folder / INDEX, index)
+        kept = json.loads(index)["files"]
+        for name in [path.name for path in self.folder.glob("part-*")]:
+            if name not in kept:
+                self._remove(name)
+        return True
+
+    return [_on(Ticket, "commit", commit), _on(Ticket, "overtaken", False)]
+
+
+def _done_at_once() -> Patches:
+    return [_on(Saves, "done", lambda self: [(identity, "") for identity in self._pending])]
+
+
+def _changed_meanwhile() -> Patches:
+    real = Saves.begin
+
+    def begin(self: Saves, order: Any, *more: Any) -> None:
+        real(self, order, *more)
+        for table in self._pending[order.identity].view.tables:
+            table.changing = lambda undo: None  # type: ignore[method-assign]
+
+    return [_on(Saves, "begin", begin)]
+
+
+def _forgotten() -> Patches:
+    return [_on(Saves, "unfinished", False)]
+
+
+def _lacking() -> Patches:
+    real = Bases.since
+
+    def since(self: Bases, order: Any, offsets: Any) -> Any:
+        found = real(self, order, offsets)
+        return {name: None if clock is None else clock + 1 for name, clock in found.items()}
+
+    return [_on(Bases, "since", since)]
+
+
 MUTATIONS = [
     Mutation(
         "hello judged now",
@@ -375,6 +464,42 @@ MUTATIONS = [
         "a new segment is gone after a power failure",
         lambda: [_on(log, "directory_to_disk", lambda folder: None)],
         lambda config: config.fsync and "power cut" in config.kinds,
+    ),
+    Mutation(
+        "done at once",
+        "a server says that its part of a checkpoint is there, and writes it still",
+        _done_at_once,
+        lambda config: bool(config.saves),
+    ),
+    Mutation(
+        "changed meanwhile",
+        "a checkpoint has rows as they became while it was written",
+        _changed_meanwhile,
+        lambda config: bool(config.saves and config.behind and config.table),
+    ),
+    Mutation(
+        "saved as it is now",
+        "a server that is ahead of the worker saves its newest version",
+        lambda: [_on(Server, "_undos_of", lambda self, order: [])],
+        made_for=_killed_in_a_step,
+    ),
+    Mutation(
+        "forgotten save",
+        "a snapshot is written while a part of a checkpoint is not",
+        _forgotten,
+        made_for=_snapshots_beside,
+    ),
+    Mutation(
+        "lacking rows",
+        "an increment lacks the rows of the first step after its base",
+        _lacking,
+        lambda config: bool(config.saves and config.increments and config.table),
+    ),
+    Mutation(
+        "any commit",
+        "a save of a replaced worker may commit after that of its successor",
+        _any_commit,
+        made_for=_replaced_in_a_commit,
     ),
 ]
 

@@ -9,12 +9,14 @@ What has to hold, whatever happens (the consistency table of the documentation):
     no hang         when nothing is broken any more, all workers come to their end
     no false alarm  a worker has an error only if a fault was put in that has to be one
     no silence      a log that was lost or changed is never read as if it were complete
+    checkpoints     see `checkpoints`
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import random
 from collections import Counter
 from typing import Any
 from unittest import mock
@@ -25,7 +27,14 @@ from paramesh.ps.client.peer import state_in
 from paramesh.ps.deployment import actors
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS
-from paramesh.ps.specification.protocol import POINTS, Replaced
+from paramesh.ps.specification.protocol import POINTS, SAVE_POINTS, Replaced
+from simulation.checkpoints import (
+    FOLDER,
+    START_FOLDER,
+    Commit,
+    check_complete,
+    start_checkpoint,
+)
 from simulation.configs import Config, draw
 from simulation.disk import Disk, SimPath, in_place
 from simulation.model import model_of
@@ -81,7 +90,7 @@ class Monitor:
 
     def hears(self, actor: Actor, call: Call) -> bool:
         """Whether the worker that speaks was not replaced, as far as the server has said."""
-        if call[0] not in ("push", "step", "leave") or self._run.excused & {"lose folder"}:
+        if call[0] not in ("push", "step", "leave", "save") or self._run.excused & {"lose folder"}:
             return True
         worker, incarnation = call[1][:2]
         return incarnation >= self._introduced[actor.slot.server].get(worker, 0)
@@ -98,6 +107,7 @@ class Result:
         seconds: of virtual time.
         ended: the error that it had to end with; empty if it came to its end.
         starts: how often the run was started.
+        saved: how many checkpoints were committed.
     """
 
     seed: int
@@ -106,6 +116,7 @@ class Result:
     seconds: float
     ended: str
     starts: int
+    saved: int
 
 
 class Failed(AssertionError):
@@ -128,7 +139,14 @@ class Run:
         self.disk = Disk(world)
         self.disk.interrupt = self._interrupt
         c = self.config
-        self.model = model_of(c.mode, c.staleness, c.workers, c.table)
+        self.model = model_of(c.mode, c.staleness, c.workers, c.table, bool(c.loaded))
+        self.start_identity = f"{1:032x}"
+        if c.loaded:
+            self.disk.give(START_FOLDER, start_checkpoint(c.mode, c.table, c.loaded))
+        #: Of each folder, the newest checkpoint that a worker has committed; and all, in order.
+        self._committed: dict[str, Commit] = {}
+        self._bases: list[Commit] = []
+        self.saved = 0
         self.monitor = Monitor(self)
         #: Faults after which an error is right.
         self.excused: set[str] = set()
@@ -164,11 +182,20 @@ class Run:
                 world.run(config.calm + ENOUGH, self._done)
                 if not self._done():
                     raise Violation(f"it hangs: {self._who_waits()}")
+                self._check_checkpoints()
                 if not self.ended and "lose folder" not in self.excused:
                     self._check_end()
             except (Exception, Violation) as error:
                 raise Failed(self._describe(error)) from error
-        return Result(self.seed, world.faults, world.events, world.now, self.ended, self.starts)
+        return Result(
+            self.seed,
+            world.faults,
+            world.events,
+            world.now,
+            self.ended,
+            self.starts,
+            self.saved,
+        )
 
     def _describe(self, error: BaseException) -> str:
         trace = "\n".join(self.world.trace)
@@ -186,7 +213,8 @@ class Run:
             kills: list[tuple[str, int, int]] = []
             if "planned" in config.kinds and self._broken:
                 for _ in range(random.randrange(4)):
-                    point = random.choice((*POINTS, *STANDBY_POINTS))
+                    saves = SAVE_POINTS if config.saves else ()
+                    point = random.choice((*POINTS, *STANDBY_POINTS, *saves))
                     version = random.randrange(config.steps * config.workers)
                     kills.append((point, version, random.randrange(1, 5)))
             pair = (0, 1) if config.standby else (0,)
@@ -225,6 +253,58 @@ class Run:
             for rank, worker in self._workers.items()
             if rank not in self._gone
         )
+
+    # Checkpoints.
+
+    def saver(self, step: int) -> int | None:
+        """Which worker saves a checkpoint before a step."""
+        rng = random.Random(f"{self.seed} {step}")
+        return rng.randrange(self.config.workers) if rng.random() < self.config.saves else None
+
+    def base(self) -> Commit | None:
+        """What an increment goes on from, before this step."""
+        if not self.config.increments or not self._bases:
+            return None
+        return self._bases[self.world.random.randrange(len(self._bases))]
+
+    def committed(self, commit: Commit) -> None:
+        """A worker has saved a checkpoint, and says so."""
+        self.world.say(f"saved {commit.identity[-4:]} in {commit.folder}")
+        self.saved += 1
+        known = self._committed.get(commit.folder)
+        if known is None or known.order < commit.order:
+            self._committed[commit.folder] = commit
+        self._bases.append(commit)
+        self._check_checkpoints()
+
+    def save_failed(self, failures: dict[int, str]) -> None:
+        """Servers could not write their parts."""
+        self.world.say(f"not saved: {failures}")
+        told = "; ".join(failures.values())
+        # Their view of a version ends when an update is taken back.
+        taken_back = "something other than an update" in told and "full disk" in self.excused
+        if not taken_back and not self._must(told):
+            raise Violation(f"a checkpoint could not be saved: {failures}")
+
+    def _check_checkpoints(self) -> None:
+        """What is in the folders is complete, and not older than what was said to be there."""
+        c, world = self.config, self.world
+        before, world.current = world.current, None
+        interrupt, self.disk.interrupt = self.disk.interrupt, lambda what, folder: None
+        exact = c.mode != "async" or c.workers == 1
+        exact &= not self.excused & {"lose folder", "flip log", "flip snapshot"}
+        try:
+            for folder in [one for one in self.disk.folders if one.startswith(f"{FOLDER}/")]:
+                found = check_complete(folder, c.mode, c.table, self.model, exact)
+                known = self._committed.get(folder)
+                if known is None:
+                    continue
+                # In async mode the steps of different workers say nothing of what is newer.
+                older = found is None or (found < known.order and c.mode != "async")
+                if older:
+                    raise Violation(f"{folder} has {found}, and {known.order} was saved there")
+        finally:
+            world.current, self.disk.interrupt = before, interrupt
 
     def _check_end(self) -> None:
         """What the files of the servers have is what has to be there."""
@@ -409,6 +489,8 @@ class Run:
         thread = world.current
         assert thread is not None
         process = thread.process
+        if isinstance(process, SimWorker):
+            self._interrupt_worker(process, what)
         if not isinstance(process, Actor):
             return
         draw = world.random.random()
@@ -430,6 +512,24 @@ class Run:
         elif thread is process.side and draw < c.killed + c.frozen + c.slow:
             world.fault("slow")
             world.nap(world.random.choice((0.01, 0.2, 1.0)) * world.random.random())
+
+    def _interrupt_worker(self, worker: SimWorker, what: str) -> None:
+        """A worker is killed, or taken for dead, in the middle of its commit of a checkpoint."""
+        world, draw = self.world, self.world.random.random()
+        if worker is not self._workers.get(worker.rank) or worker.rank in self._gone:
+            return
+        if draw < 4 * self.config.killed:
+            world.fault("worker killed in a file operation")
+            world.say(f"{worker.name}: killed in the middle of {what}")
+            worker.die()
+            self._hire_soon(world.random.uniform(0.1, 2.0), worker.rank)
+            raise Dead
+        if draw < 4 * (self.config.killed + self.config.frozen) and not worker.replaced:
+            world.fault("replaced in a file operation")
+            world.say(f"{worker.name}: replaced in the middle of {what}")
+            worker.replaced = True
+            self._hire_soon(0.2, worker.rank)
+            world.nap(world.random.choice((0.5, 5.0, 20.0)) * world.random.random())
 
     def _strike(self) -> None:
         """Something goes wrong, now and again."""

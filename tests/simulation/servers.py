@@ -69,6 +69,11 @@ class SimHost:
     def lock(self) -> Lock:
         return Lock(self._process.main)
 
+    async def pause(self, seconds: float) -> None:
+        ready = self.event()
+        self._process.main.later(seconds, ready.set)
+        await ready.wait()
+
     async def beside(self, work: Callable[..., Any], *args: Any) -> Any:
         thread, ready = self._process.thread(), self.event()
         found: list[Any] = []
@@ -116,7 +121,7 @@ class SimHost:
 
 
 class SimExecutor:
-    """As `ThreadPoolExecutor`: snapshots beside, the log's writer at once."""
+    """As `ThreadPoolExecutor`: snapshots and checkpoints beside, the log's writer at once."""
 
     def __init__(self, workers: int, name: str) -> None:
         self._name = name
@@ -125,7 +130,7 @@ class SimExecutor:
         future: Future[Any] = Future()
         thread = _world_of_now[-1].current
         assert thread is not None
-        if self._name != "snapshot":
+        if self._name == "log":
             self._run(future, work, args)
         else:
             process = thread.process

@@ -21,6 +21,8 @@ from paramesh.ps.client.exchange import (
     Untie,
 )
 from paramesh.ps.client.worker import FanOut, Operation, Worker
+from paramesh.ps.specification.partition import Partition
+from simulation.checkpoints import SHARDS, SimSave, load_start
 from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of
 from simulation.world import Process, Violation
 
@@ -60,6 +62,9 @@ class SimWorker(Process):
             eager=config.mode == "async",
             staleness=config.staleness,
         )
+        self.worker.partition = Partition(config.servers, SHARDS)
+        #: What servers save while steps are made.
+        self._saving: SimSave | None = None
         self._operation: Generator[FanOut, dict[int, Any], None] = self._script()
         #: What has come, and what is not asked for yet.
         self._there: dict[int, Event] = {}
@@ -78,10 +83,15 @@ class SimWorker(Process):
         model = self.run.model
         yield from worker.greet()
         yield from worker.declare(specs(config.mode, config.table), START)
+        if config.loaded and not worker.start:
+            yield from load_start(worker, config, self.run.start_identity)
         values = yield from worker.pull(worker.start, DENSE)
         for step in range(worker.start, config.steps):
             self.step = step
+            yield from self._save(step)
             rows: dict[str, Any] = {}
+            if config.table and not step:
+                self._ask_ahead(0)
             if config.table:
                 rows = yield from worker.pull_tables(step, ids_of(step, self.rank))
             if config.mode != "async":
@@ -97,9 +107,12 @@ class SimWorker(Process):
                 lambda name, ids=None: values[name] if ids is None else rows[name],  # noqa: B023
                 config.table,
             )
+            if config.table:
+                self._ask_ahead(step + 1)
             values = yield from worker.step(step, update, HYPER, DENSE)
         self.step = config.steps
         yield from worker.settle()
+        yield from self._saved(config.steps + config.behind)
         if config.workers == 1:
             for name, fields in model.at_the_end(config.steps).items():
                 found = yield from worker.dump(name)
@@ -110,6 +123,36 @@ class SimWorker(Process):
             for name in TABLES if config.table else ():
                 yield from self._iterate(name)
         yield from worker.leave()
+
+    def _ask_ahead(self, step: int) -> None:
+        """Request the rows of a step before it begins; sometimes none, or others than it reads."""
+        chance = self.run.world.random.random()
+        if chance < self.run.config.ahead:
+            other = step + 1 if chance < self.run.config.ahead / 8 else step
+            self.worker.ask_ahead(step, ids_of(other, self.rank))
+
+    def _save(self, step: int) -> Operation[None]:
+        """A checkpoint, if it is time for one."""
+        yield from self._saved(step)
+        if self._saving is None and self.run.saver(step) == self.rank:
+            self._saving = SimSave(self.run, self.worker, self.rank, step, self.run.base())
+            try:
+                yield from self._saving.begin()
+            except Exception:
+                self._saving.give_up()
+                raise
+            yield from self._saved(step)
+
+    def _saved(self, step: int) -> Operation[None]:
+        saving = self._saving
+        if saving is None or step < saving.step + self.run.config.behind:
+            return
+        self._saving = None
+        try:
+            yield from saving.end()
+        except Exception:
+            saving.give_up()
+            raise
 
     def _iterate(self, name: str) -> Operation[None]:
         """Rows of a table in small blocks are those that are there in the end."""

@@ -27,6 +27,7 @@ from paramesh.ps.deployment.messages import CARRIED
 from paramesh.ps.deployment.transport import RayTransport, Transport, event_of
 from paramesh.ps.deployment.zmq_module import zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
+from paramesh.ps.processes.events import EventLog
 
 RAY: Any = SimpleNamespace(exceptions=SimpleNamespace(RayError=ConnectionError))
 
@@ -35,6 +36,9 @@ class Nobody:
     """Nobody is told of a server."""
 
     bytes_pulled = 0
+
+    def __init__(self) -> None:
+        self.events = EventLog(None, "nobody")
 
     def look(self, server: Any) -> None:
         pass
@@ -140,7 +144,15 @@ class LoopTransport(RayTransport):
 class LoopClient(RayClient):
     """A worker's client of such servers."""
 
-    def __init__(self, servers: Sequence[LoopServer], transport: str, rank: int = 0) -> None:
+    def __init__(
+        self,
+        servers: Sequence[LoopServer],
+        transport: str,
+        rank: int = 0,
+        *,
+        eager: bool = False,
+        staleness: int = 0,
+    ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
         self._watcher: Any = Nobody()
         carrier: Transport = LoopTransport(servers)
@@ -155,7 +167,7 @@ class LoopClient(RayClient):
             timeout=30.0,
             note=lambda *_, **__: None,
         )
-        self.worker = Worker(self.delivery.caller, life=1)
+        self.worker = Worker(self.delivery.caller, life=1, eager=eager, staleness=staleness)
         self._run(self.worker.greet())
         self.start = self.worker.start
         if isinstance(carrier, ZmqTransport):

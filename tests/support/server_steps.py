@@ -32,12 +32,21 @@ def update_of(step: int, values: np.ndarray, rows: np.ndarray, ids: np.ndarray) 
     }
 
 
-def train(client: Any, first: int, last: int) -> bytes:
-    """Steps of a worker; the values after them."""
+def train(client: Any, first: int, last: int, ahead: bool = False) -> bytes:
+    """Steps of a worker; the values after them.
+
+    Args:
+        client: of the servers.
+        first: step.
+        last: the step that is not made any more.
+        ahead: request the rows of each step during the one before.
+    """
     values = client.pull(first, ["v"])["v"]
     for step in range(first, last):
         ids = ids_of(step, client.rank)
         update = update_of(step, values, client.pull_tables(step, {"t": ids})["t"], ids)
+        if ahead:
+            client.ask_ahead(step + 1, {"t": ids_of(step + 1, client.rank)})
         values = client.step(step, update, NUMBERS, ["v"])["v"]
     return values.tobytes() + client.pull_tables(last, {"t": np.arange(50)})["t"].tobytes()
 

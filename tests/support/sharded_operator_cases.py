@@ -13,26 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import ops
+import sharded_arguments
+from paramesh import Parameter, Tensor, ops
 from paramesh.ops.table import CLASSES
 from paramesh.parallel.layouts.strategy import AxisRule
-
-DRAW = np.random.default_rng(3)
-
-
-def f(*shape: int) -> np.ndarray:
-    """Float32 in (0.1, 0.9)."""
-    return DRAW.uniform(0.1, 0.9, shape).astype(np.float32)
-
-
-def i(high: int, *shape: int) -> np.ndarray:
-    """Int32 in [0, high)."""
-    return DRAW.integers(0, high, shape).astype(np.int32)
-
-
-def b(*shape: int) -> np.ndarray:
-    """Bool."""
-    return DRAW.integers(0, 2, shape).astype(bool)
+from paramesh.parallel.operators.axis_rules import rule_of_call, traced
+from paramesh.parallel.operators.operands import operands_of
+from sharded_arguments import IMAGE, Given, X, b, c, f, i
 
 
 @dataclass(frozen=True)
@@ -43,13 +30,13 @@ class Call:
         name: of the class.
         args: arrays are operands.
         settings: of the class.
-        written: the first operand is a Parameter, which the operator writes.
+        written: how many of the first operands are Parameters, which the operator writes.
     """
 
     name: str
     args: tuple[Any, ...]
     settings: dict[str, Any] = field(default_factory=dict)
-    written: bool = False
+    written: int = 0
 
     @property
     def id(self) -> str:
@@ -62,14 +49,8 @@ class Call:
         return getattr(ops, self.name)(**self.settings)
 
 
-def c(*args: Any, **settings: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return args, settings
-
-
-X = f(8, 16)
-IMAGE = f(8, 8, 8, 8)
 #: What is not one or two arrays of (8, 16): class name -> (arguments, settings).
-_OWN: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
+_OWN: dict[str, list[Given]] = {
     "Acosh": [c(X + 1)],
     "AdaptiveAvgPool2D": [c(IMAGE, output_size=4)],
     "AddN": [c((X, f(8, 16)))],
@@ -203,18 +184,18 @@ _OWN |= {
     "Roll": [c(X, shift=3, axis=1)],
     "TensorScatterElements": [c(X, np.repeat(_ROWS[:, None], 16, 1), f(4, 16), axis=0)],
     "Trace": [c(f(8, 8))],
-}
-_WRITING: dict[str, tuple[Any, ...]] = {
-    **{name: (X, f(8, 16)) for name in ("Assign", "AssignAdd", "AssignSub")},
-    **{name: (X, i(8, 4), f(4, 16)) for name in ("ScatterAdd", "ScatterUpdate")},
-    **{name: (X, i(8, 4, 1), f(4, 16)) for name in ("ScatterNdAdd", "ScatterNdUpdate")},
+} | sharded_arguments.OWN
+_WRITING = sharded_arguments.WRITING | {
+    **{name: (1, (X, f(8, 16)), {}) for name in ("Assign", "AssignAdd", "AssignSub")},
+    **{name: (1, (X, i(8, 4), f(4, 16)), {}) for name in ("ScatterAdd", "ScatterUpdate")},
+    **{name: (1, (X, i(8, 4, 1), f(4, 16)), {}) for name in ("ScatterNdAdd", "ScatterNdUpdate")},
 }
 _TWO = """
     Atan2 DivNoNan Equal FMod FloorDiv FloorMod Greater GreaterEqual Less LessEqual Maximum
     Minimum Mul NotEqual Pow SigmoidCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits
     SquaredDifference Sub Xlogy
 """
-_PAIRS = frozenset(_TWO.split())
+_PAIRS = frozenset((_TWO + sharded_arguments.PAIRS).split())
 #: Of no Tensor, of numbers that nobody can repeat, or of results whose shape hangs on values; and
 #: collectives, which a program over the global view has none of.
 _OTHERS = """
@@ -225,20 +206,7 @@ _OTHERS = """
 """
 #: JAX has no gradient of the products of segments that overlap.
 _NO_GRADIENT = {"UnsortedSegmentProd"}
-#: Modules of operators whose strategies no case here covers yet.
-_UNCOVERED = {
-    *("boxes", "ctc", "graph_marks", "overflow"),
-    *("counting", "recurrent", "resizing", "special", "updates"),
-}
-LEFT_OUT = (
-    frozenset(_OTHERS.split())
-    | _NO_GRADIENT
-    | {
-        name
-        for name, form in CLASSES.items()
-        if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
-    }
-)
+LEFT_OUT = frozenset(_OTHERS.split()) | _NO_GRADIENT | frozenset(sharded_arguments.WITHOUT_STRATEGY)
 
 
 def _calls() -> list[Call]:
@@ -250,7 +218,8 @@ def _calls() -> list[Call]:
             continue
         seen.add(form)
         if name in _WRITING:
-            found.append(Call(name, _WRITING[name], written=True))
+            count, args, settings = _WRITING[name]
+            found.append(Call(name, args, settings, written=count))
         else:
             pair = (X, f(8, 16)) if name in _PAIRS else (X,)
             found += [Call(name, *given) for given in _OWN.get(name, [(pair, {})])]
@@ -285,3 +254,36 @@ def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) ->
                 )
                 for labels, shape in zip(rule.inputs, shapes, strict=True)
             )
+
+
+def given(call: Call) -> tuple[Any, ...]:
+    """The arguments: Tensors for arrays, Parameters for what is written."""
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+            return tuple(map(tensor, value))
+        return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
+
+    args = tuple(map(tensor, call.args))
+    state = [Parameter(value, name=f"state{n}") for n, value in enumerate(args[: call.written])]
+    return (*state, *args[call.written :])
+
+
+def shapes_of(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    """Of the operands."""
+    return [tuple(operand.value.shape) for operand in operands_of(args)]
+
+
+def rule_for(call: Call, args: tuple[Any, ...], numbers: Any = None) -> AxisRule:
+    """The axis rule of a call."""
+    operator = call.operator()
+    shapes = shapes_of(args)
+    found, _ = traced(args, operands_of(args), lambda a: operator(*a))
+    numbers = numbers or [(1,) * len(shape) for shape in shapes]
+    return rule_of_call(call.name, found, shapes, numbers, operator.settings)
+
+
+def allowed(call: Call) -> list[Any]:
+    """Every strategy that the rule of a call allows."""
+    args = given(call)
+    return list(strategies(rule_for(call, args), shapes_of(args)))

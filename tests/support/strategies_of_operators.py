@@ -19,7 +19,9 @@ from paramesh.parallel.operators.operator_layouts import CallLayouts, layouts_of
 _MADE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
     "Conv2D": ({"out_channel": 16, "kernel_size": 3}, ()),
     "Concat": ({"axis": 1}, ()),
+    "CropAndResize": ({}, ((2, 2),)),
     "Gather": ({}, (0,)),
+    "ROIAlign": ({"pooled_height": 2, "pooled_width": 2, "spatial_scale": 1.0}, ()),
 }
 
 
@@ -30,7 +32,7 @@ def called(operator: Primitive, args: Sequence[Any]) -> Any:
 def arguments_of(name: str, shapes: Sequence[Sequence[int]], names: Sequence[str] = ()) -> Any:
     """An operator and arguments of these shapes, of zeros."""
     settings, rest = _MADE.get(name, ({}, ()))
-    integers = {"Gather": (1,), "EmbeddingLookup": (1,)}.get(name, ())
+    integers = {"CropAndResize": (2,), "Gather": (1,), "EmbeddingLookup": (1,)}.get(name, ())
     values: list[Any] = []
     for at, shape in enumerate(shapes):
         dtype = np.int32 if at in integers else np.float32

@@ -22,8 +22,8 @@ import paramesh
 from paramesh import Parameter, Tensor, communication, context, initializer, nn, ops
 from paramesh.dtype import bfloat16, complex64, float16, float32, float64, int8, int32, int64
 from paramesh.ops import ReduceOp
+from paramesh.parallel.planning.placements import platform_of
 from paramesh.parallel.planning.sent import sent_by
-from paramesh.parallel.planning.step import platform_of
 from paramesh.sampling import batched, slices
 from paramesh.sampling import distribution as law
 from paramesh.sampling.recipe import Recipe, compute_many

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramesh import Tensor
+from paramesh import Parameter, Tensor, ops
 
 
 class Foreign:
@@ -46,3 +46,18 @@ def test_what_is_differentiated_elsewhere_is_detached() -> None:
 def test_what_cannot_be_taken_over() -> None:
     with pytest.raises(TypeError, match=r"A \w+\.Foreign cannot be taken over .*DLPack"):
         Tensor(Foreign(np.array([1], np.longdouble)))
+
+
+def test_operators_take_them() -> None:
+    array = np.array([-1.0, 2.0], np.float32)
+    given: Any = Foreign(array)
+    assert ops.relu(given).tolist() == [0.0, 2.0]
+    assert (Tensor(array) + given).tolist() == [-2.0, 4.0]
+    assert Parameter(given, name="w").asnumpy().tolist() == [-1.0, 2.0]
+
+
+def test_an_operator_that_cannot_take_one_says_so() -> None:
+    given: Any = Foreign(np.array([1], np.longdouble))
+    given.shape, given.dtype = (1,), "torch.longdouble"
+    with pytest.raises(TypeError, match=r"ops.relu: .* DLPack .*\n.*input=torch.longdouble\[1\]"):
+        ops.relu(given)

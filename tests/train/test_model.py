@@ -130,6 +130,28 @@ class OlderDataset:
         return iter([tuple(map(Tensor, batch)) for batch in BATCHES])
 
 
+class ResetDataset:
+    """A stand-in for a dataset that is its own iterator, and is reset after an epoch."""
+
+    def __init__(self) -> None:
+        self.at = 0
+
+    def create_tuple_iterator(self, num_epochs: int = -1, do_copy: bool = True):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at == len(BATCHES):
+            raise StopIteration
+        self.at += 1
+        return tuple(map(Tensor, BATCHES[self.at - 1]))
+
+    def reset(self) -> None:
+        self.at = 0
+
+
 class Recorder(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
@@ -149,8 +171,12 @@ class Recorder(nn.Cell):
         [[Tensor(x), y.tolist()] for x, y in BATCHES],
         Dataset(),
         OlderDataset(),
+        ResetDataset(),
     ],
-    ids=["tuples", "function", "dicts", "Tensors and lists", "MindSpore's", "MindSpore 1.x's"],
+    ids=[
+        *("tuples", "function", "dicts", "Tensors and lists", "MindSpore's", "MindSpore 1.x's"),
+        "reset",
+    ],
 )
 def test_any_dataset_gives_its_batches(dataset) -> None:
     context.set_context(mode=context.PYNATIVE_MODE)
@@ -333,7 +359,9 @@ class TestNamesOfCheckpoints:
         # Saved at minutes 0, 2, 4, 6, 8, 10, 12, 14.
         kept = ["n-1_1.ckpt", "n-1_4.ckpt", "n-2_3.ckpt", "n-2_4.ckpt"]
         assert [path.name for path in saver.saved] == kept == sorted(os.listdir(tmp_path))
-        assert CheckpointConfig(keep_checkpoint_per_n_minutes=5).keep_checkpoint_per_n_minutes == 0
+        assert (
+            CheckpointConfig(keep_checkpoint_per_n_minutes=5).keep_checkpoint_per_n_minutes is None
+        )
         with pytest.raises(ValueError, match="per_n_minutes must be 0 or more, got -1"):
             CheckpointConfig(keep_checkpoint_per_n_minutes=-1)
 

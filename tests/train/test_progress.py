@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,15 @@ class TestWeightsAndBiases:
     def test_numbers(self) -> None:
         with pytest.raises(ValueError, match="WandbLogger: every must be an int from 1, got 0"):
             WandbLogger(every=0)
+
+    def test_offline_with_the_library(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("wandb", reason="pip install 'paramesh[wandb]'")
+        monkeypatch.setenv("WANDB_SILENT", "true")
+        logger = WandbLogger("digits", every=2, mode="offline", dir=str(tmp_path))
+        model().train(2, BATCHES, logger, valid_dataset=BATCHES, progress=False)
+        (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+        written = file.read_bytes()
+        for name in (b"loss", b"rate", b"epoch", b"val/accuracy", b"val/loss"):
+            assert name in written

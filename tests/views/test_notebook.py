@@ -87,7 +87,7 @@ def test_optimizers_show_their_state_by_its_prefix() -> None:
     assert "Adam of 4 Parameters" in text
     assert "moment1: 4 Parameters, 52 B" in text
     assert "moment2: 4 Parameters, 52 B" in text
-    assert "trains 4" in text
+    assert "trains 4 Parameters" in text
 
 
 def test_tables_of_layouts_and_tuples() -> None:
@@ -110,3 +110,10 @@ def test_a_summary_is_a_view() -> None:
 def test_other_objects_have_no_view() -> None:
     with pytest.raises(TypeError, match="html_of: there is no view of a int"):
         html_of(3)
+
+
+def test_parameters_are_not_repeated_in_the_settings_of_a_layer() -> None:
+    text = shown(nn.SequentialCell(nn.BatchNorm2d(3), nn.LayerNorm((4,)), nn.Embedding(3, 4)))
+    assert "BatchNorm2d(num_features=3, eps=1e-05, momentum=0.9)" in text
+    assert "LayerNorm(normalized_shape=(4,), begin_norm_axis=-1, begin_params_axis=-1)" in text
+    assert "Parameter (name=" not in text

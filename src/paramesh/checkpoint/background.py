@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from paramesh.checkpoint.staging import Staging
@@ -89,6 +89,11 @@ class _Writer:
         with self._lock:
             self._wait_for_last()
 
+    def settle(self) -> None:
+        last = self._last
+        if last is not None:
+            wait([last._future])
+
     def start(self, path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:
         with self._lock:
             self._wait_for_last()
@@ -139,6 +144,11 @@ def wait_until_done() -> None:
         Exception: it failed, and the error was not read from its handle.
     """
     _writer.wait_until_done()
+
+
+def settle() -> None:
+    """Wait until the save in the background has ended, if there is one, whatever came of it."""
+    _writer.settle()
 
 
 def start(path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:

@@ -202,8 +202,13 @@ def load_exported(source: str | os.PathLike[str] | bytes) -> ExportedProgram:
 
     Raises:
         CheckpointError: it is not a valid exported program.
+        FileNotFoundError: there is no such file.
     """
     where = "the given data" if isinstance(source, bytes) else f"'{os.fspath(source)}'"
+    if not isinstance(source, bytes) and not os.path.exists(source):
+        raise FileNotFoundError(
+            f"There is no exported program {where}. (load_checkpoint reads checkpoints.)"
+        )
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
         about, arrays = _unpacked(data)
@@ -212,7 +217,8 @@ def load_exported(source: str | os.PathLike[str] | bytes) -> ExportedProgram:
         made = ExportedProgram(about, bytes(program), values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{where} is not a valid program of paramesh.export ({error})."
+            f"{where} is not a valid program of paramesh.export ({error}). For the values of "
+            "Parameters use paramesh.load_checkpoint."
         ) from error
     if about["version"] > _VERSION:
         raise CheckpointError(

@@ -78,7 +78,8 @@ def load_checkpoint(
 
     Returns:
         {name: Parameter}; entries of `append_dict` are Parameters of shape () (numbers, bools) and
-        str.
+        str. Rows of tables that servers have saved, and that `net` has, are not among them: they
+        are read from the checkpoint when they are needed.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -125,7 +126,7 @@ def load_checkpoint(
         found = _parameters(source, wanted, net)
         if net is not None:
             _load(net, found, strict_load, f"Checkpoint '{path}'", wanted)
-    return found
+    return {name: value for name, value in found.items() if isinstance(value, Parameter | str)}
 
 
 def load_source(
@@ -159,7 +160,9 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
                 "loaded."
             )
-    names = _readable(source, names, wanted)
+    everything = [*names, *filter(wanted, source.appended)]
+    left = {} if net is None else providers.left_in_file(source, everything, net)
+    names = _readable(source, [name for name in names if name not in left], wanted)
     values: dict[str, Any] = dict.fromkeys(names)
     if net is not None and isinstance(source, SlicedSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
@@ -172,7 +175,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
     for name, value in source.appended.items():
         if wanted(name):
             found[name] = appended_value(name, value)
-    return found
+    return found | left
 
 
 def _readable(source: Source, names: list[str], wanted: Choice) -> list[str]:

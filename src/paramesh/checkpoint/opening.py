@@ -24,9 +24,10 @@ from paramesh.checkpoint.formats import (
 )
 from paramesh.checkpoint.formats.interface import Appended, Entry, OpenSink, Sink, Source
 from paramesh.checkpoint.formats.orbax_folder import is_orbax
+from paramesh.checkpoint.sharded.increments import open_sharded
 from paramesh.checkpoint.sharded.sink import ShardedSink
 from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
-from paramesh.checkpoint.sharded.source import SUFFIX, ShardedSource, is_sharded
+from paramesh.checkpoint.sharded.source import SUFFIX, is_sharded
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError, ParameterNameError
 from paramesh.parameter.names import reason_not_saveable, shortened
@@ -105,7 +106,7 @@ FORMATS: tuple[Format, ...] = (
         (SHARDED,),
         SUFFIX,
         lambda head: False,  # it is a folder
-        ShardedSource,
+        open_sharded,
         ShardedSink,
         safetensors_file.cannot_hold,
         safetensors_file.check_name,
@@ -176,7 +177,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         raise TypeError(f"open_source needs the path of a file, got {path!r}.")
     place = Path(path)
     if is_sharded(place) or (place.suffix == SUFFIX and place.exists()):
-        return ShardedSource(place)
+        return open_sharded(place)
     if is_orbax(place):
         return orbax_source.OrbaxSource(place)
     index = huggingface.index_of(place)

@@ -16,6 +16,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from paramesh.checkpoint.formats.apart import Apart
 from paramesh.checkpoint.formats.interface import Appended, Entry, number_array
 from paramesh.checkpoint.staging import Staging
 from paramesh.errors import DuplicateNameError
@@ -44,6 +45,8 @@ class Records:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     appended: dict[str, Appended] = field(default_factory=dict)
+    #: What is written by others.
+    apart: Apart | None = None
 
     def entries(self) -> list[Entry]:
         """The entries of the file."""
@@ -127,17 +130,21 @@ def records_of(save_obj: object, choice: Choice | None, everywhere: bool = False
         save_obj: one of these.
         choice: takes those names alone for which it returns True.
         everywhere: of layerwise-parallel Parameters, take the values of the devices of all
-            processes, and not of this one alone.
+            processes, and not of this one alone; and leave to servers what they have.
 
     Raises:
         TypeError: it is none of these, or an entry is no array.
         DuplicateNameError: two different Tensors of one name.
     """
     chosen = {n: data for n, data in _entries(save_obj) if choice is None or choice(n)}
-    chosen, texts = placement.current().saved(chosen)
+    apart: Apart | None = None
+    if everywhere:
+        chosen, texts, apart = placement.current().saved_apart(chosen)
+    else:
+        chosen, texts = placement.current().saved(chosen)
     tensors = {name: _tensor(name, data, everywhere) for name, data in chosen.items()}
     materialise(data for data in tensors.values() if isinstance(data, Parameter) and data.has_init)
-    return Records(tensors, dict(texts))
+    return Records(tensors, dict(texts), apart)
 
 
 def _entries(save_obj: object) -> Iterable[tuple[str, Any]]:

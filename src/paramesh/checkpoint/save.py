@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -32,6 +32,7 @@ def save_checkpoint(
     choice_func: Choice | None = None,
     crc_check: bool = False,
     format: str | None = None,
+    base: str | os.PathLike[str] | None = None,
 ) -> Any:
     """Save Parameters by name; the file is written atomically.
 
@@ -57,7 +58,11 @@ def save_checkpoint(
             `model.safetensors`, or with shards of 5 GB and an index; or "sharded": a folder, into
             which every process writes the shards of its devices. All processes have to call it,
             with a folder that all of them share; it is replaced atomically. None: by the suffix of
-            the name, or else safetensors.
+            the name, or else safetensors. Parameter servers write their own parts of a sharded
+            checkpoint while steps go on, and nothing of a table comes to this process.
+        base: a sharded checkpoint that servers have written in this run, or that the run was loaded
+            from: only the rows of tables that have changed since are saved. Such an increment is
+            loaded together with its base, which has to stay where it is, seen from there.
 
     Returns:
         The path of the file (`pathlib.Path`), or a `SaveHandle` with `async_save`.
@@ -67,12 +72,16 @@ def save_checkpoint(
         DuplicateNameError: two different Parameters have the same name.
         ValueError: an unknown format, or one without such an element type; an encryption key.
         ContextError: values are sharded over several processes, and the format is not "sharded".
-        CheckpointError: another process could not write its part of a sharded checkpoint.
+        CheckpointError: another process, or a server, could not write its part of a sharded
+            checkpoint; `base` is missing, or was not written by servers.
+        ParameterServerError: servers cannot be reached, or `base` is not one of this run.
         OSError: from the file system; an existing file is unchanged.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
+        given = type(ckpt_file_name).__name__ if ckpt_file_name else repr(ckpt_file_name)
         raise TypeError(
-            f"save_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
+            f"save_checkpoint: ckpt_file_name must be the path of a file, got {given}. The "
+            "arguments are save_checkpoint(save_obj, ckpt_file_name)."
         )
     flags = {"integrated_save": integrated_save, "crc_check": crc_check}
     for flag, value in flags.items():
@@ -88,7 +97,13 @@ def save_checkpoint(
     path = Path(ckpt_file_name)
     named = format is None and path.suffix == sharded_source.SUFFIX
     if named or format == sharded_source.FORMAT:
-        return _save_sharded(path, save_obj, choice_func, append_dict, bool(async_save), crc_check)
+        asked = _Asked(path, save_obj, choice_func, append_dict, crc_check, _base_of(base, path))
+        return _save_sharded(asked, bool(async_save))
+    if base is not None:
+        raise ValueError(
+            f"save_checkpoint: base='{os.fspath(base)}' is given, but '{path.name}' is one file. "
+            "Increments are sharded checkpoints: use format='sharded'."
+        )
     kind = format_of(format, path)
     if kind.name == HUGGINGFACE:
         check_folder(path, overwrite=True)
@@ -132,30 +147,70 @@ def _check_addressable(records: Records) -> None:
             )
 
 
-def _save_sharded(
-    path: Path,
-    save_obj: object,
-    choice: Choice | None,
-    append_dict: dict[str, Any] | None,
-    in_background: bool,
-    checksums: bool,
-) -> Any:
-    writer.check_target(path)
-    records = records_of(save_obj, choice, everywhere=True)
-    append(records, append_dict)
-    check_entries(path, format_named(sharded_source.FORMAT), records.entries(), records.appended)
+def _base_of(base: str | os.PathLike[str] | None, path: Path) -> Path | None:
+    if base is None:
+        return None
+    if not isinstance(base, str | os.PathLike):
+        raise TypeError(f"save_checkpoint: base must be the path of a checkpoint, got {base!r}.")
+    place = Path(base)
+    if place.resolve() == path.resolve():
+        raise ValueError(
+            f"save_checkpoint: base='{base}' is the checkpoint that is to be saved. An increment "
+            "needs its base: save it into another folder."
+        )
+    return place
+
+
+class _Asked(NamedTuple):
+    """What is asked of a sharded save; as the arguments of `save_checkpoint`."""
+
+    path: Path
+    save_obj: object
+    choice: Choice | None
+    append_dict: dict[str, Any] | None
+    checksums: bool
+    base: Path | None
+
+
+def _save_sharded(asked: _Asked, in_background: bool) -> Any:
+    writer.check_target(asked.path)
+    if in_background:
+        return background.start(asked.path, lambda staging: _begun(asked, staging))
+    background.wait_until_done()
+    _begun(asked, None)()
+    return asked.path
+
+
+def _begun(asked: _Asked, staging: Staging | None) -> Callable[[], None]:
+    """Begin a save; the function does the rest.
+
+    Args:
+        asked: what is asked.
+        staging: memory for the present values, which later steps may not change; None: no step is
+            made meanwhile.
+    """
+    path, base = asked.path, asked.base
+    records = records_of(asked.save_obj, asked.choice, everywhere=True)
+    append(records, asked.append_dict)
+    apart = records.apart
+    entries = records.entries() + ([] if apart is None else apart.entries())
+    check_entries(path, format_named(sharded_source.FORMAT), entries, records.appended)
+    if base is not None and apart is None:
+        raise ValueError(
+            f"save_checkpoint: base='{base}' is given, but no Parameter is on a server: only the "
+            "rows of tables on servers can be saved as an increment. Leave base out."
+        )
     plan = writer.plan_of(records)
-    if not in_background:
-        background.wait_until_done()
-        writer.write(Agreement(path), plan, checksums)
-        return path
-
-    def prepare(staging: Staging) -> Callable[[], None]:
+    if staging is not None:
         plan.pin(staging)
-        agreement = Agreement(path)
-        return lambda: writer.write(agreement, plan, checksums)
-
-    return background.start(path, prepare)
+    agreement = Agreement(path)
+    error: BaseException | None = None
+    if apart is not None:
+        try:
+            apart.begin(path, agreement.token, agreement.count, asked.checksums, base)
+        except BaseException as raised:  # other processes wait for this one
+            error = raised
+    return lambda: writer.write(agreement, plan, asked.checksums, apart, error)
 
 
 def write(path: Path, kind: Format, records: Records | PinnedValues, checksums: bool) -> None:

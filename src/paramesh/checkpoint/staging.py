@@ -11,6 +11,7 @@ the values, and is kept until the program ends or a save needs less than half of
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,14 +52,17 @@ class Staging:
 
 def aligned_copies(arrays: Sequence[Array]) -> list[Array]:
     """Copies of arrays, each in its own memory, aligned so that JAX can use it without a copy."""
-    found: list[Array] = []
-    for array in arrays:
-        memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
-        start = -memory.__array_interface__["data"][0] % _ALIGNED
-        aligned = memory[start : start + array.nbytes]
-        found.append(aligned.view(array.dtype).reshape(array.shape))
+    found = [aligned_empty(array.shape, array.dtype) for array in arrays]
     _copy(found, arrays)
     return found
+
+
+def aligned_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An array in its own memory, aligned so that JAX can use it without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNED, np.uint8)
+    start = -memory.__array_interface__["data"][0] % _ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _copy(targets: Sequence[Array], sources: Sequence[Array]) -> None:

@@ -17,6 +17,7 @@ import collections
 import contextlib
 import importlib
 import io
+import logging
 import mmap
 import os
 import pickle
@@ -40,6 +41,10 @@ _DEPTH = 2
 _WORKER = "paramesh.dataset.worker"
 
 
+class Unsendable(RuntimeError):
+    """The work of an operation cannot be sent to another process."""
+
+
 class Workers:
     """Some processes that make rows, for as long as the pipeline is used.
 
@@ -50,7 +55,8 @@ class Workers:
         what: begins the error about a worker that ended.
 
     Raises:
-        RuntimeError: the work cannot be pickled, or a worker does not start.
+        Unsendable: the work cannot be pickled.
+        RuntimeError: cloudpickle is missing, or a worker does not start.
     """
 
     def __init__(self, work: Work, count: int, seed: int, what: str) -> None:
@@ -60,7 +66,8 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._finalizer = weakref.finalize(self, _end, self._processes, self._sockets)
-        setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS})
+        # Modules of scripts read the arguments when they are imported.
+        setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS, "argv": sys.argv})
         # A Tensor in a row must not make a worker take the accelerator.
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -151,6 +158,8 @@ def _pickled(work: Work, what: str) -> bytes:
         def reducer_override(self, obj: object) -> Any:
             if isinstance(obj, types.ModuleType) and type(obj) is not types.ModuleType:
                 return importlib.import_module, (obj.__name__,)
+            if isinstance(obj, logging.Logger):
+                return _logger, (type(obj), _of_logger(obj))
             return super().reducer_override(obj)
 
     file = io.BytesIO()
@@ -158,11 +167,27 @@ def _pickled(work: Work, what: str) -> bytes:
         Pickler(file, protocol=5).dump(work)
         return file.getvalue()
     except Exception as error:
-        raise RuntimeError(
-            f"{what}: the source or function cannot be sent to worker processes: "
-            f"{type(error).__name__}: {error}. Open files and connections in __getitem__ instead "
-            "of __init__, or pass python_multiprocessing=False or num_parallel_workers=1."
+        raise Unsendable(
+            f"{what}: the source or function cannot be sent to worker processes "
+            f"({type(error).__name__}: {error})"
         ) from error
+
+
+def _of_logger(logger: logging.Logger) -> dict[str, Any]:
+    """What a logger is in a worker: its messages go to that process's root logger."""
+    left_out = ("handlers", "parent", "manager", "_cache")
+    return {name: value for name, value in vars(logger).items() if name not in left_out}
+
+
+def _logger(kind: type[logging.Logger], state: dict[str, Any]) -> logging.Logger:
+    found = logging.getLogger(state["name"])
+    if type(found) is kind:
+        return found
+    new = kind.__new__(kind)
+    logging.Logger.__init__(new, state["name"])
+    new.parent = logging.getLogger()
+    vars(new).update(state)
+    return new
 
 
 def _with_descriptor(link: socket.socket) -> tuple[bytes, list[int]]:

@@ -8,6 +8,7 @@ Glossary
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -16,11 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramesh.dataset import config
-from paramesh.dataset.processes import ProcessRows, Workers
+from paramesh.dataset.processes import ProcessRows, Unsendable, Workers
 from paramesh.dataset.streams import HERE, Lazy, Stream, Work, given
 from paramesh.dataset.threads import ThreadRows
 
 Path = tuple[int, ...]
+
+_logger = logging.getLogger("paramesh")
+
+_SENDABLE = (
+    "Open files and connections in __getitem__ instead of __init__, or say so yourself with "
+    "python_multiprocessing=False or num_parallel_workers=1."
+)
 
 
 class Made(Stream):
@@ -55,6 +63,7 @@ class Run:
         self.serial = serial or config.get_debug_mode()
         self._works: dict[Path, Any] = {}
         self._workers: dict[Path, Workers] = {}
+        self._kept_here: set[Path] = set()
         self._executors: dict[int, ThreadPoolExecutor] = {}
 
     def work(self, path: Path, make: Callable[[], Any]) -> Any:
@@ -74,10 +83,17 @@ class Run:
         kind = "here" if self.serial or lazy.work is given else lazy.place.kind
         if kind == "processes" and sys.platform == "win32":
             kind = "threads"  # as in MindSpore: rows are handed over by descriptors
+        if path in self._kept_here:
+            kind = "here"
         if kind == "processes":
             if path not in self._workers:
                 count = lazy.place.workers or config.get_num_parallel_workers()
-                self._workers[path] = Workers(lazy.work, count, self.seed + self.shard, what)
+                try:
+                    self._workers[path] = Workers(lazy.work, count, self.seed + self.shard, what)
+                except Unsendable as error:
+                    _logger.warning("%s, so it runs in this process. %s", error, _SENDABLE)
+                    self._kept_here.add(path)
+                    return Made(lazy)
             return ProcessRows(lazy.tasks, self._workers[path])
         count = lazy.place.workers or config.get_num_parallel_workers()
         if kind == "free":

@@ -483,9 +483,22 @@ class PKSampler(BuiltinSampler):
 def as_indices(values: Sequence[Any], size: int, who: str) -> Indices:
     """Indices that a user gave, checked against the source.
 
+    Returns:
+        (n,), or (n, m) if each value is itself a row of m indices, which are not checked: a source
+        that takes them decides what they are.
+
     Raises:
-        RuntimeError: one is no int, or out of range.
+        RuntimeError: one is no int, or out of range; rows of different lengths.
     """
+    if len(values) and all(isinstance(value, np.ndarray | list | tuple) for value in values):
+        rows = [np.asarray(value) for value in values]
+        shapes = sorted({row.shape for row in rows})
+        if len(shapes) > 1 or rows[0].ndim != 1 or rows[0].dtype.kind not in "iu":
+            raise RuntimeError(
+                f"{who}: rows of indices must be ints, as many in each row; got shapes "
+                f"{shapes} of {rows[0].dtype}."
+            )
+        return np.stack(rows).astype(np.int64)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise RuntimeError(f"{who}: an index must be an int, got {value!r}.")

@@ -27,6 +27,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = socket.socket(fileno=descriptor)
     setup = pickle.loads(_message(link))
+    sys.argv = setup["argv"]
     try:
         child_processes.follow(setup["steps"])
         work, failed = pickle.loads(_message(link)), ""

@@ -81,6 +81,13 @@ class AtomicFile:
                 left[0] = left[0][done:]
         return offset
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Bytes that were written before, and flushed."""
+        if hasattr(os, "pread"):
+            return os.pread(self._fd, size, offset)
+        os.lseek(self._fd, offset, os.SEEK_SET)  # not on every system
+        return os.read(self._fd, size)
+
     def write_soon(self, offset: int, buffer: Buffer) -> int:
         """As `write_at`, but buffered, so that adjacent writes share a system call.
 

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context, tracebacks
+from paramesh import context
 from paramesh.dtype import to_dtype
-from paramesh.nn import cell_call, sharding, tied
+from paramesh.nn import cell_call, loading, sharding, tied
+from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -52,7 +53,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(Submodules):
+class Cell(Submodules, CompilerHints):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -313,15 +314,6 @@ class Cell(Submodules):
         self._changed()
         return self
 
-    def add_flags(self, **flags: object) -> Self:
-        """Remember flags on this Cell."""
-        self._flags.update(flags)
-        return self
-
-    def get_flags(self) -> dict[str, Any]:
-        """The flags remembered on this Cell."""
-        return self._flags
-
     def state_dict(self) -> OrderedDict[str, Parameter]:
         """{attribute path: Parameter}."""
         return OrderedDict(self.parameters_and_names())
@@ -336,9 +328,10 @@ class Cell(Submodules):
         A shared Parameter may be under any of its paths.
 
         Raises:
-            TypeError: `state_dict` is not a mapping of Tensors.
+            TypeError: `state_dict` is not a mapping of Tensors and numbers.
             RuntimeError: paths are missing or unexpected; the message lists all of them.
-            ParameterShapeError, ParameterDtypeError: a value does not fit its Parameter.
+            ParameterShapeError, ParameterDtypeError: values do not fit their Parameters; nothing is
+                loaded, and the message lists all of them.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
@@ -356,6 +349,7 @@ class Cell(Submodules):
                 f"{type(self).__name__}.load_state_dict: missing {result.missing_keys}, "
                 f"unexpected {result.unexpected_keys}. Pass strict=False to load what matches."
             )
+        loading.check_all(f"{type(self).__name__}.load_state_dict", mine, state_dict)
         for path, param in mine.items():
             if path in state_dict:
                 param.set_data(state_dict[path])
@@ -425,6 +419,7 @@ class Cell(Submodules):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`construct`, compiled or not as the class says."""
+        __tracebackhide__ = True  # in notebooks, as the other frames of paramesh
         if "_params" not in self.__dict__:
             raise AttributeError(NOT_INITIALISED.format(cls=type(self).__name__, name="__call__"))
         if tracing.current() is not None:
@@ -440,10 +435,6 @@ class Cell(Submodules):
             if inside:
                 raise
             raise located(error, None, self) from None
-        except Exception as error:
-            if not inside:
-                tracebacks.shorten(error)
-            raise
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]
@@ -474,7 +465,7 @@ class Cell(Submodules):
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the inputs of the call after it.
 
-        See `CompiledFunction.prefetch`: a hint, useful with `EmbeddingLookup(vocab_cache_size=)`.
+        See `CompiledFunction.prefetch`: a hint, useful with tables on parameter servers.
         """
         if context.get_context("mode") == context.GRAPH_MODE:
             named = {k: _tensor(a) for k, a in kwargs.items()}

@@ -17,7 +17,20 @@ _owners: WeakKeyDictionary[Cell, ref[Any]] = WeakKeyDictionary()
 
 def _check(owner: Cell, cell: object) -> Cell:
     if not isinstance(cell, Cell):
-        raise TypeError(f"{type(owner).__name__} holds Cells, got {type(cell).__name__}.")
+        name = type(owner).__name__
+        if isinstance(cell, type) and issubclass(cell, Cell):
+            called = cell.__name__
+            raise TypeError(
+                f"{name} holds Cells, got the class {called}; give an instance, {called}(...)."
+            )
+        text = f"{name} holds Cells, got {type(cell).__name__}"
+        if callable(cell):
+            called = getattr(cell, "__name__", "")
+            raise TypeError(
+                f"{text}{f' {called!r}' if called else ''}: use a layer such as nn.ReLU(), or call "
+                "the function in construct() of a Cell of your own."
+            )
+        raise TypeError(f"{text} ({cell!r}).")
     return cell
 
 

@@ -107,6 +107,11 @@ class BaseConv(Cell):
     def _checked_padding(self, padding: Padding) -> Padding:
         """An int of at least 0, or a tuple of (before, after) of each spatial axis."""
         owner = type(self).__name__
+        if isinstance(padding, str):
+            raise TypeError(
+                f"{owner}(padding): expected an int, got {padding!r}. The kind of padding is "
+                "pad_mode: 'same', 'valid' or 'pad'."
+            )
         if isinstance(padding, tuple | list):
             return arguments.integers(owner, "padding", padding, 2 * self.n, low=0)
         return arguments.integer(owner, "padding", padding, low=0)

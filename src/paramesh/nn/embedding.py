@@ -202,9 +202,9 @@ class EmbeddingLookup(Cell):
         padding that were looked up, and indices outside that were an error. With
         `vocab_cache_size` also `looked_up` (different rows, added up over the steps), `hits` (of
         these, rows that were on the device when their step began), `hit_rate`, and `pulled`,
-        `prefetched`, `refreshed`: how rows came (before a step, while one was computed, with the
-        answer to a push); `evicted` and `oversized`, the steps that looked up more rows than the
-        cache has.
+        `prefetched`, `refreshed`: how rows came (before a step, or with the answer to a push:
+        because the announced batch lacks them, or because the push has changed them); `evicted` and
+        `oversized`, the steps that looked up more rows than the cache has.
         """
         return placement.current().counts(self.embedding_table)
 

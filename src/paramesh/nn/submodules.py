@@ -14,12 +14,12 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from paramesh import lazy_names
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
-from paramesh.nn import unregistered
+from paramesh.nn import unknown_arguments, unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
 from paramesh.state import trace_scope, tracing
@@ -70,6 +70,9 @@ class Submodules:
         "predict": "paramesh.Model(net).predict(inputs), or call the Cell",
         "save": "paramesh.save_checkpoint(net, path)",
         "load": "paramesh.load_checkpoint(path, net)",
+        "freeze": "Set requires_grad = False for its Parameters; trainable_params() has the rest.",
+        "unfreeze": "Set requires_grad = True for its Parameters.",
+        "grad": "paramesh.grad() or value_and_grad(), with weights=net.trainable_params()",
     }
 
     _params: OrderedDict[str, Parameter | None]
@@ -78,6 +81,17 @@ class Submodules:
     _version: int
     #: {name: attribute} of the Parameters, as it was when `_now()` gave `_attributes_at`.
     _attributes: dict[str, str]
+
+    __signature__ = unknown_arguments.SignatureOfInit()
+
+    if not TYPE_CHECKING:  # checkers know from `__init__` what a class takes
+
+        def __new__(cls, *args: object, **kwargs: object) -> Self:
+            """A Cell that is not initialised, for arguments that its `__init__` has."""
+            if kwargs:
+                unknown_arguments.refuse(cls, cls.__init__, kwargs)
+            new = super().__new__
+            return new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
 
     def __init__(self, auto_prefix: bool = True) -> None:
         trace_scope.created(self)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.dtype import DType, float32, int64, to_dtype, x64
 from paramesh.ops.array import ints
 from paramesh.ops.table import Array, Dtype, alias, function, primitive
@@ -287,9 +288,12 @@ Meshgrid = primitive("Meshgrid", meshgrid, lambda indexing="xy": {"indexing": in
 
 
 @function
-def identity(x: Array) -> Any:
-    """The same values."""
-    return x
+def identity(x: Tree) -> Any:
+    """The same values: a Tensor, or a tuple or list of them as it is.
+
+    Scripts set it as the reducer of their gradients where there is one device.
+    """
+    return x if isinstance(x, tuple | list) else as_value(x)
 
 
 Identity = primitive("Identity", identity)

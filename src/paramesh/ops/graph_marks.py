@@ -74,6 +74,8 @@ class _Summary:
     """
 
     kind = ""
+    #: What shapes a value may have, for errors, and a function that knows it.
+    fits: ClassVar[tuple[str, Callable[[tuple[int, ...]], bool]]]
     listeners: ClassVar[list[Callable[[str, str, Any], None]]] = []
 
     def __call__(self, name: str, value: object) -> None:
@@ -81,8 +83,23 @@ class _Summary:
 
         Args:
             name: of the value.
-            value: a Tensor.
+            value: a Tensor; of one element for ScalarSummary, (n, c, h, w) for ImageSummary, of at
+                least one axis for the others.
+
+        Raises:
+            TypeError: the name is not a str, or the value not a Tensor.
+            ValueError: the name is empty, or the value has another shape.
         """
+        who = f"ops.{type(self).__name__}"
+        if not isinstance(name, str):
+            raise TypeError(f"{who}: name must be a str, got {type(name).__name__}.")
+        if not name:
+            raise ValueError(f"{who}: name must not be empty.")
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{who}: value must be a Tensor, got {type(value).__name__}.")
+        wanted, fits = self.fits
+        if not fits(tuple(value.shape)):
+            raise ValueError(f"{who}: value must have {wanted}, got shape {tuple(value.shape)}.")
         for listen in self.listeners:
             if isinstance(raw(value), jax.core.Tracer):
                 jax.debug.callback(lambda v, listen=listen: listen(self.kind, name, v), raw(value))
@@ -94,28 +111,35 @@ class _Summary:
         return self
 
 
+_AXES = ("at least one axis", lambda shape: len(shape) > 0)
+
+
 class ScalarSummary(_Summary):
     """A number of a step by its name; see SummaryRecord."""
 
     kind = "scalar"
+    fits = ("one element", lambda shape: shape in ((), (1,)))
 
 
 class TensorSummary(_Summary):
     """A Tensor of a step by its name; see SummaryRecord."""
 
     kind = "tensor"
+    fits = _AXES
 
 
 class HistogramSummary(_Summary):
     """The distribution of a Tensor of a step by its name; see SummaryRecord."""
 
     kind = "histogram"
+    fits = _AXES
 
 
 class ImageSummary(_Summary):
     """Images of a step by their name; see SummaryRecord."""
 
     kind = "image"
+    fits = ("the shape (n, c, h, w)", lambda shape: len(shape) == 4)
 
 
 #: What summaries of a program are handed to.

@@ -14,6 +14,13 @@ from typing import Any
 
 from paramesh import lazy_names
 
+#: Names of other modules of this package that MindSpore has at these modules too.
+_BESIDE = {
+    "paramesh.ops.composite": "add_flags batch_dot count_nonzero dot matmul mm multinomial normal"
+    " repeat_elements repeat_interleave sequence_mask tensor_dot uniform",
+    "paramesh.ops.operations": "ReduceOp identity",
+}
+
 #: {name: the module that has it}.
 UPPER = lazy_names.homes(
     {
@@ -37,6 +44,8 @@ def upper(module: str, names: Iterable[str], known: Iterable[str]) -> Callable[[
     def get(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(UPPER[name]), name)
+        if name in _BESIDE.get(module, "").split():
+            return getattr(importlib.import_module("paramesh.ops"), name)
         if name.startswith("_"):
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
         if hasattr(sys.modules[module], "__path__"):

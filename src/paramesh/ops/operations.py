@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paramesh.ops import names
+from paramesh.ops import graph_marks, names
 from paramesh.ops.composite import Depend, Partial, Print, StopGradient
 from paramesh.ops.lazy import UPPER, upper
 from paramesh.ops.table import CLASSES, Primitive
@@ -15,7 +15,10 @@ __all__.extend([*CLASSES, "Depend", "Partial", "Primitive", "Print", "StopGradie
 #: MindSpore has modules below this one (see `compat`).
 __path__: list[str] = []
 
-_OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)}
+_SUMMARIES = ("HistogramSummary", "ImageSummary", "ScalarSummary", "TensorSummary")
+_OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)} | {
+    name: getattr(graph_marks, name) for name in _SUMMARIES
+}
 _upper = upper(__name__, [n for n in UPPER if n[0].isupper()], __all__)
 
 

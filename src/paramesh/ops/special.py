@@ -1,6 +1,7 @@
 """More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
 from collections.abc import Callable
+from math import ceil, log2
 from typing import Any
 
 import jax
@@ -20,9 +21,35 @@ from paramesh.ops.table import (
     primitive,
     unary,
 )
+from paramesh.tensor.argument_types import RawNumber
 from paramesh.tensor.base import as_value
 
 _before = set(TABLE)
+
+
+def _gcd(a: jax.Array, b: jax.Array) -> Any:
+    """Euclid's algorithm, for as many turns as two Fibonacci numbers of the type take.
+
+    `jnp.gcd` runs until the last element is done. Then no device can go on by itself.
+    """
+    if not jnp.issubdtype(jnp.result_type(a, b), jnp.integer):
+        raise TypeError(f"whole numbers are expected, got {a.dtype} and {b.dtype}.")
+    a, b = jnp.broadcast_arrays(jnp.abs(a), jnp.abs(b))
+    turns = ceil(jnp.iinfo(a.dtype).bits / log2((1 + 5**0.5) / 2)) + 1
+
+    def turn(_: RawNumber, pair: tuple[Any, Any]) -> tuple[Any, Any]:
+        a, b = pair
+        done = b == 0
+        return jnp.where(done, a, b), jnp.where(done, 0, a % jnp.where(done, 1, b))
+
+    return jax.lax.fori_loop(0, turns, turn, (a, b))[0]
+
+
+def _lcm(a: jax.Array, b: jax.Array) -> Any:
+    a, b = jnp.abs(a), jnp.abs(b)
+    common = _gcd(a, b)
+    return jnp.where(common == 0, 0, a * (b // jnp.maximum(common, 1)))
+
 
 digamma, Digamma = unary(
     "digamma", "Digamma", formulas.digamma, "The logarithmic derivative of the gamma function."
@@ -77,8 +104,8 @@ heaviside, Heaviside = binary(
     "heaviside", "Heaviside", jnp.heaviside, "0 below 0, 1 above, `other` at 0."
 )
 hypot, Hypot = binary("hypot", "Hypot", jnp.hypot, "sqrt(input² + other²).")
-lcm, Lcm = binary("lcm", "Lcm", jnp.lcm, "The least common multiple.")
-gcd, Gcd = binary("gcd", "Gcd", jnp.gcd, "The greatest common divisor.")
+lcm, Lcm = binary("lcm", "Lcm", _lcm, "The least common multiple.")
+gcd, Gcd = binary("gcd", "Gcd", _gcd, "The greatest common divisor.")
 logaddexp, LogAddExp = binary(
     "logaddexp", "LogAddExp", jnp.logaddexp, "log(exp(input) + exp(other))."
 )

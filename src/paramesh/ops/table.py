@@ -32,7 +32,7 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from paramesh.dtype import DType, to_dtype, x64
+from paramesh.dtype import to_dtype, x64
 from paramesh.ops import autocast
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
@@ -492,7 +492,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, Parameter):
         return f"Parameter '{value.name}' {value.dtype}{list(value.shape)}"
     if hasattr(value, "shape") and dtype is not None:
-        return f"{to_dtype(dtype) if not isinstance(dtype, DType) else dtype}{list(value.shape)}"
+        try:
+            return f"{to_dtype(dtype)}{list(value.shape)}"
+        except TypeError:  # of another library
+            return f"{dtype}{list(value.shape)}"
     if type(value) in (tuple, list):
         return f"({', '.join(_shown(item) for item in value)})"
     text = repr(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar
 
 import numpy as np
 import optax
 
+from paramesh.nn.unknown_arguments import message
 from paramesh.optim import checks, rules
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
@@ -57,14 +59,8 @@ class Adam(RuleOptimizer):
         name = type(self).__name__
         for key in kwargs:
             if key not in ("use_lazy", "use_offload"):
-                raise KeyError(
-                    f"{name} has no argument {key!r}"
-                    + (
-                        ": it is called learning_rate."
-                        if key == "lr"
-                        else "; besides the named ones there are use_lazy and use_offload."
-                    )
-                )
+                known = (*inspect.signature(type(self)).parameters, "use_lazy", "use_offload")
+                raise KeyError(message(name, key, [word for word in known if word != "kwargs"]))
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.set_betas(beta1, beta2, eps)
         checks.boolean(name, "use_locking", use_locking)

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import Array
 
 from paramesh._compat.jax import Atom, Jaxpr
 from paramesh.array_types import Tree
@@ -37,6 +36,7 @@ from paramesh.tensor.base import Tensor, raw
 #: What `from_optax` takes; the second kind gets more arguments in `update`.
 Transformation = optax.GradientTransformation | optax.GradientTransformationExtraArgs
 
+_MISSING = re.compile(r"missing \d+ required keyword-only arguments?: (.+)")
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -69,7 +69,9 @@ class OptaxOptimizer(Optimizer):
                 )
             for names in (self._params, self._by_name, self.__dict__):
                 names.pop("learning_rate", None)
-        self.transform: Any = optax.with_extra_args_support(plain(transform))
+        found = plain(transform)
+        self.takes_loss = isinstance(found, optax.GradientTransformationExtraArgs)
+        self.transform: Any = optax.with_extra_args_support(found)
         self._names = tuple(p.name for p in self._parameters)
         structs = {
             p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
@@ -132,8 +134,18 @@ class OptaxOptimizer(Optimizer):
             frozen = {self._names[i] for i in self.frozen()}
             given |= {name: jnp.zeros_like(given[name]) for name in frozen}
             extra = extras(extra, given, dict(zip(self._names, self._parameters, strict=True)))
-            updates: dict[str, Array]
-            updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
+            updates: dict[str, jax.Array]
+            try:
+                updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
+            except TypeError as error:
+                missing = _MISSING.search(str(error))
+                if missing is None:
+                    raise
+                raise TypeError(
+                    f"from_optax: this transformation needs {missing[1]} besides the gradients: "
+                    "optimizer(gradients, value=loss, value_fn=function_of_no_arguments). "
+                    "TrainOneStepCell and Model give them, but not in data or hybrid parallel."
+                ) from None
             rates = self._rates() if self.scaled else [None] * len(self._names)
             for name, param, rate in zip(self._names, self._parameters, rates, strict=True):
                 update = updates[name] if rate is None else -rate * updates[name]

@@ -93,6 +93,8 @@ class Optimizer(Cell):
     #: Whether `construct` leaves Parameters that are frozen, and their state, as they are; in a
     #: class that has a `construct` and does not say so, they are put back.
     keeps_frozen = False
+    #: Whether an update takes `value`, the loss, and `value_fn`, a function that gives it.
+    takes_loss = False
 
     def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)

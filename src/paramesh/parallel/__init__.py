@@ -1,5 +1,6 @@
 """Many devices: how arrays are sharded over them."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from paramesh.parallel.layouts.layout import Layout, Placed
@@ -28,4 +29,6 @@ def __getattr__(name: str) -> Any:
         from paramesh.parallel.modes.auto_parallel import AutoParallel
 
         return AutoParallel
+    if name in ("set_algo_parameters", "get_algo_parameters", "reset_algo_parameters"):
+        return getattr(importlib.import_module("paramesh.mindspore_names"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,6 +21,9 @@ __all__ = [
     "_get_pipeline_stages",
     "_is_in_auto_parallel_mode",
     "_is_in_data_parallel_mode",
+    "_is_sharding_propagation",
+    "_reset_op_id",
+    "_reset_op_id_with_offset",
     "auto_parallel_context",
 ]
 
@@ -53,6 +56,26 @@ def _is_in_data_parallel_mode() -> bool:
     return _get_parallel_mode() == "data_parallel"
 
 
+def _is_sharding_propagation() -> bool:
+    """Whether strategies that were given are propagated, and none are searched for."""
+    return (
+        _get_parallel_mode() == "auto_parallel"
+        and context.get_auto_parallel_context("search_mode") == "sharding_propagation"
+    )
+
+
+def _reset_op_id() -> None:
+    """Nothing: operators have no numbers here, so a program does not depend on earlier ones."""
+
+
+def _reset_op_id_with_offset() -> None:
+    """Nothing, as `_reset_op_id`."""
+
+
+#: Each gradient is reduced by itself.
+_APART = {"openstate": False}
+
+
 class _Settings:
     """The parallel settings as an object with a `get_…` and a `set_…` for each."""
 
@@ -72,6 +95,29 @@ class _Settings:
         except ValueError as error:
             raise AttributeError(f"auto_parallel_context() has no '{name}': {error}") from error
         return _getter(setting)
+
+    def get_enable_all_reduce_fusion(self) -> bool:
+        """Whether gradients may travel together: the setting `comm_fusion` does not forbid it."""
+        return context.get_auto_parallel_context("comm_fusion") != _APART
+
+    def set_enable_all_reduce_fusion(self, enable_all_reduce_fusion: bool) -> None:
+        """Let gradients travel together, or each by itself: the setting `comm_fusion`.
+
+        Args:
+            enable_all_reduce_fusion: False is `comm_fusion={"openstate": False}`; True takes that
+                back, and leaves what else `comm_fusion` says.
+
+        Raises:
+            TypeError: no bool.
+        """
+        if not isinstance(enable_all_reduce_fusion, bool):
+            raise TypeError(
+                "set_enable_all_reduce_fusion: enable_all_reduce_fusion must be a bool, got "
+                f"{enable_all_reduce_fusion!r}."
+            )
+        if enable_all_reduce_fusion != self.get_enable_all_reduce_fusion():
+            fusion = None if enable_all_reduce_fusion else _APART
+            context.set_auto_parallel_context(comm_fusion=fusion)
 
     def get_device_num_is_set(self) -> bool:
         """Whether `device_num` was set."""

@@ -12,6 +12,7 @@ from paramesh.dtype import DType, float32, int32
 from paramesh.errors import ParameterDtypeError
 from paramesh.sampling.recipe import Initializer, Recipe
 from paramesh.tensor.base import Tensor, as_value
+from paramesh.tensor.conversion import DLPackArray
 from paramesh.tensor.promotion import bounds, scalar_kind
 
 # MindSpore 1.x's order, with the types that it did not have in it: bfloat16 has the rank of
@@ -34,7 +35,9 @@ _RANKS["bfloat16"] = _RANKS["float16"]
 
 
 #: What a Parameter is made from.
-ParameterInput: TypeAlias = Tensor | HostArray | jax.Array | list[object] | int | float
+ParameterInput: TypeAlias = (
+    Tensor | HostArray | jax.Array | DLPackArray | list[object] | int | float
+)
 
 
 def first_contents(data: ParameterInput, name: str) -> tuple[Array | None, Recipe | None]:
@@ -68,6 +71,8 @@ def first_contents(data: ParameterInput, name: str) -> tuple[Array | None, Recip
             f"pass initializer({data!r}, shape, dtype)."
         )
     if isinstance(data, list | jax.Array | np.ndarray):
+        return as_value(data), None
+    if isinstance(data, DLPackArray):  # of another library
         return as_value(data), None
     raise TypeError(
         f"Parameter '{name}' is made from a Tensor, an initializer(...), an ndarray, a list of "

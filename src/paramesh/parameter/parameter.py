@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Hashable, Sequence
-from typing import Any, Self
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -58,6 +58,12 @@ class Parameter(ParameterValue):
         TypeError: data that is not an array of numbers, or a flag that is not a bool.
         ValueError: a bool as data, an int outside Int32, a bad name, or another device.
     """
+
+    _instead: ClassVar[Mapping[str, str]] = {
+        **Tensor._instead,
+        "requires_grad_": "param.requires_grad = False, and make the optimizer of "
+        "net.trainable_params()",
+    }
 
     # The slots of flags that `_cache_key` reads without the descriptors.
     _requires_grad: bool

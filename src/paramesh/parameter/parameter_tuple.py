@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, Self
 
+import jax
+
 from paramesh.errors import DuplicateNameError
 from paramesh.initializer.factory import InitLike
 from paramesh.parameter.names import DEFAULT_NAME, check_prefix
@@ -81,3 +83,15 @@ class ParameterTuple(tuple[Parameter, ...]):
 
     def __str__(self) -> str:
         return super().__repr__()
+
+
+def _flatten(params: ParameterTuple) -> tuple[Any, None]:
+    return [(jax.tree_util.SequenceKey(i), param) for i, param in enumerate(params)], None
+
+
+def _unflatten(_: object, leaves: Iterable[object]) -> Any:
+    # What a function of JAX makes of Parameters are Tensors.
+    return tuple(leaves)
+
+
+jax.tree_util.register_pytree_with_keys(ParameterTuple, _flatten, _unflatten)

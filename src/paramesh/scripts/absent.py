@@ -37,7 +37,6 @@ INSTEAD: dict[str, str] = {
     "mindspore.COOTensor": "jax.experimental.sparse",
     "mindspore.CSRTensor": "jax.experimental.sparse",
     "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
-    "mindspore.communication._comm_helper": "mindspore.communication",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
     "mindspore.dataset.GraphData": "nothing: MindSpore 2.10 does not have it either",
@@ -66,14 +65,13 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
     "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
-    "mindspore.parallel._cost_model_context": "nothing: MindSpore's search has no counterpart here",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
-    register_buffer get_inputs add_flags_recursive set_inputs set_comm_fusion infer_predict_layout
+    register_buffer add_flags_recursive set_comm_fusion infer_predict_layout
     named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
     set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
 """
@@ -145,6 +143,13 @@ def _table() -> dict[str, bool]:
 def known(path: str) -> bool:
     """Whether scripts use this path, so that it is a name of MindSpore."""
     return path in _table()
+
+
+def recorded(path: str) -> bool:
+    """Whether MindSpore is known to have, or to have had, a name or a package of this path."""
+    return any(spelling in _table() for spelling in _spellings(path)) or any(
+        each.startswith(f"{path}.") for each in _table()
+    )
 
 
 def _prefixes(path: str) -> Iterator[str]:

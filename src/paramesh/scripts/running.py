@@ -20,7 +20,7 @@ import jax
 from paramesh import child_processes, compat
 from paramesh.errors import ContextError
 from paramesh.providers import providers
-from paramesh.scripts import absent
+from paramesh.scripts import absent, deferred, numpy_names
 
 #: Backends that a script may set on a machine with another one.
 _ELSEWHERE = ("Ascend", "Davinci", "GPU")
@@ -31,11 +31,16 @@ class _Under(types.ModuleType):
     """A module of paramesh under MindSpore's path.
 
     It is not a copy: each name is looked up in paramesh when it is accessed.
+
+    Args:
+        name: MindSpore's path.
+        target: the module.
+        others: modules that have the rest of the names that MindSpore has there.
     """
 
-    def __init__(self, name: str, target: types.ModuleType) -> None:
+    def __init__(self, name: str, target: types.ModuleType, others: Sequence[str] = ()) -> None:
         super().__init__(name, f"{target.__name__} under MindSpore's name.")
-        self._target = target
+        self._target, self._others = target, tuple(others)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
@@ -44,8 +49,11 @@ class _Under(types.ModuleType):
             return getattr(self._target, name)
         path = f"{self.__name__}.{name}"
         try:
-            value = getattr(self._target, name)
+            value = self._value_of(name)
         except AttributeError:
+            waiting = isinstance(sys.modules.get(path), deferred.Deferred)
+            if waiting and deferred.caught(sys._getframe(1)):
+                del sys.modules[path]  # so that this import raises its error
             found = absent.about(path)
             what = f"module '{self.__name__}' has no attribute '{name}'."
             text = " ".join(filter(None, (what, found.origin, found.advice)))
@@ -56,6 +64,22 @@ class _Under(types.ModuleType):
         if callable(value):
             setattr(self, name, value)
         return value
+
+    def _value_of(self, name: str) -> Any:
+        try:
+            return getattr(self._target, name)
+        except AttributeError:
+            for other in self._others:
+                module = importlib.import_module(other)
+                if name in getattr(module, "__all__", ()):
+                    return getattr(module, name)
+            raise
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python makes an imported module an attribute of its package. A missing name stays
+        # missing: `hasattr` is how scripts ask for it.
+        if not isinstance(value, deferred.Deferred):
+            super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         return dir(self._target)
@@ -74,7 +98,17 @@ def _public(module: types.ModuleType) -> list[str]:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `mindspore` and its modules; a missing one raises an error with advice."""
+    """Finds `mindspore` and its modules.
+
+    Args:
+        say: called with a line about each missing name whose import is deferred.
+        strict: whether an import of a missing name is an error at once.
+    """
+
+    def __init__(self, say: Callable[[str], object], strict: bool) -> None:
+        self._say = say
+        self._strict = strict
+        self._said: set[str] = set()
 
     def find_spec(
         self,
@@ -86,13 +120,27 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if top != "mindspore":
             return None
         if rest and not compat.is_path(rest):
-            raise absent.error(fullname)
+            self._defer(fullname)
         # Always a package: python then calls this finder for names that `from` does not find.
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
+    def _defer(self, path: str) -> None:
+        """Let the script import a missing name, or raise its error."""
+        package = sys.modules.get(path.rpartition(".")[0])
+        if isinstance(package, deferred.Deferred):
+            return
+        if self._strict or not deferred.may_be(path, sys._getframe(2)):
+            raise absent.error(path)
+        if path not in self._said:
+            self._said.add(path)
+            self._say(f"{absent.about(path)} The script runs on, and using it is an error.")
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        if not compat.is_path(spec.name.partition(".")[2]) and spec.name != "mindspore":
+            return deferred.Deferred(spec.name)
         target = importlib.import_module(f"paramesh{spec.name.removeprefix('mindspore')}")
-        module = (_CallableUnder if callable(target) else _Under)(spec.name, target)
+        others = compat.PATHS.get(spec.name.partition(".")[2], ())[1:]
+        module = (_CallableUnder if callable(target) else _Under)(spec.name, target, others)
         module.__file__ = getattr(target, "__file__", None)
         if spec.name == "mindspore":
             module.__version__ = absent.FOLLOWED  # type: ignore[attr-defined]
@@ -107,7 +155,8 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
 
     Args:
         say: called with a line about each deviation from what the script says.
-        strict: whether an unavailable `device_target` is an error.
+        strict: whether an unavailable `device_target`, the import of a missing name, and names that
+            NumPy lost are errors.
 
     Raises:
         ImportError: MindSpore is imported already.
@@ -120,7 +169,9 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
             "this is `paramesh run`. To run the script with MindSpore, use `python`."
         )
     # First, since python's own finder would find MindSpore itself.
-    sys.meta_path.insert(0, _Finder())
+    sys.meta_path.insert(0, _Finder(say, strict))
+    if not strict:
+        numpy_names.restore(say)
     child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
 
@@ -233,8 +284,9 @@ def _of_program(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     last = trace
+    raising = (__file__, deferred.__file__)
     while last is not None and last.tb_next is not None:
-        if last.tb_next.tb_next is None and last.tb_next.tb_frame.f_code.co_filename == __file__:
+        if last.tb_next.tb_next is None and last.tb_next.tb_frame.f_code.co_filename in raising:
             last.tb_next = None
         else:
             last = last.tb_next

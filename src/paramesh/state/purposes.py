@@ -273,3 +273,14 @@ class ValuePlacement:
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: Tensors by name, and texts by name."""
         return entries, {}
+
+    def saved_apart(
+        self, entries: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str], Any | None]:
+        """As `saved`, for a checkpoint of several files.
+
+        Returns:
+            Tensors by name, texts by name, and what writes the rest itself (see
+            `checkpoint.apart.Apart`), if anything is left.
+        """
+        return (*self.saved(entries), None)

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.core
 
+from paramesh import tracebacks
 from paramesh.errors import TraceError
 from paramesh.state import storage, trace_scope
 from paramesh.state.frames import (
@@ -60,13 +61,22 @@ def public_call(call: Callable[P, T]) -> Callable[P, T]:
     Context managers written in Python do not guarantee this: an exception from outside (from a
     signal handler, for example) may come when one of them is about to be left, and what traces had
     set up would remain. Here nothing is called on the way out.
+
+    An error that leaves the outermost of such calls is shortened for the user.
     """
 
     @functools.wraps(call)
     def restoring(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
         frame, journal, scope = thread.frame, thread.journal, trace_scope.thread.scope
         try:
             return call(*args, **kwargs)
+        except FloatingPointError:  # of jax_debug_nans: who locates it needs all of it
+            raise
+        except Exception as error:
+            if frame is None and journal is None:
+                tracebacks.shorten(error)
+            raise
         finally:
             thread.frame, thread.journal, trace_scope.thread.scope = frame, journal, scope
 

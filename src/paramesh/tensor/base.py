@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.core
@@ -29,7 +29,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
-from paramesh.tensor.conversion import TensorInput, as_value
+from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
@@ -69,6 +69,8 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             holds a float Float32. Data is copied.
         dtype: element type to cast to.
         shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
+            A shape and `dtype` alone describe an input, as for `Cell.set_inputs`; an axis of any
+            length is None, and the Tensor has no values.
 
     Raises:
         TypeError: data that is not an array of numbers (None, a string, a ragged list).
@@ -78,17 +80,22 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
     __slots__ = ("__weakref__", "_contents")
     _contents: Any
+    #: What other libraries call what is here, for errors.
+    _instead: ClassVar[Mapping[str, str]] = _INSTEAD
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
         self,
         input_data: TensorInput | None = None,
         dtype: DTypeLike | None = None,
-        shape: Sequence[int] | int | None = None,
+        shape: Sequence[int | None] | int | None = None,
         init: Initializer | None = None,
     ) -> None:
         if init is not None:
             self._contents = _recipe_from(input_data, dtype, shape, init)
+            return
+        if input_data is None and shape is not None and dtype is not None:
+            self._contents = _recipe_from(None, dtype, shape, NoData())
             return
         if input_data is None:
             raise TypeError(
@@ -120,7 +127,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":  # numpy, JAX and pickle ask for such names, and often
             raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), _INSTEAD)
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), self._instead)
         # With the object, python itself proposes what is near.
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
@@ -162,11 +169,16 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             return value._get()
         if scalar_kind(value) is not None or isinstance(value, jax.Array):
             return value
-        if isinstance(value, np.ndarray | list | tuple):
+        if isinstance(value, np.ndarray | list | tuple | DLPackArray):
             return as_value(value)
         return NotImplemented
 
     def _materialise(self, recipe: Recipe) -> Array:
+        if isinstance(recipe.initializer, NoData):
+            raise ValueError(
+                f"A Tensor of shape {recipe.shape} that was made without data has no values: "
+                "Tensor(shape=, dtype=) describes an input. Give data, or init=."
+            )
         with eval_context():  # inside a program too, a recipe gives a constant
             value = self._contents = recipe.compute()
         return value
@@ -345,6 +357,9 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def __repr__(self) -> str:
         if self._recipe is None and not hasattr(self._value, "dtype"):
             return f"Tensor({self._value!r})"  # jax.tree_util puts anything into a pytree's leaves
+        recipe = self._recipe
+        if recipe is not None and isinstance(recipe.initializer, NoData):
+            return f"Tensor(shape={list(self.shape)}, dtype={self.dtype})"
         values = np.array2string(
             self._shown(), separator=", ", prefix="", formatter=_formatter(self.dtype)
         )
@@ -405,7 +420,7 @@ def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
 
 def raw(value: object) -> Any:
     """The raw value behind a Tensor or Parameter (read through the running program); other
-    arrays as JAX arrays, python numbers as they are.
+    arrays, also those that speak DLPack, as JAX arrays, python numbers as they are.
 
     Raises:
         TypeError: it is neither an array nor a number.
@@ -414,17 +429,24 @@ def raw(value: object) -> Any:
         return value._get()
     if isinstance(value, jax.Array) or scalar_kind(value) is not None:
         return value
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, np.ndarray | list | tuple | DLPackArray):
         return as_value(value)
     raise TypeError(
         f"Expected a Tensor, an array or a number, got {type(value).__name__} ({value!r})."
     )
 
 
+class NoData(Initializer):
+    """Of a Tensor that says a shape and element type only."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Any shape; -1 is an axis of any length."""
+
+
 def _recipe_from(
     data: TensorInput | None,
     dtype: DTypeLike | None,
-    shape: Sequence[int] | int | None,
+    shape: Sequence[int | None] | int | None,
     init: Initializer,
 ) -> Recipe:
     if data is not None:
@@ -436,9 +458,10 @@ def _recipe_from(
             f"Tensor(init=...) needs an Initializer, e.g. Normal(0.01), got {type(init).__name__}. "
             "Names such as 'normal' go to initializer()."
         )
-    sizes = (
-        (operator.index(shape),) if isinstance(shape, int) else tuple(map(operator.index, shape))
-    )
+    listed = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not isinstance(init, NoData) and None in listed:
+        raise ValueError(f"Tensor(init=...) needs a shape of ints, got {listed}.")
+    sizes = tuple(-1 if size is None else operator.index(size) for size in listed)
     return Recipe(init, next_key(), sizes, to_dtype(dtype))
 
 

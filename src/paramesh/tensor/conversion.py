@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from paramesh.tensor.operators import Arithmetic
 from paramesh.tensor.promotion import cast, scalar_kind
 
 
+@runtime_checkable
 class DLPackArray(Protocol):
     """An array of another library that others can take over."""
 

@@ -21,6 +21,8 @@ from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
 
 Axis = int | Sequence[int] | None
+#: What other libraries take in place of an element type.
+_DEVICES = ("cuda", "gpu", "cpu", "tpu", "mps", "npu", "ascend")
 
 
 class HasShape(Protocol):
@@ -70,6 +72,11 @@ class ArrayMethods(Arithmetic):
 
     def to(self, dtype: DTypeLike) -> Self:
         """The same as `astype`."""
+        if isinstance(dtype, str) and dtype.partition(":")[0].lower() in _DEVICES:
+            raise TypeError(
+                f"to() takes an element type, got the device {dtype!r}. Arrays lie on the backend "
+                "that JAX has; JAX_PLATFORMS chooses it, and paramesh.device_put() a device of it."
+            )
         return self.astype(dtype)
 
     def bool(self) -> Self:
@@ -114,8 +121,19 @@ class ArrayMethods(Arithmetic):
         return self.reshape(tuple(other.shape))
 
     def transpose(self, *axes: int | Sequence[int] | None) -> Self:
-        """Axes in another order; without arguments, reversed."""
-        return self._apply(jnp.transpose, _shape(axes) if axes and axes[0] is not None else None)
+        """Axes in another order; without arguments, reversed.
+
+        Raises:
+            ValueError: these are not all axes, each once.
+        """
+        order = _shape(axes) if axes and axes[0] is not None else None
+        ndim = self._get().ndim
+        if order is not None and sorted(n + ndim * (n < 0) for n in order) != [*range(ndim)]:
+            raise ValueError(
+                f"transpose: the axes {order} are not an order of the {ndim} axes of shape "
+                f"{tuple(self._get().shape)}: every axis is needed once."
+            )
+        return self._apply(jnp.transpose, order)
 
     def permute(self, *axes: int | Sequence[int] | None) -> Self:
         """The same as `transpose` with axes."""

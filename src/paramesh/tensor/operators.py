@@ -11,9 +11,11 @@ from types import EllipsisType
 from typing import Any, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, ArrayLike, HostArray
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
@@ -239,7 +241,7 @@ class Arithmetic:
             raise ValueError(
                 f"{what}() needs a Tensor of one element, got shape {tuple(value.shape)}."
             )
-        return value.reshape(())
+        return value
 
     def __len__(self) -> int:
         shape = self._get().shape
@@ -271,7 +273,21 @@ class Arithmetic:
         item_value = _storable(item_value, to_dtype(value.dtype))
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)), broadcasting():
-            self._put(jnp.asarray(value).at[index].set(item_value))
+            try:
+                changed = jnp.asarray(value).at[index].set(item_value)
+            except ValueError:
+                there = jax.eval_shape(lambda: jnp.asarray(value)[index]).shape
+                given = tuple(np.shape(item_value))
+                raise ValueError(
+                    f"Values of shape {given} cannot be stored in the elements of shape {there} "
+                    f"that are selected of {_called(self)}, which has shape {tuple(value.shape)}."
+                ) from None
+            self._put(changed)
+
+
+def _called(tensor: Arithmetic) -> str:
+    name = getattr(tensor, "name", None)
+    return "the Tensor" if name is None else f"Parameter '{name}'"
 
 
 def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
@@ -280,8 +296,11 @@ def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
     Raises:
         TraceError: it is traced and not known.
     """
+    if value.shape and not isinstance(value, jax.core.Tracer):
+        with eval_context():  # a known value stays known inside of a program
+            value = value.reshape(())
     try:
-        return kind(value.reshape(()))
+        return kind(value.reshape(()) if value.shape else value)
     except jax.errors.ConcretizationTypeError:
         raise trace_scope.no_value(what or f"{kind.__name__}()", value) from None
 

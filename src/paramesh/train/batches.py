@@ -109,6 +109,9 @@ def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[An
         given += 1
         if given > seen:
             yield as_inputs(batch)
+    reset = getattr(dataset, "reset", None)
+    if callable(reset) and hasattr(dataset, "create_tuple_iterator"):
+        reset()  # MindSpore's kind is set back after each pass
     if not given:
         raise ValueError(f"{argument} gave no batch. Is it empty, or used up by an earlier pass?")
     if given < seen:
@@ -116,6 +119,23 @@ def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[An
             f"{argument} gave {given} batches, but the checkpoint was made after batch {seen} of "
             "its epoch; to go on at the same step it must give the same batches."
         )
+    if not hasattr(dataset, "pass_over"):
+        _reset(dataset)
+
+
+def _reset(dataset: Dataset) -> None:
+    """Begin a stand-in for a dataset anew after an epoch, as MindSpore does."""
+    reset = getattr(dataset, "reset", None)
+    if not callable(reset) or not hasattr(dataset, "create_tuple_iterator"):
+        return
+    needed = [
+        parameter
+        for parameter in inspect.signature(reset).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if not needed:
+        reset()
 
 
 def looking_ahead(

@@ -50,6 +50,11 @@ class RunContext:
     """
 
     def __init__(self, original_args: Facts) -> None:
+        if not isinstance(original_args, Facts):
+            raise TypeError(
+                "RunContext: original_args must be the facts of a run, got "
+                f"{type(original_args).__name__}."
+            )
         self._args = original_args
         self._stop = False
 
@@ -174,6 +179,18 @@ def first_loss(outputs: Tree) -> Any:
     return outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
 
 
+def step_in_epoch(args: Facts) -> int:
+    """The number of the step in its epoch, from 1; from the other numbers where it is not given."""
+    if "cur_step_in_epoch" in args:
+        return args.cur_step_in_epoch
+    return (args.cur_step_num - 1) % args.batch_num + 1
+
+
+def evaluates(run_context: RunContext) -> bool:
+    """Whether a run is an evaluation: those that watch a training do nothing in it."""
+    return run_context.original_args().get("mode") == "eval"
+
+
 def loss_number(outputs: Tree) -> float:
     """The loss as a python number (the mean of several); waits for it."""
     return float(np.mean(np.asarray(first_loss(outputs)), dtype=np.float64))
@@ -193,13 +210,13 @@ class LossMonitor(Callback):
     def __init__(self, per_print_times: int = 1) -> None:
         self._every = _count("LossMonitor", "per_print_times", per_print_times, 0)
 
-    def on_train_step_end(self, run_context: RunContext) -> None:
+    def step_end(self, run_context: RunContext) -> None:
         """Print every `per_print_times` steps."""
         args = run_context.original_args()
-        if not self._every or args.cur_step_num % self._every:
+        if evaluates(run_context) or not self._every or args.cur_step_num % self._every:
             return
         loss = loss_number(args.net_outputs)
-        where = f"epoch: {args.cur_epoch_num} step: {args.cur_step_in_epoch}"
+        where = f"epoch: {args.cur_epoch_num} step: {step_in_epoch(args)}"
         if not math.isfinite(loss):
             raise ValueError(
                 f"{where}: the loss is {loss}. Try a smaller learning rate, or a loss scale."
@@ -208,7 +225,7 @@ class LossMonitor(Callback):
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         """Print what a validation found."""
-        results = run_context.original_args().eval_results
+        results = run_context.original_args().get("eval_results")
         if self._every and results:
             print("Eval result: " + ", ".join(f"{k} {v:.7g}" for k, v in results.items()))
 
@@ -226,17 +243,19 @@ class TimeMonitor(Callback):
         self._steps = data_size
         self._start, self._seen = 0.0, 0
 
-    def on_train_epoch_begin(self, run_context: RunContext) -> None:
+    def epoch_begin(self, run_context: RunContext) -> None:
         """Start the clock."""
-        self._seen = run_context.original_args().cur_step_in_epoch
+        self._seen = run_context.original_args().get("cur_step_in_epoch", 0)
         self._start = time.perf_counter()
 
-    def on_train_epoch_end(self, run_context: RunContext) -> None:
+    def epoch_end(self, run_context: RunContext) -> None:
         """Wait for the last step, stop the clock and print."""
+        if evaluates(run_context):
+            return
         args = run_context.original_args()
         loss_number(args.net_outputs)
         milliseconds = 1e3 * (time.perf_counter() - self._start)
-        steps = self._steps or args.cur_step_in_epoch - self._seen
+        steps = self._steps or step_in_epoch(args) - self._seen
         print(
             f"Train epoch time: {milliseconds:5.3f} ms, per step time: "
             f"{milliseconds / steps:5.3f} ms",
@@ -274,8 +293,10 @@ class LearningRateScheduler(Callback):
             )
         self._function = learning_rate_function
 
-    def on_train_step_end(self, run_context: RunContext) -> None:
+    def step_end(self, run_context: RunContext) -> None:
         """Ask the function, and write the rate if it is another."""
+        if evaluates(run_context):
+            return
         args = run_context.original_args()
         param = args.optimizer.learning_rate
         if not isinstance(param, Parameter):

@@ -36,6 +36,21 @@ from paramesh.transforms import GradientFunction, GradOperation
 T = TypeVar("T")
 
 
+def _outputs(network: Cell, data: Tree) -> Tree:
+    """What a network returns, before a loss takes it.
+
+    Raises:
+        TypeError: it returns nothing.
+    """
+    outputs = network(data)
+    if outputs is None:
+        raise TypeError(
+            f"{type(network).__name__}.construct returned None, so there is nothing for the loss. "
+            "Does it end with `return`?"
+        )
+    return outputs
+
+
 class WithLossCell(Cell):
     """`cell(data, label)` is `loss_fn(backbone(data), label)`.
 
@@ -51,7 +66,7 @@ class WithLossCell(Cell):
 
     def construct(self, data: Tree, label: Tree) -> Any:
         """The loss."""
-        return self._loss_fn(self._backbone(data), label)
+        return self._loss_fn(_outputs(self._backbone, data), label)
 
     @property
     def backbone_network(self) -> Cell:
@@ -80,7 +95,7 @@ class WithEvalCell(Cell):
 
     def construct(self, data: Tree, label: Tree) -> tuple[Any, Any, Any]:
         """(loss, outputs, label)."""
-        outputs = self._network(data)
+        outputs = _outputs(self._network, data)
         if self.add_cast_fp32:
             outputs, label = as_float32(outputs), as_float32(label)
         return self._loss_fn(outputs, label), outputs, label
@@ -161,11 +176,21 @@ class TrainOneStepCell(LazyAttributes):
         """One step."""
         loss, grads = self.gradients(inputs, self.sens)
         grads = self.grad_reducer(grads)
-        self.optimizer(tuple(grads))
+        self.optimizer(tuple(grads), **self._about_loss(loss, inputs))
         if not self.return_grad:
             return loss
         names = [param.name for param in self.optimizer.parameters]
         return loss, dict(zip(names, grads, strict=True))
+
+    def _about_loss(self, loss: Tensor, inputs: Sequence[Tree]) -> dict[str, object]:
+        """What a line search and the like take besides gradients.
+
+        Not where every device has a part of the batch, and so a loss of its own.
+        """
+        mode = context.get_auto_parallel_context("parallel_mode")
+        if not self.optimizer.takes_loss or mode in ("data_parallel", "hybrid_parallel"):
+            return {}
+        return {"value": loss, "value_fn": lambda: self.network(*inputs)}
 
     def gradients(self, inputs: Sequence[Any], sens: NumberLike) -> tuple[Any, Sequence[Tensor]]:
         """(loss, gradients by the optimizer's Parameters) of the present inputs.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from paramesh.array_types import ArrayLike, HostArray
-from paramesh.train.metrics import Metric, rearrange_inputs
+from paramesh.train.metrics import Metric, classes_of, rearrange_inputs
 
 _EPS = sys.float_info.min
 _TYPES = ("classification", "multilabel")
@@ -75,7 +75,7 @@ class _Counts(Metric):
         else:
             classes = self._check_classes(outputs)
             if label.ndim == outputs.ndim:
-                label = label.argmax(1)
+                label = classes_of(self, label)
             if label.shape != outputs.shape[:1] + outputs.shape[2:] or label.max() >= classes:
                 raise ValueError(
                     f"{type(self).__name__}: outputs {outputs.shape} need one class below "

@@ -278,13 +278,27 @@ def _classes(metric: Metric, outputs: HostArray, label: HostArray) -> HostArray:
         )
     if label.ndim == outputs.ndim:
         _same_shape(metric, outputs, label)
-        return label.argmax(axis=1)
+        return classes_of(metric, label)
     if label.shape != outputs.shape[:1] + outputs.shape[2:]:
         raise ValueError(
             f"{type(metric).__name__}: outputs {outputs.shape} and label {label.shape} do not fit "
             "together: a label is one number for each sample, or one-hot."
         )
     return label
+
+
+def classes_of(metric: Metric, label: HostArray) -> HostArray:
+    """The numbers of the classes of one-hot labels (N, C, …).
+
+    Raises:
+        ValueError: they are not one-hot: the highest of several shares would be a guess.
+    """
+    if not (((label == 0) | (label == 1)).all() and (label.sum(axis=1) == 1).all()):
+        raise ValueError(
+            f"{type(metric).__name__}: labels of shape {label.shape} must be one-hot: 1 at one "
+            "class of each sample, 0 elsewhere. Give the numbers of the classes instead."
+        )
+    return label.argmax(axis=1)
 
 
 def _same_shape(metric: Metric, outputs: HostArray, label: HostArray) -> None:

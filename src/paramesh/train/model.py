@@ -42,6 +42,7 @@ from paramesh.train.position import (
     resumed,
 )
 from paramesh.train.progress import progress_callback
+from paramesh.train.sunk_epochs import in_epochs_of
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 from paramesh.train.watching import Watching, examples_of
 
@@ -112,9 +113,10 @@ class Model:
                 f"{loss_fn.__name__}()."
             )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
+            name = getattr(optimizer, "__name__", None)
+            given = type(optimizer).__name__ if name is None else f"{name}; call it, {name}(...)"
             raise TypeError(
-                "Model: optimizer must be an Optimizer or an optax transformation, got "
-                f"{type(optimizer).__name__}."
+                f"Model: optimizer must be an Optimizer or an optax transformation, got {given}."
             )
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
@@ -198,9 +200,9 @@ class Model:
             epoch: how many; the number of the last one, if `initial_epoch` is given.
             train_dataset: see `batches.py`.
             callbacks: a Callback or several.
-            dataset_sink_mode: MindSpore's; accepted, and has no effect: steps are always
-                dispatched ahead.
-            sink_size: the same.
+            dataset_sink_mode: whether `sink_size` counts; steps are always dispatched ahead.
+            sink_size: batches of an epoch, in which the dataset goes on where the epoch before
+                ended; -1: a pass through the dataset.
             initial_epoch: epochs that an earlier run did; they are counted, and not done again.
             valid_dataset: evaluated after every `valid_frequency` epochs.
             valid_frequency: in epochs.
@@ -226,13 +228,17 @@ class Model:
         _check_integer("epoch", epoch, 1)
         _check_integer("initial_epoch", initial_epoch, 0)
         _check_integer("valid_frequency", valid_frequency, 1)
+        _check_integer("sink_size", sink_size, -1)
+        if sink_size == 0:
+            raise ValueError("Model.train: sink_size must be -1, or at least 1, got 0.")
         if initial_epoch >= epoch:
             raise ValueError(
                 f"Model.train: initial_epoch {initial_epoch} must be below epoch {epoch}."
             )
         start = Position(initial_epoch + 1, 0, 0, None)
+        source = in_epochs_of(train_dataset, sink_size) if dataset_sink_mode else train_dataset
         if resume is not None:
-            start = resumed(resume, epoch, initial_epoch, batches.count(train_dataset))
+            start = resumed(resume, epoch, initial_epoch, batches.count(source))
         check_same(resume, start)
         batches.check_dataset(train_dataset, epoch + 1 - start.epoch, "train_dataset")
         listed = as_callbacks(callbacks)
@@ -241,17 +247,17 @@ class Model:
             batches.check_dataset(valid_dataset, passes, "valid_dataset")
             self._check_metrics("valid_dataset")
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
-        args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
+        args.batch_num, args.valid_dataset = batches.count(source), valid_dataset
         args.cur_epoch_num = initial_epoch
         if resume is not None:
-            restore_data(Path(resume), train_dataset, start)
+            restore_data(Path(resume), source, start)
             load_checkpoint(resume, self._train_network)
             restore_random(Path(resume))
             args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch
             args.cur_step_num = start.step
         pace = self._pace()
         if pace is not None and pace.passed:
-            start = passed_over(start, pace, epoch, train_dataset)
+            start = passed_over(start, pace, epoch, source)
             args.cur_step_num = start.step
         seen = start.step_in_epoch
         run = RunContext(args)
@@ -265,7 +271,7 @@ class Model:
                 _notify(shown, "on_train_begin", run)
                 for number in range(start.epoch, epoch + 1):
                     args.cur_epoch_num, args.cur_step_in_epoch = number, seen
-                    begun = self._epoch(run, shown, interrupts, pace, watching)
+                    begun = self._epoch(run, shown, interrupts, pace, watching, source)
                     seen = 0
                     if not begun:
                         continue
@@ -308,14 +314,15 @@ class Model:
         interrupts: Interrupts,
         pace: StepSynchronizer | None,
         watching: Watching,
+        dataset: Dataset,
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
         network.set_train(True)
         seen = args.cur_step_in_epoch
         _notify(shown, "on_train_epoch_begin", run)
-        batches.set_epoch(args.train_dataset, args.cur_epoch_num)
-        source = batches.batches(args.train_dataset, "train_dataset", seen)
+        batches.set_epoch(dataset, args.cur_epoch_num)
+        source = batches.batches(dataset, "train_dataset", seen)
         for inputs, following in waiting_for(batches.looking_ahead(source, _looks_ahead)):
             watching.examples = examples_of(inputs)
             self._check_columns("train_dataset", inputs, network)
@@ -386,15 +393,27 @@ class Model:
             _notify(listed, "on_eval_end", run)
         return args.eval_results
 
-    def predict(self, *predict_data: Tree) -> Any:
+    def predict(
+        self, *predict_data: Tree, backend: str | None = None, config: object = None
+    ) -> Any:
         """The network's outputs, in evaluation mode.
 
         Args:
             predict_data: arrays or Tensors, as `construct` takes them.
+            backend: MindSpore's; None, since MindSpore Lite is not offered.
+            config: MindSpore's, of that backend; without effect.
 
         Returns:
             What the network returns: a Tensor, or a tuple of Tensors.
+
+        Raises:
+            ValueError: another backend.
         """
+        if backend is not None:
+            raise ValueError(
+                f"Model.predict: backend must be None, got {backend!r}: the network runs here, on "
+                "the devices of JAX."
+            )
         self._network.set_train(False)
         return self._network(*batches.as_inputs(predict_data))
 

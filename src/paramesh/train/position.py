@@ -28,7 +28,7 @@ from paramesh.errors import CheckpointError
 from paramesh.parallel.processes.synchronize import wait_for_programs
 from paramesh.train import batches
 from paramesh.train.batches import Dataset
-from paramesh.train.callbacks import Facts
+from paramesh.train.callbacks import Facts, step_in_epoch
 
 if TYPE_CHECKING:
     from paramesh.ps.integration.step_synchronization import StepSynchronizer
@@ -57,14 +57,14 @@ class Position:
 
 def position_entries(args: Facts) -> dict[str, str]:
     """The entries for a checkpoint of the training Cell, from the facts of the run."""
-    here = Position(args.cur_epoch_num, args.cur_step_in_epoch, args.cur_step_num, args.batch_num)
+    here = Position(args.cur_epoch_num, step_in_epoch(args), args.cur_step_num, args.batch_num)
     return {POSITION: json.dumps(asdict(here)), **random_entries(), **_data_entries(args, here)}
 
 
 def _data_entries(args: Facts, here: Position) -> dict[str, str]:
     """The entry with the state of the dataset, if it has one."""
-    dataset = args.train_dataset
-    if not callable(getattr(dataset, "save_state", None)):
+    dataset = args.get("train_dataset")
+    if dataset is None or not callable(getattr(dataset, "save_state", None)):
         return {}
     # Batches may have been taken ahead of their step: what counts is what was trained on.
     state = dataset.save_state() | {"epoch": max(here.epoch, 1) - 1, "row": here.step_in_epoch}

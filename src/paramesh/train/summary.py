@@ -6,10 +6,8 @@ import importlib
 import os
 from typing import Any
 
-import numpy as np
-
 from paramesh.train.callbacks import Callback, RunContext, loss_number
-from paramesh.train.summary_record import SummaryRecord
+from paramesh.train.summary_record import SummaryRecord, write_histogram
 
 __all__ = ["Summary", "SummaryRecord"]
 
@@ -68,8 +66,7 @@ class Summary(Callback):
             self._writer.add_scalar("loss", loss_number(args.net_outputs), step)
         if self._histograms and step % self._histograms == 0:
             for param in args.optimizer.parameters:
-                values = param.asnumpy().astype(np.float64).reshape(-1)
-                self._writer.add_histogram(param.name, values[np.isfinite(values)], step)
+                write_histogram(self._writer, param.name, param.asnumpy(), step)
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         """Write the results of a validation."""

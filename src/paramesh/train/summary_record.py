@@ -7,17 +7,21 @@ MindInsight is no longer developed; the files here are those of TensorBoard, thr
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from paramesh.array_types import ArrayLike, HostArray
 from paramesh.ops import graph_marks
-from paramesh.train.callbacks import Callback, RunContext, loss_number
+from paramesh.train.callbacks import Callback, RunContext, evaluates, loss_number
 
+__all__ = ["SummaryCollector", "SummaryRecord", "_cache_summary_tensor_data", "write_histogram"]
+
+_logger = logging.getLogger("paramesh")
 _KINDS = ("scalar", "tensor", "image", "histogram")
 
 
@@ -38,6 +42,7 @@ class SummaryRecord:
         export_options: see `num_process`.
 
     Raises:
+        TypeError, ValueError: an argument of the wrong type; an empty `log_dir`.
         ImportError: tensorboardX is not installed.
     """
 
@@ -52,6 +57,16 @@ class SummaryRecord:
         raise_exception: bool = False,
         export_options: object = None,
     ) -> None:
+        _check_folder("SummaryRecord: log_dir", log_dir)
+        if not isinstance(raise_exception, bool):
+            raise TypeError(
+                f"SummaryRecord: raise_exception must be a bool, got {raise_exception!r}."
+            )
+        for argument, part in (("file_prefix", file_prefix), ("file_suffix", file_suffix)):
+            if not isinstance(part, str) or "/" in part:
+                raise TypeError(
+                    f"SummaryRecord: {argument} must be a part of a file's name, got {part!r}."
+                )
         try:
             library = importlib.import_module("tensorboardX")
         except ImportError as error:
@@ -126,7 +141,12 @@ class SummaryRecord:
 
         Returns:
             Whether it could.
+
+        Raises:
+            TypeError: `step` is not an int.
         """
+        if not isinstance(step, int) or isinstance(step, bool):
+            raise TypeError(f"SummaryRecord.record: step must be an int, got {step!r}.")
         if self._writer is None:
             return False
         values, self._values = self._values, []
@@ -142,8 +162,7 @@ class SummaryRecord:
             images = value if value.ndim == 4 else value[None]
             self._writer.add_images(name, images[:10], step)
         else:
-            flat = value.astype(np.float64).reshape(-1)
-            self._writer.add_histogram(name, flat[np.isfinite(flat)], step)
+            write_histogram(self._writer, name, value, step)
 
     def flush(self) -> None:
         """Have all that was recorded on disk."""
@@ -156,6 +175,59 @@ class SummaryRecord:
             graph_marks.listeners.remove(self._given)
             self._writer.close()
             self._writer = None
+
+
+class _Writer(Protocol):
+    """What tensorboardX has for it."""
+
+    def add_histogram(self, tag: str, values: HostArray, global_step: int) -> object:
+        """Write a distribution."""
+
+
+def write_histogram(writer: _Writer, name: str, value: HostArray, step: int) -> None:
+    """Write the distribution of the finite values; a line in the log if there is none."""
+    flat = value.astype(np.float64).reshape(-1)
+    finite = flat[np.isfinite(flat)]
+    if finite.size:
+        writer.add_histogram(name, finite, step)
+    else:
+        _logger.warning("step %s: '%s' has no finite value, so no histogram.", step, name)
+
+
+def _check_folder(what: str, folder: object) -> None:
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{what} must be the path of a folder, got {folder!r}.")
+    if not os.fspath(folder):
+        raise ValueError(f"{what} must not be empty.")
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(f"{what} is {str(folder)!r}, which is a file.")
+
+
+_KIND_OF_NAME = re.compile(r"(.+)\[:(Scalar|Tensor|Image|Histogram)\]")
+
+
+def _cache_summary_tensor_data(summary: Iterable[Mapping[str, Any]]) -> bool:
+    """Hand values to the SummaryRecords that are open, as the summaries of a graph.
+
+    Args:
+        summary: dicts with the `data` and a `name` with the kind behind it, as `x[:Scalar]`.
+
+    Returns:
+        True.
+
+    Raises:
+        ValueError: a name without a kind.
+    """
+    for each in summary:
+        match = _KIND_OF_NAME.fullmatch(each["name"])
+        if match is None:
+            raise ValueError(
+                f"A summary's name must end with its kind, such as 'x[:Scalar]', got "
+                f"{each['name']!r}."
+            )
+        for listen in graph_marks.listeners:
+            listen(match[2].lower(), match[1], each["data"])
+    return True
 
 
 class SummaryCollector(Callback):
@@ -175,7 +247,10 @@ class SummaryCollector(Callback):
         export_options: see `custom_lineage_data`.
 
     Raises:
-        ValueError: `collect_freq` is no int from 1.
+        TypeError: an argument of the wrong type.
+        ValueError: `collect_freq` is below 1, `summary_dir` is empty; an unknown key, or a
+            pattern that is none.
+        NotADirectoryError: `summary_dir` is a file.
         ImportError: in training, tensorboardX is not installed.
     """
 
@@ -191,10 +266,21 @@ class SummaryCollector(Callback):
         max_file_size: int | None = None,
         export_options: object = None,
     ) -> None:
-        if not isinstance(collect_freq, int) or isinstance(collect_freq, bool) or collect_freq < 1:
+        _check_folder("SummaryCollector: summary_dir", summary_dir)
+        if not isinstance(collect_freq, int) or isinstance(collect_freq, bool):
+            raise TypeError(
+                f"SummaryCollector: collect_freq must be an int from 1, got {collect_freq!r}."
+            )
+        if collect_freq < 1:
             raise ValueError(
                 f"SummaryCollector: collect_freq must be an int from 1, got {collect_freq!r}."
             )
+        if not isinstance(keep_default_action, bool):
+            raise TypeError(
+                "SummaryCollector: keep_default_action must be a bool, got "
+                f"{keep_default_action!r}."
+            )
+        _check_specified(collect_specified_data)
         self._dir, self._every = summary_dir, collect_freq
         chosen = collect_specified_data or {}
         self._loss = chosen.get("collect_metric", keep_default_action)
@@ -206,12 +292,15 @@ class SummaryCollector(Callback):
             self._record.close()
             self._record = None
 
-    def on_train_begin(self, run_context: RunContext) -> None:
+    def begin(self, run_context: RunContext) -> None:
         """Open a file."""
-        self._record = SummaryRecord(self._dir)
+        if not evaluates(run_context):
+            self._record = SummaryRecord(self._dir)
 
-    def on_train_step_end(self, run_context: RunContext) -> None:
+    def step_end(self, run_context: RunContext) -> None:
         """Write what is due."""
+        if evaluates(run_context):
+            return
         args, record = run_context.original_args(), self._record
         if record is None or args.cur_step_num % self._every:
             return
@@ -223,6 +312,40 @@ class SummaryCollector(Callback):
                     record.add_value("histogram", f"{param.name}/auto", param.asnumpy())
         record.record(args.cur_step_num)
 
-    def on_train_end(self, run_context: RunContext) -> None:
+    def end(self, run_context: RunContext) -> None:
         """Close the file."""
-        self.__exit__()
+        if not evaluates(run_context):
+            self.__exit__()
+
+
+#: What `collect_specified_data` may say, and of which type.
+_SPECIFIED: dict[str, tuple[type, ...]] = {
+    "collect_metric": (bool,),
+    "collect_graph": (bool,),
+    "collect_train_lineage": (bool,),
+    "collect_eval_lineage": (bool,),
+    "collect_input_data": (bool,),
+    "collect_dataset_graph": (bool,),
+    "histogram_regular": (str, type(None)),
+    "collect_landscape": (dict, type(None)),
+}
+
+
+def _check_specified(chosen: object) -> None:
+    if chosen is None:
+        return
+    what = "SummaryCollector: collect_specified_data"
+    if not isinstance(chosen, dict):
+        raise TypeError(f"{what} must be a dict or None, got {type(chosen).__name__}.")
+    for key, value in chosen.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{what} has the key {key!r}; keys must be str.")
+        if key not in _SPECIFIED:
+            raise ValueError(f"{what} has the key {key!r}, expected {', '.join(_SPECIFIED)}.")
+        if not isinstance(value, _SPECIFIED[key]):
+            names = " or ".join(kind.__name__ for kind in _SPECIFIED[key])
+            raise TypeError(f"{what}[{key!r}] must be {names}, got {type(value).__name__}.")
+    try:
+        re.compile(chosen.get("histogram_regular") or "")
+    except re.error as error:
+        raise ValueError(f"{what}['histogram_regular'] is not a pattern: {error}.") from None

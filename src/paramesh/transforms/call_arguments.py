@@ -101,5 +101,35 @@ def parse_call(
     return key, leaves, rebuild
 
 
+def parse_concrete(
+    function: HasStaticArguments, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ParsedCall:
+    """`parse_call` of arguments of which some may be a `jax.ShapeDtypeStruct`.
+
+    Raises:
+        TypeError: there are tracers among them.
+    """
+    call = parse_call(function, args, kwargs, abstract=True)
+    if call is None:
+        raise TypeError(f"'{function.__name__}': concrete arguments are needed, not tracers.")
+    return call
+
+
+def without_values(
+    function: HasStaticArguments, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with a `jax.ShapeDtypeStruct` for each array: they hold no memory."""
+    _, leaves, rebuild = parse_concrete(function, args, kwargs)
+    shapes: list[Any] = [
+        leaf
+        if isinstance(leaf, bool | int | float | complex)
+        else jax.ShapeDtypeStruct(
+            np.shape(leaf), leaf.dtype, weak_type=bool(getattr(leaf, "weak_type", False))
+        )
+        for leaf in leaves
+    ]
+    return rebuild(shapes)
+
+
 def _is_parameter(value: object) -> bool:
     return isinstance(value, Parameter)

@@ -27,7 +27,7 @@ from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
-from paramesh.transforms.call_arguments import parse_call
+from paramesh.transforms.call_arguments import parse_call, parse_concrete, without_values
 from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
@@ -85,6 +85,7 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, compiled first if there is none."""
+        __tracebackhide__ = True  # in notebooks, as the other frames of paramesh
         if tracing.current() is not None:
             return self.fn(*args, **kwargs)
         call = parse_call(self, args, kwargs)
@@ -128,9 +129,10 @@ class CompiledFunction:
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the arguments of the call after it.
 
-        Where rows of tables on the parameter server are cached on this device (`vocab_cache_size`),
-        the rows for that call are fetched while this one is computed. It is only a hint: it changes
-        no result, and an announced call that is never made only costs time.
+        Where rows of tables live on parameter servers in other processes, or are cached on this
+        device (`vocab_cache_size`), the rows for that call are requested before this one has ended.
+        It is only a hint: it changes no result, and an announced call that is never made only costs
+        time.
         """
         if tracing.current() is not None or not placement.current().prefetches:
             return
@@ -145,13 +147,11 @@ class CompiledFunction:
         """The compiled program that a call with these arguments would run (compiled if needed)."""
         return self._traced(args, kwargs)[1]
 
+    @tracing.public_call
     def _traced(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Hashable, Executable, list[ArrayLike]]:
-        call = parse_call(self, args, kwargs, abstract=True)
-        if call is None:
-            raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
-        key, leaves, rebuild = call
+        key, leaves, rebuild = parse_concrete(self, args, kwargs)
         for executable in self._executables.get(key, ()):
             if executable.current():
                 return key, executable, leaves
@@ -163,13 +163,19 @@ class CompiledFunction:
         """The program for these arguments before it is compiled.
 
         `f.lower(x).compile()` has `cost_analysis()` and `memory_analysis()`, and can be called.
+        `f.lower(x).compile(target="h100:8")` is the program for devices that need not be there.
 
         Args:
             *args: as for a call; a `jax.ShapeDtypeStruct` may stand for a Tensor.
             **kwargs: likewise.
         """
-        key, executable, leaves = self._traced(args, kwargs)
-        return Lowered(self.__name__, functools.partial(parse_call, self), key, executable, leaves)
+        call = without_values(self, args, kwargs)
+        return Lowered(
+            self.__name__,
+            functools.partial(parse_call, self),
+            functools.partial(self._traced, args, kwargs),
+            functools.partial(providers.lowered_for_target, self, *call),
+        )
 
     def _remember(self, key: Hashable, executable: Executable) -> None:
         versions = self._executables.setdefault(key, [])

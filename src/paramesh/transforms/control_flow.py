@@ -26,6 +26,7 @@ from paramesh.state import tracing
 from paramesh.tensor.base import TensorInput, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
+from paramesh.transforms import reversible_loops
 from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.loop_values import (
     bound,
@@ -141,8 +142,9 @@ def while_loop(
         init_val: Tensors, arrays and numbers, in any containers.
 
     Returns:
-        The last val. Only forward derivatives (`jvp`, `jacfwd`) go through: how often the loop
-        turns is not known beforehand. `fori_loop` and `scan` have gradients.
+        The last val. It has derivatives in both modes. The way back runs the loop again, and in
+        compiled functions with an unknown number of turns several times (see
+        `reversible_loops`); `scan`, which keeps its values, is faster.
 
     Raises:
         TypeError: `body_fun` returns a value of another structure, shape or element type.
@@ -190,7 +192,7 @@ def while_loop(
             overlay = dict(zip(states, values, strict=True))
             return Body(body_fun, args_of(arrays), {}, overlay, "Tensor").hand_out(states)[:2]
 
-        return states, *jax.lax.while_loop(go_on, turn, (given, start))
+        return states, *reversible_loops.while_loop(go_on, turn, (given, start))
 
     states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)
@@ -210,7 +212,7 @@ def fori_loop(
 
     Args:
         lower: an int, or an integer Tensor of one element.
-        upper: likewise. If both are known while the function is traced, the loop has gradients.
+        upper: likewise. If both are known while the function is traced, gradients are faster.
         body_fun: (i, val) -> val, with i a Tensor of shape () and type Int32; as that of
             `while_loop`.
         init_val: Tensors, arrays and numbers, in any containers.
@@ -247,7 +249,7 @@ def fori_loop(
             args = args_of([cast(i, int32), *arrays])
             return Body(body_fun, args, {}, overlay, "Tensor").hand_out(states)[:2]
 
-        return states, *jax.lax.fori_loop(first, end, turn, (given, start), unroll=unroll)
+        return states, *reversible_loops.fori_loop(first, end, turn, (given, start), unroll)
 
     states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)

@@ -31,6 +31,7 @@ from paramesh.transforms.forward import (
 )
 from paramesh.transforms.gradients import Weights, check_weights
 from paramesh.transforms.reachability import parameters_of
+from paramesh.transforms.reversible_loops import derivative
 
 
 @tracing.public_call
@@ -103,7 +104,8 @@ def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) ->
 
     def compute() -> Any:
         pure, bodies = _pure(fn, nest, has_aux)
-        out, derived, handed = jax.jvp(pure, (given,), (along,), has_aux=True)
+        with derivative(reverse=False):
+            out, derived, handed = jax.jvp(pure, (given,), (along,), has_aux=True)
         return bodies[-1], out, derived, handed
 
     (body, main, aux), out, derived, (others, values, left) = in_64bit_if_met(given, compute)
@@ -205,7 +207,8 @@ class Jacobian:
 
         def compute() -> Any:
             pure, bodies = _pure(call, nest, self._has_aux)
-            jacobians, handed = self._transform(pure, has_aux=True)(given)
+            with derivative(reverse=self._transform is jax.jacrev):
+                jacobians, handed = self._transform(pure, has_aux=True)(given)
             return bodies[-1], jacobians, handed
 
         arrays, _ = unpack(args)
@@ -242,7 +245,7 @@ def jacrev(
 def jacfwd(
     fn: Callable[..., Any], grad_position: int | tuple[int, ...] = 0, has_aux: bool = False
 ) -> Jacobian:
-    """As `jacrev`, column by column (good for few inputs; goes through `while_loop`).
+    """As `jacrev`, column by column (good for few inputs).
 
     Raises:
         TypeError, ValueError: as `jacrev`.

@@ -14,10 +14,12 @@ import numpy as np
 from paramesh.array_types import ArrayLike, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import TraceError
+from paramesh.providers import providers
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
 from paramesh.transforms.integer_gradients import float_copy, to_integers, with_copies
+from paramesh.transforms.reversible_loops import derivative
 
 
 class Forward:
@@ -85,9 +87,10 @@ class Forward:
             shown = self._shown
         else:
             self._copies = False
-            self.arrays, self._back, self._extra = jax.vjp(
-                partial(flat, numbers), (start, floats), has_aux=True
-            )
+            with derivative(reverse=True):
+                self.arrays, self._back, self._extra = jax.vjp(
+                    partial(flat, numbers), (start, floats), has_aux=True
+                )
             shown = self.arrays
             _check_outputs(self.arrays)
         others, self._values, self._left = self._extra
@@ -105,10 +108,13 @@ class Forward:
             return wanted, ([x[0] if isinstance(x, tuple) else None for x in main], others)
 
         try:
-            self.arrays, self._back, (shown, self._extra) = jax.vjp(
-                with_gradients, [float_copy(x) for x in numbers], rest, has_aux=True
-            )
-        except (TraceError, jax.errors.ConcretizationTypeError):
+            with derivative(reverse=True):
+                self.arrays, self._back, (shown, self._extra) = jax.vjp(
+                    with_gradients, [float_copy(x) for x in numbers], rest, has_aux=True
+                )
+        except (TraceError, jax.errors.ConcretizationTypeError) as error:
+            if isinstance(error, TraceError) and providers.convert_control_flow(error):
+                return self._by_integers(flat, numbers, rest)
             if not rest[0] and not rest[1]:
                 raise
             warnings.warn(

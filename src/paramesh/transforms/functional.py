@@ -42,9 +42,16 @@ def functional_call(
         The output, a pure function of `values` and the arguments: safe under any JAX transform.
 
     Raises:
+        TypeError: `values` is not a mapping.
         KeyError: `values` names no Parameter of `fn`; the message lists the names.
         ValueError: a value has another shape than its Parameter.
     """
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"functional_call: values must be {{full name: Tensor or array}}, got "
+            f"{type(values).__name__}. The arguments are functional_call(fn, values, *inputs); "
+            "{} stands for the present values."
+        )
     by_name: dict[str, Parameter] = {}
     for param in parameters_of(fn):
         other = by_name.setdefault(param.name, param)

@@ -1,20 +1,21 @@
 """The stages of a compiled function before it runs: `.lower(…)`, and `.compile()` of that.
 
 They are `jax.stages` over Parameters. Nothing is computed: a network that is only declared can be
-lowered and compiled for its cost analysis, and stays weightless.
+lowered and compiled for its cost analysis, and stays weightless. It can also be compiled for
+devices that are not there (`.compile(target="h100:8")`), for its text and its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NoReturn, overload
 
 import jax
 import numpy as np
 
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import x64_if
-from paramesh.errors import TraceError
+from paramesh.errors import ContextError, LayoutError, TraceError
 from paramesh.parameter import materialise
 from paramesh.state import placement
 from paramesh.transforms.call_arguments import ParsedCall
@@ -25,23 +26,41 @@ from paramesh.transforms.relocation import placed_arrays
 class Lowered:
     """A traced function that is not compiled yet; `CompiledFunction.lower` returns it.
 
-    Attributes:
-        stage: the `jax.stages.Lowered`. Its inputs are the values of Parameters that are written,
-            those of Parameters that are only read, and the arrays among the arguments.
+    If the settings or layouts do not fit the devices here, it can still be compiled for those of a
+    target; everything else raises the error that says so.
     """
 
     def __init__(
         self,
         name: str,
         parse: Callable[..., Any],
-        key: object,
-        executable: Executable,
-        leaves: list[ArrayLike],
+        trace: Callable[[], tuple[Hashable, Executable, list[ArrayLike]]],
+        lower_for: Callable[[str], jax.stages.Lowered],
     ) -> None:
-        self._name, self._parse, self._key, self._entry = name, parse, key, executable
-        with x64_if(executable.use_64bit):
-            program: Any = executable.program
-            self.stage: Any = program.lower(*_inputs(executable, leaves))
+        self._name, self._parse, self._lower_for = name, parse, lower_for
+        self._error: Exception | None = None
+        try:
+            self._key, self._entry, leaves = trace()
+        except (ContextError, LayoutError) as error:
+            self._error = error
+            return
+        with x64_if(self._entry.use_64bit):
+            program: Any = self._entry.program
+            self._stage: Any = program.lower(*_inputs(self._entry, leaves))
+
+    @property
+    def stage(self) -> Any:
+        """The `jax.stages.Lowered` for the devices here.
+
+        Its inputs are the values of Parameters that are written, those of Parameters that are only
+        read, and the arrays among the arguments.
+
+        Raises:
+            ContextError, LayoutError: the settings or layouts do not fit these devices.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._stage
 
     def as_text(self, dialect: str | None = None) -> str:
         """The program as text, in StableHLO by default."""
@@ -51,15 +70,81 @@ class Lowered:
         """What JAX estimates of the program before it is compiled, such as `flops`."""
         return self.stage.cost_analysis()
 
-    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled:
-        """The program for the device.
+    @overload
+    def compile(self, compiler_options: dict[str, Any] | None = None) -> Compiled: ...
+
+    @overload
+    def compile(
+        self, compiler_options: dict[str, Any] | None = None, *, target: str
+    ) -> CompiledForTarget: ...
+
+    def compile(
+        self, compiler_options: dict[str, Any] | None = None, *, target: str | None = None
+    ) -> Compiled | CompiledForTarget:
+        """The program for the devices here, or for those of a target.
+
+        For a target the call is traced again, as the settings say for so many devices: by the
+        parallel mode, the strategies and the layouts that are set. A batch is that of all of them.
 
         Args:
             compiler_options: of XLA.
+            target: devices that need not be there, such as "h100:8", "v5e:2x4" or "cpu:8", as
+                `paramesh.plan` names them.
+
+        Raises:
+            ValueError: there is no such target.
+            MissingCompilerError: the compiler of the target's hardware is not installed.
+            ContextError: a target of several devices for a program of one (`stand_alone`), fewer
+                devices of the CPU than the target has, a parameter server, or a Parameter with a
+                value for each device.
+            LayoutError: strategies, layouts or a batch do not fit the devices.
         """
+        if target is not None:
+            stage = self._lower_for(target).compile(compiler_options)
+            return CompiledForTarget(self._name, target, stage)
+        lowered = self.stage
         with x64_if(self._entry.use_64bit):
-            stage = self.stage.compile(compiler_options)
+            stage = lowered.compile(compiler_options)
         return Compiled(self._name, self._parse, self._key, self._entry, stage)
+
+
+class CompiledForTarget:
+    """A program compiled for devices that need not be there: to be read, not to be run.
+
+    Attributes:
+        name: of the function.
+        target: the devices, as they were given.
+        stage: the `jax.stages.Compiled`.
+    """
+
+    def __init__(self, name: str, target: str, stage: jax.stages.Compiled) -> None:
+        self.name, self.target, self.stage = name, target, stage
+
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
+        """Refuse to run.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"'{self.name}' was compiled for target={self.target!r}, to be read and not to be run. "
+            "lower(…).compile() without a target is the program for the devices here."
+        )
+
+    def __repr__(self) -> str:
+        return f"CompiledForTarget('{self.name}', target={self.target!r})"
+
+    def as_text(self) -> str:
+        """The program as the target's compiler optimised it, as text."""
+        return self.stage.as_text() or ""
+
+    def cost_analysis(self) -> Any:
+        """What the target's compiler estimates: `flops`, `bytes accessed`, …"""
+        return self.stage.cost_analysis()
+
+    def memory_analysis(self) -> Any:
+        """Bytes that each device holds: of inputs, outputs, temporary memory and code."""
+        return self.stage.memory_analysis()
 
 
 class Compiled:

@@ -6,6 +6,7 @@ array that lies in several processes its shape. Only arrays of at most `_MOST` e
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Arrays with more elements are not read: that could take seconds, and another copy of them.
 _MOST = 1 << 20
+#: Parameters in the settings of a layer, as its repr has them.
+_PARAMETERS = re.compile(r"(, )?\w+=Parameter \(name=\S*, shape=\([^)]*\), [^)]*\)")
 #: So many rows of a table are shown.
 _MOST_ROWS = 200
 
@@ -125,7 +128,8 @@ def _cell(cell: Cell) -> str:
 def _tree(name: str, cell: Cell, seen: set[Cell], opened: bool = False) -> markup.Markup:
     params = list(cell.get_parameters())
     about = f"{sum(p.size for p in params):,} elements" if params else ""
-    arguments = "" if cell.name_cells() else cell.extend_repr()
+    # Parameters have a table of their own.
+    arguments = "" if cell.name_cells() else _PARAMETERS.sub("", cell.extend_repr()).strip(", ")
     kind = f"{type(cell).__name__}({arguments})"
     title = markup.joined(
         ([markup.strong(name), ": "] if name else []) + [kind, " ", markup.pale(about)]
@@ -186,7 +190,7 @@ def _optimizer(optimizer: Optimizer) -> str:
         markup.folded(
             title,
             *folds,
-            markup.folded(f"trains {len(trained)}", _parameters(trained)),
+            markup.folded(f"trains {_number(len(trained), 'Parameter')}", _parameters(trained)),
             opened=True,
         )
     )

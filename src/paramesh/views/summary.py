@@ -204,13 +204,19 @@ def summarise(
         compiled: compile the program for its flops and its memory.
 
     Raises:
-        TypeError, ValueError: an argument of another kind.
+        TypeError, ValueError: an argument of another kind, such as a shape for an input.
     """
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int)):
         raise TypeError(f"summary: depth must be an int or None, got {depth!r}.")
     if depth is not None and depth < 0:
         raise ValueError(f"summary: depth must be at least 0, got {depth}.")
     named = dict(kwargs or {})
+    for value in (*args, *named.values()):
+        if isinstance(value, tuple) and value and all(isinstance(n, int) for n in value):
+            raise TypeError(
+                f"summary: {value} is a shape. Give the inputs, or what they are like: "
+                f"jax.ShapeDtypeStruct({value}, np.float32)."
+            )
     seen = watch(net, args, named) if args or named else None
     rows = tuple(_row(path, cell, seen) for path, cell in net.cells_and_names())
     if seen is None or not compiled:

@@ -328,7 +328,7 @@ def change(**about: Any) -> Any:
     ("damage", "message"),
     [
         (lambda index: index.update(format="x"), "does not say that its format is"),
-        (lambda index: index.update(version=2), "has version 2; this paramesh reads version 1"),
+        (lambda index: index.update(version=3), "has version 3; this paramesh reads version 1"),
         (lambda index: index.update(files=["../x"]), r"names an invalid file '\.\./x'"),
         (lambda index: index.update(files=["part-00000000-00000.safetensors"]), "is missing"),
         (lambda index: index.update(arrays=[]), "must give files and arrays"),

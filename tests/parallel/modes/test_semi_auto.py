@@ -73,6 +73,16 @@ MLP_CASES: list[tuple[int, Any, dict[str, Any]]] = [
 ]
 
 
+CUTS = pytest.mark.parametrize(
+    "cuts",
+    [
+        (8, 1),
+        (2, 4),
+        *(pytest.param(c, marks=pytest.mark.slow) for c in [(4, 2), (1, 8), (2, 2), (1, 2)]),
+    ],
+)
+
+
 class TestTheSameAsOnOneDevice:
     @pytest.mark.parametrize(("devices", "strategy", "settings"), MLP_CASES)
     def test_mlp(
@@ -83,12 +93,12 @@ class TestTheSameAsOnOneDevice:
         assert_same(here, on_one_device["mlp"])
         assert step._program().traces == 1
 
-    @pytest.mark.parametrize("cuts", [(8, 1), (4, 2), (2, 4), (1, 8), (2, 2), (1, 2)])
+    @CUTS
     def test_lenet(self, on_one_device: Any, cuts: tuple[int, int]) -> None:
         semi_auto(cuts[0] * cuts[1])
         assert_same(run(lenet_step, cuts, IMAGES, DIGITS)[:2], on_one_device["lenet"])
 
-    @pytest.mark.parametrize("cuts", [(8, 1), (4, 2), (2, 4), (1, 8), (2, 2), (1, 2)])
+    @CUTS
     def test_transformer(self, on_one_device: Any, cuts: tuple[int, int]) -> None:
         semi_auto(cuts[0] * cuts[1])
         *here, step = run(transformer_step, cuts, TEXT, TEXT)

@@ -11,37 +11,13 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Parameter, Tensor, context, ops
+from paramesh import Tensor, context, ops
 from paramesh.errors import LayoutError
 from paramesh.ops.table import CLASSES
-from paramesh.parallel.layouts.strategy import AxisRule
-from paramesh.parallel.operators.axis_rules import rule_of_call, traced
+from paramesh.parallel.operators.axis_rules import traced
 from paramesh.parallel.operators.operands import operands_of, replaced
 from paramesh.parallel.operators.operator_layouts import layouts_of_call
-from sharded_operator_cases import CALLS, LEFT_OUT, Call, strategies
-
-
-def given(call: Call) -> tuple[Any, ...]:
-    def tensor(value: Any) -> Any:
-        if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
-            return tuple(map(tensor, value))
-        return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
-
-    args = tuple(map(tensor, call.args))
-    return (Parameter(args[0], name="state"), *args[1:]) if call.written else args
-
-
-def shapes_of(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
-    return [tuple(operand.value.shape) for operand in operands_of(args)]
-
-
-def rule_for(call: Call, args: tuple[Any, ...], numbers: Any = None) -> AxisRule:
-    operator = call.operator()
-    shapes = shapes_of(args)
-    found, _ = traced(args, operands_of(args), lambda a: operator(*a))
-    numbers = numbers or [(1,) * len(shape) for shape in shapes]
-    return rule_of_call(call.name, found, shapes, numbers, operator.settings)
-
+from sharded_operator_cases import CALLS, LEFT_OUT, Call, allowed, given, rule_for, shapes_of
 
 Numbers = list[list[np.ndarray]]
 
@@ -51,7 +27,7 @@ def run(call: Call, chosen: list[Any]) -> Numbers:
     operators = [call.operator().shard(strategy) for strategy in chosen]
     args = given(call)
     if call.written:
-        return [written(operator, given(call)) for operator in operators]
+        return [written(operator, given(call), call.written) for operator in operators]
     operands = [o for o in operands_of(args) if o.value.shape]
     floats = [o for o in operands if "Float" in str(o.value.dtype)]
     others = [o for o in operands if o not in floats]
@@ -85,9 +61,11 @@ def run(call: Call, chosen: list[Any]) -> Numbers:
     return [[leaf.asnumpy() for leaf in leaves(one)] for one in found]
 
 
-def written(operator: Any, args: Any) -> list[np.ndarray]:
-    program = paramesh.jit(lambda *rest: operator(args[0], *rest))
-    return [program(*args[1:]).asnumpy(), args[0].asnumpy()]
+def written(operator: Any, args: Any, count: int) -> list[np.ndarray]:
+    """What it gives, and what its Parameters are then."""
+    state = args[:count]
+    program = paramesh.jit(lambda *rest: operator(*state, *rest))
+    return [value.asnumpy() for value in (*leaves(program(*args[count:])), *state)]
 
 
 def leaves(tree: Any) -> list[Any]:
@@ -104,11 +82,6 @@ def check(call: Call, chosen: list[Any]) -> None:
             # Sums in another order; what XLA counts twice is off by a factor.
             near = 5e-5 * max(1.0, float(np.nanmax(np.abs(want), initial=0)))
             np.testing.assert_allclose(got, want, 5e-5, near, err_msg=f"{call.id} {strategy}")
-
-
-def allowed(call: Call) -> list[Any]:
-    args = given(call)
-    return list(strategies(rule_for(call, args), shapes_of(args)))
 
 
 @pytest.mark.slow
@@ -178,6 +151,47 @@ def test_a_number_that_is_an_input_needs_no_entry() -> None:
     start, end = Tensor(np.zeros((4, 8), np.float32)), Tensor(np.ones(8, np.float32))
     out = paramesh.jit(lambda *values: lerp(*values))(start, end, Tensor(np.float32(0.25)))
     np.testing.assert_array_equal(out.asnumpy(), np.full((4, 8), 0.25, np.float32))
+
+
+@pytest.mark.parametrize("scale", [0.5, Tensor(np.float32(0.5))], ids=["number", "Tensor"])
+def test_a_mask_of_dropout_needs_no_entry(scale: Any) -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    masked = ops.DropoutDoMask().shard(((2, 4),))
+    x, mask = Tensor(np.ones((4, 8), np.float32)), Tensor(np.eye(4, 8, dtype=np.uint8))
+    out = paramesh.jit(lambda *values: masked(*values, scale))(x, mask)
+    np.testing.assert_array_equal(out.asnumpy(), 2 * np.eye(4, 8, dtype=np.float32))
+    assert jnp.asarray(out).addressable_data(0).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("operator", "args"),
+    [
+        (ops.UniformReal, ((8, 16),)),
+        (ops.TruncatedNormal, ((8, 16),)),
+        (ops.DropoutGenMask, ((8, 16), 0.5)),
+        (ops.Ones, ((8, 16), paramesh.float32)),
+    ],
+)
+def test_the_strategy_of_an_operator_without_tensors_is_that_of_its_result(
+    operator: Any, args: Any
+) -> None:
+    found: list[np.ndarray] = []
+    for strategy in (None, ((2, 4),)):
+        paramesh.set_seed(3)
+        if strategy is not None:
+            context.set_auto_parallel_context(
+                parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+            )
+        made = operator().shard(strategy)
+        out = paramesh.jit(lambda made=made: made(*args))()
+        found.append(out.asnumpy())
+    assert jnp.asarray(out).addressable_data(0).shape == (4, 4)
+    np.testing.assert_array_equal(found[0], found[1])
+    refused = operator().shard(((3, 1),))
+    with pytest.raises(LayoutError, match=r"the strategy of output 0: .*axis 0 has size 8"):
+        paramesh.jit(lambda: refused(*args))()
 
 
 def test_every_operator_of_tensors_has_a_case() -> None:

@@ -235,6 +235,25 @@ ENTRY %main (a: f32[8]) -> f32[8] {
     }
 
 
+def test_a_sum_of_which_tpus_keep_a_part_is_a_reduce_scatter() -> None:
+    text = """HloModule m
+%all-reduce-scatter (input: f32[64]) -> f32[16] {
+  %all-reduce.7 = f32[64]{0} all-reduce(%input), channel_id=2, replica_groups={{0,1,2,3}}
+  ROOT %slice.1 = f32[16]{0} dynamic-slice(%all-reduce.7, %i), dynamic_slice_sizes={16}
+}
+%kept-whole (input: f32[64]) -> f32[64] {
+  %all-reduce.8 = f32[64]{0} all-reduce(%input), channel_id=3, replica_groups={{0,1,2,3}}
+  ROOT %slice.2 = f32[16]{0} dynamic-slice(%input, %i), dynamic_slice_sizes={16}
+}
+ENTRY %main (a: f32[64]) -> f32[16] {
+  %g = f32[64] fusion(%a), kind=kCustom, calls=%kept-whole
+  ROOT %f = f32[16] fusion(%g), kind=kCustom, calls=%all-reduce-scatter
+}
+"""
+    found = {one.kind: one.nbytes for one in sent_by(text)}
+    assert found == {"reduce-scatter": 256 * 3 / 4, "all-reduce": 2 * 256 * 3 / 4}
+
+
 # Figures that were measured.
 
 

@@ -16,7 +16,6 @@ import paramesh
 from paramesh import Tensor, context, load_checkpoint, nn, ops, save_checkpoint
 from paramesh.initializer import initializer
 from paramesh.ps.client.cache import RowCache
-from paramesh.ps.integration import placement as served_placement
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.server.refresh import NO_IDS, Watch, join_news, news_of, split_watches
 from paramesh.ps.server.server import Server
@@ -74,7 +73,7 @@ class Worker:
     def remember(self) -> None:
         self.known = [self.read(np.arange(ROWS))]
 
-    def looks_up(self, ids: np.ndarray, following: np.ndarray | None, prefetches: bool) -> None:
+    def looks_up(self, ids: np.ndarray, following: np.ndarray | None, rests: bool = False) -> None:
         found = self.cache.lookup([ids[:4], ids[4:]], self.read)
         if found is None:
             assert len(np.unique(ids)) > self.cache.capacity
@@ -92,8 +91,8 @@ class Worker:
         self.pushed = np.unique(ids[(ids >= 0) & (ids < ROWS)])
         if following is not None:
             self.cache.follow([following])
-            if prefetches:
-                self.cache.prefetch(self.pushed, self.read)
+        if rests:
+            self.cache.rest()
 
     def pushes(self) -> None:
         assert self.pushed is not None
@@ -154,10 +153,10 @@ def test_a_cached_row_is_what_the_server_has(
         server.declare([spec(expire, admit)], {})
         shared = config.workers > 1 or expire > 0
         workers = [Worker(rank, server, capacity, shared) for rank in range(config.workers)]
-        for number, (ids, hint, prefetches, restarts) in enumerate(steps):
+        for number, (ids, hint, rests, restarts) in enumerate(steps):
             for worker in workers:
                 coming = steps[(number + (hint == "right")) % len(steps)][0][worker.rank]
-                worker.looks_up(ids[worker.rank], None if hint == "none" else coming, prefetches)
+                worker.looks_up(ids[worker.rank], None if hint == "none" else coming, rests)
             for worker in workers:
                 worker.pushes()
             if restarts and config.mode != "stale":  # others would have to push again
@@ -174,7 +173,7 @@ def test_rows_that_are_cached_and_known_to_come_next_are_not_waited_for(tmp_path
     server.declare([spec()], {})
     worker = Worker(0, server, 20, shared=False)
     first, second = np.arange(8), np.arange(4, 12)
-    worker.looks_up(first, second, prefetches=True)
+    worker.looks_up(first, second)
     worker.pushes()
     worker.hears()
     assert worker.cache.counts.as_dict() == {
@@ -187,7 +186,7 @@ def test_rows_that_are_cached_and_known_to_come_next_are_not_waited_for(tmp_path
         "oversized": 0,
         "hit_rate": 0.0,
     }
-    worker.looks_up(second, None, prefetches=False)
+    worker.looks_up(second, None)
     assert worker.cache.counts.hits == 8
     assert worker.cache.counts.pulled == 8
     server.close()
@@ -309,9 +308,7 @@ def trained(step: Any, listed: list[tuple[Tensor, ...]], announced: bool) -> lis
     "optimizer",
     [pytest.param(name, marks=[] if name == "Adam" else [pytest.mark.slow]) for name in OPTIMIZERS],
 )
-def test_the_same_bits_with_and_without(optimizer: str, monkeypatch: Any) -> None:
-    # As if the device were always busy: rows are pulled while it computes.
-    monkeypatch.setattr(served_placement, "_is_busy", lambda gradients: True)
+def test_the_same_bits_with_and_without(optimizer: str) -> None:
     listed = data(7, 8)
     losses = trained(prepared(0, optimizer), listed, announced=False)
     expected = tables()

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays_of
 
 from paramesh.dtype import to_dtype
 from paramesh.ps.deployment import frames
-from paramesh.ps.deployment.frames import BadFrame, Unfit, decoded, draft, encoded
+from paramesh.ps.deployment.frames import BadFrame, Unfit, decoded, draft, encoded, parts_of
 
 DTYPES = ("bool", "int8", "uint8", "int64", "uint32", "float16", "float32", "float64", "bfloat16")
 
@@ -134,3 +134,77 @@ def test_a_text_of_too_many_levels_is_an_error() -> None:
     whole = draft(frames.CALL, 1, None)._replace(text=b"[" * 200_000 + b"]" * 200_000)
     with pytest.raises(BadFrame, match="not JSON"):
         decoded(encoded(whole))
+
+
+# Payloads in parts.
+
+
+def parted(count: int) -> tuple[bytes, list[bytes], list[np.ndarray]]:
+    """A message of so many parts, and its arrays."""
+    size = (count - 1) * frames.PART + 1000
+    arrays = [np.arange(5), np.random.default_rng(0).integers(0, 256, size, np.uint8)]
+    ready = draft(frames.ANSWER, 3, ["many"], arrays)
+    return encoded(ready, sequence=4), [bytes(part) for part in parts_of(ready)], arrays
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_a_payload_in_parts_is_read(count: int) -> None:
+    head, parts, arrays = parted(count)
+    assert len(parts) == count
+    assert len(head) < 1000
+    found = decoded(head, None, parts)
+    assert (found.kind, found.number, found.sequence) == (frames.ANSWER, 3, 4)
+    for array, original in zip(found.arrays, arrays, strict=True):
+        assert array.tobytes() == original.tobytes()
+        assert not array.flags.writeable
+
+
+def test_what_fits_into_a_frame_or_is_too_long_has_no_parts() -> None:
+    for size in (10, frames.MOST_INLINE, frames.MOST_PARTED + 64):
+        ready = draft(frames.CALL, 1, None, [np.zeros(size, np.uint8)])
+        assert parts_of(ready) == []
+        assert not ready.fits_parts()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parts: parts[:-1],
+        lambda parts: [],
+        lambda parts: [*parts, b""],
+        lambda parts: [*parts[:-1], parts[-1] + b"x"],
+        lambda parts: [*parts[:-1], parts[-1][:-1]],
+        lambda parts: [parts[0][:-1], *parts[1:]],
+        lambda parts: parts[::-1],
+        lambda parts: [b"".join(parts)],
+    ],
+    ids=["fewer", "none", "one more", "longer", "shorter", "uneven", "turned round", "one"],
+)
+def test_other_parts_than_are_announced_are_an_error(change: Any) -> None:
+    head, parts, _ = parted(3)
+    with pytest.raises(BadFrame, match="came in"):
+        decoded(head, None, change(parts))
+    with pytest.raises(BadFrame, match="that announces none"):
+        decoded(GOOD, None, [b"x"])
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_a_changed_head_of_parts_is_an_error_or_a_frame_of_what_came(data: st.DataObject) -> None:
+    head, parts, _ = PARTED
+    raw = bytearray(head)
+    for _ in range(data.draw(st.integers(1, 3))):
+        raw[data.draw(st.integers(8, len(raw) - 1))] = data.draw(st.sampled_from([0, 1, 127, 255]))
+    some = parts[: data.draw(st.integers(0, len(parts)))]
+    tracemalloc.start()
+    try:
+        decoded(bytes(raw), None, some)
+    except BadFrame:
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < (1 << 20) + sum(map(len, some))
+
+
+PARTED = parted(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from paramesh.ps.deployment import shared_arena
 from paramesh.ps.deployment.frames import BadFrame
-from paramesh.ps.deployment.shared_arena import LEAST, MOST, Arena, Window
+from paramesh.ps.deployment.shared_arena import LEAST, MOST, Arena, Receipts, Window
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux has it")
 
@@ -65,6 +66,53 @@ def test_what_is_read_stays_as_it_was(arena: Arena) -> None:
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 1
     window.close()
+
+
+def test_a_large_payload_is_lent_until_nobody_has_an_array_of_it(arena: Arena) -> None:
+    window = Window(arena.whereabouts)
+    receipts = Receipts(window)
+    read = receipts.reading
+    assert read is not None
+    size = shared_arena.LENT_FROM
+    first, second = np.arange(size // 8), np.arange(5)
+    where = [arena.write(1, [first], [0], size), arena.write(2, [second], [0], second.nbytes)]
+    lent = read(where[0] or 0, size)
+    receipts.got(1)
+    copied = read(where[1] or 0, second.nbytes)
+    receipts.got(2)
+    assert (receipts.last, receipts.taken) == (2, 0)
+    part = lent.view(np.int64)[-4:].reshape(2, 2)
+    del lent
+    gc.collect()
+    assert receipts.taken == 0
+    arena.taken(receipts.taken)
+    assert arena.write(3, [-first], [0], size) != where[0]
+    assert part.tolist() == first[-4:].reshape(2, 2).tolist()
+    assert copied.view(np.int64).tolist() == second.tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        part[0] = 1
+    del part
+    gc.collect()
+    assert receipts.taken == 2
+    arena.taken(receipts.taken)
+    assert arena.write(4, [second], [0], second.nbytes) == where[0]
+    window.close()
+
+
+def test_what_is_lent_outlives_the_window_and_the_arena() -> None:
+    arena = Arena()
+    receipts = Receipts(window := Window(arena.whereabouts))
+    array = np.arange(shared_arena.LENT_FROM // 8)
+    where = arena.write(1, [array], [0], array.nbytes)
+    assert receipts.reading is not None
+    lent = receipts.reading(where or 0, array.nbytes)
+    receipts.got(1)
+    more = np.zeros(4 * shared_arena.LENT_FROM, np.uint8)
+    further = arena.write(2, [more], [0], more.nbytes)  # it grows: the window looks again
+    assert not receipts.reading(further or 0, more.nbytes).any()
+    arena.close()
+    window.close()
+    assert (lent.view(np.int64) == array).all()
 
 
 @pytest.mark.parametrize(

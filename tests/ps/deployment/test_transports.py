@@ -19,6 +19,7 @@ from paramesh.ps.deployment.transports import transport_for
 from paramesh.ps.deployment.zmq_module import configure, zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
 from paramesh.ps.specification.protocol import VersionGone
+from relay import far_away
 from server_loops import LoopClient, LoopServer, LoopTransport
 from server_runs import MOMENTUM, NUMBERS, table_spec
 from server_steps import SPECS, START, local_run, train
@@ -67,6 +68,19 @@ def test_steps_give_the_same_bits(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+def test_rows_ahead_are_those_that_a_step_reads(
+    transport: str, servers: list[LoopServer], client_of: Starting
+) -> None:
+    client = client_of(transport)
+    assert train(client, 0, STEPS, ahead=True) == local_run(2, STEPS)
+    if transport == "ray":  # the first step, each step for the next one, and the look at the end
+        assert servers[0].calls.count("pull_tables") == 1 + STEPS + 1
+    train(client, STEPS, STEPS + 2)
+    servers[0].close_door()
+    assert train(client, STEPS + 2, STEPS + 4, ahead=True) == local_run(2, STEPS + 4)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_errors_of_the_server_are_those_of_the_call(transport: str, client_of: Starting) -> None:
     client = client_of(transport)
     train(client, 0, 4)
@@ -108,8 +122,9 @@ def test_what_was_sent_on_a_connection_that_is_lost_is_reported_as_lost(
 
 
 def test_values_that_are_too_long_for_frames_go_through_ray(
-    servers: list[LoopServer], client_of: Starting
+    servers: list[LoopServer], client_of: Starting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("paramesh.ps.deployment.zmq_transport.arena_if_any", lambda: None)
     size = 5 << 20
     large: dict[str, Any] = {"name": "large", "kind": "dense", "shape": [2, size]}
     large |= {"dtype": "float32", "recipe": None, "optimizer": MOMENTUM}
@@ -132,6 +147,29 @@ def test_values_that_are_too_long_for_frames_go_through_ray(
     assert [call for server in servers for call in server.calls] == []
 
 
+def test_large_values_go_through_shared_memory_and_are_those_of_their_version(
+    servers: list[LoopServer], client_of: Starting
+) -> None:
+    size = 5 << 20
+    large: dict[str, Any] = {"name": "large", "kind": "dense", "shape": [2, size]}
+    large |= {"dtype": "float32", "recipe": None, "optimizer": MOMENTUM}
+    client = client_of()
+    client.declare([large], {"large": np.ones((2, size), np.float32)})
+    for server in servers:
+        server.calls.clear()
+    grad = np.full((2, size), 0.5, np.float32)
+    kept = [client.pull(0, ["large"])["large"]]
+    for step in range(3):
+        kept.append(client.step(step, {"large": {"grad": grad}}, NUMBERS, ["large"])["large"])
+    moment, expected = np.float32(0), [1.0]
+    for _ in range(3):
+        moment = np.float32(0.9) * moment + np.float32(0.5)
+        expected.append(float(np.float32(expected[-1]) - np.float32(0.1) * moment))
+    for values, one in zip(kept, expected, strict=True):
+        np.testing.assert_allclose(values, one, rtol=1e-6)
+    assert {call for server in servers for call in server.calls} == set()
+
+
 def test_without_shared_memory_small_messages_are_in_the_frames(
     servers: list[LoopServer], client_of: Starting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +179,35 @@ def test_without_shared_memory_small_messages_are_in_the_frames(
     assert train(client, 0, STEPS) == local_run(2, STEPS)
     # 140,000 of these bytes are on each server: less than a frame has room for.
     assert {call for server in servers for call in server.calls} == set()
+
+
+def test_without_shared_memory_large_messages_are_in_parts(
+    servers: list[LoopServer], client_of: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramesh.ps.deployment.zmq_transport.arena_if_any", lambda: None)
+    size = 1 << 20  # 2 MiB on each server
+    large: dict[str, Any] = {"name": "large", "kind": "dense", "shape": [size]}
+    large |= {"dtype": "float32", "recipe": None, "optimizer": MOMENTUM}
+    client = client_of()
+    client.declare([large], {"large": np.ones(size, np.float32)})
+    for server in servers:
+        server.calls.clear()
+    grad = np.arange(size, dtype=np.float32)
+    found = client.step(0, {"large": {"grad": grad}}, NUMBERS, ["large"])["large"]
+    assert found.tobytes() == (1 - grad * np.float32(0.1)).tobytes()
+    assert client.pull(1, ["large"])["large"].tobytes() == found.tobytes()
+    assert {call for server in servers for call in server.calls} == set()
+
+
+def test_steps_over_a_network_with_a_delay(servers: list[LoopServer], client_of: Starting) -> None:
+    with far_away(0.005, 1e8) as relays:
+        client = client_of()
+        assert set(client.delivery.transport.describe().values()) == {"zmq"}
+        assert len(relays) == 2
+        assert train(client, 0, STEPS, ahead=True) == local_run(2, STEPS)
+        assert {call for server in servers for call in server.calls} == set()
+        relays[0].close()
+        assert train(client, STEPS, STEPS + 1) == local_run(2, STEPS + 1)
 
 
 # Who is let in.

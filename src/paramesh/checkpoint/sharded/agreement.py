@@ -29,12 +29,11 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import broadcast_one_to_all, process_allgather
+from paramesh.checkpoint.sharded.source import MARK
 from paramesh.errors import CheckpointError
 from paramesh.files.atomic import directory_to_disk, lock, write_atomically
 from paramesh.parallel.processes.synchronize import wait_for_programs
 
-#: Prefix of the names of these files.
-MARK = ".save-"
 #: Seconds until a file of one host is visible to another, and until others have read a verdict.
 _VISIBLE = 10.0
 _SHORTEST, _LONGEST = 0.001, 0.05
@@ -48,6 +47,7 @@ class Agreement:
 
     Attributes:
         token: names the files of this save, the same in all processes.
+        new: there was no folder before.
 
     Raises:
         OSError: process 0 could not create the folder (in process 0).
@@ -58,13 +58,13 @@ class Agreement:
         self.path = path
         self.process, self.count = jax.process_index(), jax.process_count()
         token = secrets.token_bytes(4)
-        self._new = not path.exists()
+        self.new = not path.exists()
         self._lock_fd = -1
         self._gone: set[int] = set()
         error: OSError | None = None
         if self.process == 0:
             try:
-                if self._new:
+                if self.new:
                     path.mkdir(exist_ok=True)
                     directory_to_disk(path.parent)
                 flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # does not follow links
@@ -211,7 +211,7 @@ class Agreement:
             with contextlib.suppress(OSError):
                 place.unlink(missing_ok=True)
         self._unlock()
-        if self._new:
+        if self.new:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 

@@ -10,22 +10,18 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from paramesh.checkpoint.formats.boxes import Box
+from paramesh.checkpoint.formats.apart import IndexSlice, Served
 from paramesh.checkpoint.formats.interface import Appended, Entry
-from paramesh.checkpoint.sharded.agreement import MARK
-from paramesh.checkpoint.sharded.source import INDEX, INDEX_FORMAT, PART, VERSION
-
-
-class IndexSlice(NamedTuple):
-    """A slice in the index; `source.py` describes the fields."""
-
-    file: int
-    name: str
-    box: Box
-    flat: bool = False
-    ranks: Sequence[int] = ()
+from paramesh.checkpoint.sharded.source import (
+    INCREMENT,
+    INDEX,
+    INDEX_FORMAT,
+    MARK,
+    PART,
+    VERSION,
+)
 
 
 def new_token() -> bytes:
@@ -44,11 +40,22 @@ def index_bytes(
     appended: Mapping[str, Appended],
     metadata: Mapping[str, str],
     devices: Sequence[int] = (),
+    served: Served | None = None,
 ) -> bytes:
-    """The content of the index; `devices`: the process of each device, by rank."""
+    """The content of the index.
+
+    Args:
+        files: the names of the part files.
+        arrays: with the slices of each.
+        appended: the entries of `append_dict`.
+        metadata: strings to store.
+        devices: the process of each device, by rank.
+        served: what servers have written.
+    """
+    base = None if served is None else served.base
     index: dict[str, Any] = {
         "format": INDEX_FORMAT,
-        "version": VERSION,
+        "version": VERSION if base is None else INCREMENT,
         "files": list(files),
         "append_dict": dict(appended),
     }
@@ -56,6 +63,11 @@ def index_bytes(
         index["devices"] = list(devices)
     if metadata:
         index["metadata"] = dict(metadata)
+    if served is not None:
+        index["identity"] = served.identity
+        index["tables"] = {name: table.plain for name, table in served.tables.items()}
+    if base is not None:
+        index["base"] = base._asdict()
     index["arrays"] = {
         entry.name: {
             "dtype": entry.dtype.long_name,
@@ -76,6 +88,14 @@ def is_leftover(name: str) -> bool:
     """Whether a file of this name is a leftover of a killed save."""
     temporary = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
     return temporary or name.startswith(MARK)
+
+
+def remove_marks(path: Path, token: str) -> None:
+    """Remove what a save has left besides its part files."""
+    for place in path.iterdir():
+        if place.name.startswith(f"{MARK}{token}"):
+            with contextlib.suppress(OSError):
+                place.unlink()
 
 
 def remove_others(path: Path, files: Iterable[str]) -> None:

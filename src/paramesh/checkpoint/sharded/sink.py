@@ -77,7 +77,7 @@ class ShardedSink(Sink):
             for e in entries
         ]
         self._slicings = slicing
-        self._folder = _Folder(path, index_bytes([*names.values()], listed, appended, metadata))
+        self._folder = SinkFolder(path, index_bytes([*names.values()], listed, appended, metadata))
         super().__init__(path, entries, self._folder)
         try:
             for file, name in names.items():
@@ -118,7 +118,7 @@ class ShardedSink(Sink):
         return
 
 
-class _Folder:
+class SinkFolder:
     """The part files and the index, which appear together; the `AtomicFile` of a folder."""
 
     def __init__(self, path: Path, index: bytes) -> None:

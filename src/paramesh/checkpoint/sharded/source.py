@@ -16,6 +16,10 @@ The index is JSON:
         ranges          [start, stop] for each axis; or
         flat            [start, stop] of the elements in row-major order (divided optimizer state)
         ranks           of the devices that had it; not in older files
+    identity            of a checkpoint that servers have written: 32 hexadecimal digits
+    tables              of such a checkpoint: which arrays are tables of rows (see `tables.py`)
+    base                of an increment, whose version is 2: {"path": of the folder of the
+                        checkpoint that it goes on from, as seen from this folder, "identity"}
 
 The slices of an array cover it without gap or overlap, which is checked when it is opened.
 """
@@ -25,22 +29,29 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from paramesh.array_types import Json
+from paramesh.checkpoint.formats.apart import Base
 from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import is_grid, sizes
-from paramesh.checkpoint.formats.interface import MOST_AXES, ORIGIN, Appended, Entry
+from paramesh.checkpoint.formats.interface import MOST_AXES, ORIGIN, Appended, Array, Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource
 from paramesh.checkpoint.formats.storage_dtypes import STORAGE_ONLY
+from paramesh.checkpoint.formats.tables import Table, group_counts, parsed_tables, stored_blocks
 from paramesh.dtype import ALL
 from paramesh.errors import CheckpointError
 
 FORMAT = "sharded"
 SUFFIX = ".sharded"
 INDEX = "index.json"
-INDEX_FORMAT, VERSION = "paramesh-sharded", 1
+INDEX_FORMAT, VERSION, INCREMENT = "paramesh-sharded", 1, 2
+#: Prefix of the names of files that belong to a save in progress.
+MARK = ".save-"
 PART = re.compile(r"part-[0-9a-f]{8}-\d{5,}\.safetensors")
+
+_IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 _DTYPES = {kind.long_name: kind for kind in (*ALL, *STORAGE_ONLY)}
 
@@ -55,16 +66,31 @@ def is_sharded(path: Path) -> bool:
 class ShardedSource(SlicedSource):
     """A sharded checkpoint open for reading.
 
+    Args:
+        path: the folder.
+        increments: it may be an increment; its tables are then what is stored, not what there is
+            (see `increments.IncrementSource`).
+
     Attributes:
         devices: the process of each device by rank, when it was saved; () if the index does not
             say.
+        identity: of what servers have written; "" otherwise.
+        tables: the tables of rows that servers have written, by name.
+        base: of an increment.
+
+    Raises:
+        CheckpointError: it is not valid or not complete, or an increment.
     """
 
     format = FORMAT
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, increments: bool = False) -> None:
         super().__init__(path)
         self.devices: tuple[int, ...] = ()
+        self.identity = ""
+        self.tables: dict[str, Table] = {}
+        self.base: Base | None = None
+        self._increments = increments
         text = self._index()
         try:
             while not self._open(text):
@@ -104,9 +130,16 @@ class ShardedSource(SlicedSource):
             raise self._damage(f"{INDEX} is not valid JSON ({error})") from error
         if not isinstance(index, dict) or index.get("format") != INDEX_FORMAT:
             raise self._damage(f"{INDEX} does not say that its format is {INDEX_FORMAT!r}")
-        if index.get("version") != VERSION:
+        version = index.get("version")
+        if version == INCREMENT and not self._increments:
             raise CheckpointError(
-                f"Checkpoint '{self.path}' has version {index.get('version')!r}; this paramesh "
+                f"Checkpoint '{self.path}' is an increment, which has only the rows that have "
+                "changed since another checkpoint: it cannot be read alone. Compact it first "
+                "(paramesh ps compact). Nothing was loaded."
+            )
+        if version not in (VERSION, INCREMENT):
+            raise CheckpointError(
+                f"Checkpoint '{self.path}' has version {version!r}; this paramesh "
                 f"reads version {VERSION}. Nothing was loaded."
             )
         files, arrays = index.get("files"), index.get("arrays")
@@ -141,7 +174,23 @@ class ShardedSource(SlicedSource):
             raise self._damage("its metadata is not an object of strings")
         self.metadata = metadata
         self.scalars_may_be_appended = ORIGIN in metadata
+        self._read_tables(index)
         return True
+
+    def _read_tables(self, index: Json) -> None:
+        try:
+            shapes = {entry.name: entry.shape for entry in self.entries()}
+            self.tables = parsed_tables(index.get("tables", {}), shapes)
+            self.identity = _identity(index.get("identity", ""), empty=True)
+            base = index.get("base")
+            if (base is None) != (index["version"] == VERSION):
+                raise ValueError("an increment must have a base, and nothing else may")
+            if base is not None:
+                self.base = Base(str(base["path"]), _identity(base["identity"]))
+            if self.base is None and not all(table.complete for table in self.tables.values()):
+                raise ValueError("a table is not complete")
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damage(f"{INDEX} is not valid: {error}") from error
 
     def _add(self, name: str, about: Json, stored: list[dict[str, Entry]]) -> None:
         try:
@@ -178,10 +227,54 @@ class ShardedSource(SlicedSource):
         """The names of the part files."""
         return [part.path.name for part in self._parts]
 
+    def counts(self, table: str) -> Array:
+        """How many rows of a table each group has; of an increment, of those that are stored.
+
+        Raises:
+            CheckpointError: the counts are not those of the rows.
+        """
+        about = self.tables[table]
+        return self._counted(about.counts, self.entry(about.ids).shape[0])
+
+    def totals(self, table: str) -> Array:
+        """How many rows of a table each group has, whether they are stored here or not.
+
+        Raises:
+            CheckpointError: as `counts`.
+        """
+        about = self.tables[table]
+        if about.complete:
+            return self.counts(table)
+        total = int(self.read(about.totals).sum())
+        return self._counted(about.totals, total)
+
+    def _counted(self, name: str, rows: int) -> Array:
+        try:
+            return group_counts(self, name, rows)
+        except ValueError as error:
+            raise self._damage(str(error)) from None
+
+    def blocks(self, table: str, first: int, stop: int) -> Iterator[dict[str, Array]]:
+        """The stored rows of the groups from `first` to `stop` of a table, in blocks.
+
+        Yields:
+            The arrays of the table, by their names; at most about 4 MiB of each.
+
+        Raises:
+            CheckpointError: the counts of the groups are not those of the rows.
+        """
+        return stored_blocks(self, self.tables[table], self.counts(table), first, stop)
+
     def slicing(self, name: str) -> Slicing:
         """The slices of an array, and the devices that had them."""
         self.entry(name)
         return self._slicings[name]
+
+
+def _identity(said: Json, empty: bool = False) -> str:
+    if not isinstance(said, str) or not (_IDENTITY.fullmatch(said) or (empty and not said)):
+        raise ValueError(f"{said!r} is no identity")
+    return said
 
 
 def _natural(number: object) -> int:

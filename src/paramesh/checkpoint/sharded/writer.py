@@ -17,6 +17,7 @@ All processes have to share the folder. `source.py` describes its contents.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,14 +28,20 @@ import numpy as np
 
 from paramesh.array_types import Array
 from paramesh.checkpoint.formats import safetensors_file
+from paramesh.checkpoint.formats.apart import Apart, IndexSlice, Joined
 from paramesh.checkpoint.formats.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.records import Records, host
 from paramesh.checkpoint.removal import remove
-from paramesh.checkpoint.sharded.agreement import MARK, Agreement
-from paramesh.checkpoint.sharded.index import IndexSlice, index_bytes, part_name, remove_others
-from paramesh.checkpoint.sharded.source import INDEX, PART
+from paramesh.checkpoint.sharded.agreement import Agreement
+from paramesh.checkpoint.sharded.index import (
+    index_bytes,
+    part_name,
+    remove_marks,
+    remove_others,
+)
+from paramesh.checkpoint.sharded.source import INDEX, MARK, PART
 from paramesh.checkpoint.staging import Staging
 from paramesh.files.atomic import is_locked, write_atomically
 from paramesh.parallel.layouts.mesh import all_devices
@@ -233,36 +240,66 @@ def _on_cpu(array: object) -> bool:
     )
 
 
-def write(save: Agreement, plan: SavePlan, checksums: bool) -> None:
+def write(
+    save: Agreement,
+    plan: SavePlan,
+    checksums: bool,
+    apart: Apart | None = None,
+    error: BaseException | None = None,
+) -> None:
     """Write a checkpoint; every process calls it.
+
+    Args:
+        save: the agreement of the processes.
+        plan: what they write.
+        checksums: store checksums.
+        apart: what others write, which has begun.
+        error: why this process has failed before.
 
     Raises:
         CheckpointError: another process could not write.
         OSError: from the file system; an existing checkpoint is unchanged.
     """
     path, mine = save.path, save.process
-    index, files = _index(plan, save.token)
+    files = _files(plan, save.token)
     own = path / files[mine] if mine in files else None
-    error: BaseException | None = None
     try:
-        if own is not None:
+        if own is not None and error is None:
             _write_part(own, plan, mine, checksums)
     except BaseException as raised:  # others wait for this process, even at Ctrl-C
         error = raised
 
     def commit() -> None:
-        write_atomically(path / INDEX, index)
+        if apart is None:
+            write_atomically(path / INDEX, _index(plan, files))
+        else:
+            apart.commit(lambda joined: _index(plan, files, joined))
 
-    save.conclude(error, own, commit, path / INDEX)
+    try:
+        save.conclude(error, own, commit, path / INDEX)
+    except BaseException:
+        if apart is not None:
+            apart.give_up()
+            if save.new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+        raise
     if mine == 0:
-        remove_others(path, files.values())
+        if apart is None:
+            remove_others(path, files.values())
+        else:
+            remove_marks(path, save.token)
 
 
-def _index(plan: SavePlan, token: str) -> tuple[bytes, dict[int, str]]:
-    """The index, and the names of the files by their processes."""
+def _files(plan: SavePlan, token: str) -> dict[int, str]:
+    """The names of the files by their processes."""
     writers = sorted({one.process for slices in plan.slices for one in slices})
-    files = {process: part_name(token, process) for process in writers}
-    at = {process: i for i, process in enumerate(writers)}
+    return {process: part_name(token, process) for process in writers}
+
+
+def _index(plan: SavePlan, files: dict[int, str], joined: Joined | None = None) -> bytes:
+    """The index; `joined`: what others have written."""
+    at = {process: i for i, process in enumerate(files)}
     arrays = (
         (
             entry,
@@ -271,7 +308,21 @@ def _index(plan: SavePlan, token: str) -> tuple[bytes, dict[int, str]]:
         for entry, slices in zip(plan.entries, plan.slices, strict=True)
     )
     devices = [device.process_index for device in all_devices()]
-    return index_bytes(list(files.values()), arrays, plan.appended, {}, devices), files
+    names = list(files.values())
+    if joined is None:
+        return index_bytes(names, arrays, plan.appended, {}, devices)
+    theirs = (
+        (entry, [one._replace(file=one.file + len(names)) for one in slices])
+        for entry, slices in joined.arrays
+    )
+    return index_bytes(
+        [*names, *joined.files],
+        [*arrays, *theirs],
+        plan.appended | dict(joined.texts),
+        joined.metadata,
+        devices,
+        joined.served,
+    )
 
 
 def _write_part(path: Path, plan: SavePlan, process: int, checksums: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from paramesh.cli.compact_checkpoint import compact_checkpoint
 from paramesh.cli.export_run import export_run
 from paramesh.cli.resize_run import resize_run
 from paramesh.cli.servers import show_status
@@ -22,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("status")(_status)
     group.command("export")(_export)
     group.command("resize")(_resize)
+    group.command("compact")(_compact)
     app.add_typer(group)
 
 
@@ -123,3 +125,25 @@ def _resize(
     A run that is going on is refused, with who has it.
     """
     resize_run(wal_dir, servers, out, Console())
+
+
+def _compact(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="The folder of an increment.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the complete checkpoint into this folder, which must not exist, and leave "
+            "CHECKPOINT as it is. Default: it takes the place of CHECKPOINT.",
+        ),
+    ] = None,
+) -> None:
+    """Make a complete checkpoint of an increment and those before it.
+
+    The checkpoints that CHECKPOINT goes on from are not needed any more, and
+    those that go on from it stay valid. Only a few megabytes of it are in
+    memory at a time. If it is killed, CHECKPOINT is as it was, or complete.
+    """
+    compact_checkpoint(checkpoint, out, Console())

@@ -111,11 +111,13 @@ function table(node, columns, rows, silent) {
 function workers(run) {
   $("workers-panel").hidden = !run.per_worker.length;
   const hits = run.per_worker.some((worker) => worker.cache_hits !== null);
+  const ways = run.per_worker.some((worker) => worker.rows);
   table($("workers"), [
     ["worker", "right", (w) => String(w.rank)], ["host", "", (w) => w.host], ["process", "right", (w) => String(w.pid)],
     ["devices", "", (w) => w.devices], ["step", "right", (w) => whole(w.step)], ["loss", "right", (w) => number(w.loss)],
     ["steps/s", "right", (w) => number(w.steps_per_second, 3)], ["examples/s", "right", (w) => number(w.examples_per_second, 3)],
     ...(hits ? [["cache hits", "right", (w) => (w.cache_hits === null ? "–" : percent(w.cache_hits))]] : []),
+    ...(ways ? [["rows", "", (w) => w.rows || "–"]] : []),
     ["last step", "right", (w) => `${lasting(w.idle)} ago`],
   ], run.per_worker, (w) => w.idle >= IDLE && !run.ended);
 }

@@ -134,6 +134,7 @@ def _worker(worker: Watched, now: float) -> dict[str, Any]:
         "idle": round(max(0.0, now - worker.written), 1),
         "phases": _shares(window, seconds),
         "cache_hits": hits / looked_up if looked_up else None,
+        "rows": (told.get("rows") or {}).get("way"),
         "version": told.get("version"),
     }
 

@@ -95,9 +95,11 @@ def workers_table(run: Mapping[str, Any]) -> Table:
     """A row for each process."""
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     hits = any(worker["cache_hits"] is not None for worker in run["per_worker"])
+    ways = any(worker["rows"] for worker in run["per_worker"])
     names = ["worker", "host", "process", "step", "loss", "steps/s", "examples/s"]
-    for name in [*names, *(["cache hits"] if hits else []), "last step"]:
-        table.add_column(name, justify="left" if name in ("worker", "host") else "right")
+    more = [*(["cache hits"] if hits else []), *(["rows"] if ways else [])]
+    for name in [*names, *more, "last step"]:
+        table.add_column(name, justify="left" if name in ("worker", "host", "rows") else "right")
     for worker in run["per_worker"]:
         cells = [
             str(worker["rank"]),
@@ -111,6 +113,8 @@ def workers_table(run: Mapping[str, Any]) -> Table:
         if hits:
             share = worker["cache_hits"]
             cells.append("-" if share is None else f"{share:.0%}")
+        if ways:
+            cells.append(worker["rows"] or "-")
         style = "red" if worker["idle"] >= IDLE else None
         table.add_row(*cells, f"{worker['idle']:.0f} s ago", style=style)
     return table
@@ -183,7 +187,8 @@ def rendered(run: Mapping[str, Any], console: Console) -> RenderableType:
         parts += [Text("\nloss", style="dim"), Text(curve, style="green")]
     if run["phases"]:
         parts += [Text("\ntime of a step", style="dim"), shares_line(run["phases"], width)]
-    if len(run["per_worker"]) > 1 or any(w["cache_hits"] is not None for w in run["per_worker"]):
+    workers = run["per_worker"]
+    if len(workers) > 1 or any(w["cache_hits"] is not None or w["rows"] for w in workers):
         parts.append(workers_table(run))
     if len(run["places"] or ()) > len(run["per_worker"]):  # some do not report their steps
         parts.append(Text(f"\nworkers: {places_in_words(run['places'])}"))

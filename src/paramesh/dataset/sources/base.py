@@ -83,6 +83,9 @@ class MappableDataset(SourceDataset):
 
     # What a source defines.
 
+    #: Whether a sampler may give an array of indices for each row.
+    _takes_rows_of_indices = False
+
     def _source_length(self) -> int:
         """Rows of the source."""
         raise NotImplementedError
@@ -104,8 +107,14 @@ class MappableDataset(SourceDataset):
         self._tell_labels()
         size = self._source_length()
         indices = self.sampler.indices(size, at.run.seed, at.path, at.epoch)
+        if indices.ndim > 1 and not self._takes_rows_of_indices:
+            raise RuntimeError(
+                f"{self._title()}: {type(self.sampler).__name__} gives rows of indices; this "
+                "source reads one row of data by one index."
+            )
+        keys = indices.tolist() if indices.ndim == 1 else list(indices)
         work = at.work(lambda: Fetched(self._fetch()))
-        return Lazy(Indexed(indices.tolist(), at.epoch), work, self._where())
+        return Lazy(Indexed(keys, at.epoch), work, self._where())
 
     def _length(self) -> int | None:
         self._tell_labels()

@@ -115,7 +115,8 @@ class GeneratorDataset(MappableDataset):
         num_samples: at most so many rows; None: all.
         num_parallel_workers: read by index in so many workers at once; 1: in this process.
         shuffle: None: yes, if rows can be read by index.
-        sampler: a sampler, or an iterable of indices.
+        sampler: a sampler, or an iterable of indices. If it gives arrays of indices, all of one
+            length, the source is given each array, and returns a batch.
         num_shards: into how many parts the rows are dealt; None: one.
         shard_id: which of them this is.
         python_multiprocessing: workers are processes; False: threads.
@@ -128,6 +129,8 @@ class GeneratorDataset(MappableDataset):
         RuntimeError: when rows are asked for: the source failed (with its line), or gave something
             else than columns of arrays.
     """
+
+    _takes_rows_of_indices = True
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from paramesh.dataset.sources.base import MappableDataset
 from paramesh.dataset.sources.files import ImageFile, existing_folder, one_of
 
 _USAGES = ("train", "test", "all")
+_IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
 
 
 class _InMemory:
@@ -85,18 +86,36 @@ class _Labelled(MappableDataset):
     def _detail(self) -> Any:
         return [self.usage, self._source_length()]
 
-    def _part(self, path: Path) -> Path:
-        if not path.is_file():
-            raise RuntimeError(f"{self._title()}: there is no file '{path}'.")
-        return path
+    def _parts(self, train: str, test: str) -> list[Path]:
+        """The files of this usage, in order of names.
+
+        A folder may have some of a data set's files only: scripts keep MNIST's training files and
+        test files in folders of their own, and give no usage.
+
+        Args:
+            train: pattern of names of files for training.
+            test: pattern of names of files for tests.
+
+        Raises:
+            RuntimeError: there is no such file.
+        """
+        patterns = {"train": [train], "test": [test], "all": [train, test]}[self.usage]
+        found = sorted({path for each in patterns for path in self.dataset_dir.glob(each)})
+        if not found:
+            raise RuntimeError(
+                f"{self._title()}: there is no file {' or '.join(patterns)} in "
+                f"'{self.dataset_dir}'."
+            )
+        return found
 
 
 class MnistDataset(_Labelled):
-    """MNIST's four files: images UInt8 (28, 28, 1), labels UInt32.
+    """MNIST's files: images UInt8 (28, 28, 1), labels UInt32.
 
     Args:
         dataset_dir: the folder of `train-images-idx3-ubyte` and the like.
-        usage: "train", "test", or "all" (None: the same; test comes first, as in MindSpore).
+        usage: "train", "test", or "all" (None: the same): those of the files that are there, in
+            order of names, so that test comes first, as in MindSpore.
         num_samples, num_parallel_workers, shuffle, sampler, num_shards, shard_id: as in
             GeneratorDataset, with threads as workers.
         cache: MindSpore's `DatasetCache`; of no effect.
@@ -109,19 +128,19 @@ class MnistDataset(_Labelled):
     def _read(self) -> list[np.ndarray[Any, Any]]:
         images: list[Any] = []
         labels: list[Any] = []
-        for part, prefix in (("test", "t10k"), ("train", "train")):
-            if self.usage in (part, "all"):
-                images.append(self._idx(f"{prefix}-images-idx3-ubyte", 3))
-                labels.append(self._idx(f"{prefix}-labels-idx1-ubyte", 1))
-                if len(images[-1]) != len(labels[-1]):
-                    raise RuntimeError(
-                        f"{self._title()}: {len(images[-1])} images and {len(labels[-1])} labels "
-                        f"in the files '{prefix}-…' of '{self.dataset_dir}'."
-                    )
+        for path in self._parts(f"*train{_IMAGES}", f"*t10k{_IMAGES}"):
+            images.append(self._idx(path, 3))
+            labels.append(self._idx(path.with_name(path.name.removesuffix(_IMAGES) + _LABELS), 1))
+            if len(images[-1]) != len(labels[-1]):
+                raise RuntimeError(
+                    f"{self._title()}: '{path}' has {len(images[-1])} images, and its file of "
+                    f"labels has {len(labels[-1])} labels."
+                )
         return [np.concatenate(images)[..., None], np.concatenate(labels).astype(np.uint32)]
 
-    def _idx(self, name: str, axes: int) -> np.ndarray[Any, Any]:
-        path = self._part(self.dataset_dir / name)
+    def _idx(self, path: Path, axes: int) -> np.ndarray[Any, Any]:
+        if not path.is_file():
+            raise RuntimeError(f"{self._title()}: there is no file '{path}'.")
         data = path.read_bytes()
         head = 4 + 4 * axes
         if len(data) < head or struct.unpack(">HBB", data[:4]) != (0, 8, axes):
@@ -142,20 +161,19 @@ class FashionMnistDataset(MnistDataset):
 class Cifar10Dataset(_Labelled):
     """CIFAR-10's binary files: images UInt8 (32, 32, 3), labels UInt32. Arguments: MnistDataset.
 
-    `dataset_dir` has `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
+    `dataset_dir` has some or all of `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
     """
 
     def _read(self) -> list[np.ndarray[Any, Any]]:
-        names = [f"data_batch_{i}.bin" for i in range(1, 6)] if self.usage != "test" else []
-        names += ["test_batch.bin"] if self.usage != "train" else []
-        records = [_records(self._title(), self._part(self.dataset_dir / n), 1) for n in names]
+        files = self._parts("data_batch*.bin", "test_batch*.bin")
+        records = [_records(self._title(), path, 1) for path in files]
         return _pixels(np.concatenate(records), 1)
 
 
 class Cifar100Dataset(_Labelled):
     """CIFAR-100's binary files: images UInt8 (32, 32, 3), two labels UInt32.
 
-    Arguments as of MnistDataset. `dataset_dir` has `train.bin` and `test.bin`; the columns are
+    Arguments as of MnistDataset. `dataset_dir` has `train.bin`, `test.bin` or both; the columns are
     `image`, `coarse_label` and `fine_label`.
     """
 
@@ -163,9 +181,8 @@ class Cifar100Dataset(_Labelled):
     classes = 100
 
     def _read(self) -> list[np.ndarray[Any, Any]]:
-        names = ["test.bin"] if self.usage != "train" else []
-        names += ["train.bin"] if self.usage != "test" else []
-        records = [_records(self._title(), self._part(self.dataset_dir / n), 2) for n in names]
+        files = self._parts("*train.bin", "*test.bin")
+        records = [_records(self._title(), path, 2) for path in files]
         return _pixels(np.concatenate(records), 2)
 
 

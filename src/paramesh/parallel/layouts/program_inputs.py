@@ -99,9 +99,8 @@ class ProgramInputs:
                 found.append(self._batch if divides else self._everywhere)
             elif self._strategy == "full_batch":
                 found.append(self._everywhere)
-            elif seen < len(self._strategy):
-                layout = layout_of(self._strategy[seen], shape, self._count, replicas="first")
-                found.append(layout.sharding(self._mesh))
+            else:
+                found.append(self._by_strategy(shape, shape, seen))
             seen += 1
         return found
 
@@ -140,14 +139,19 @@ class ProgramInputs:
                     "of the last batch (drop_remainder), or set full_batch=True."
                 )
             return self._batch
+        # In several processes only slices are known; the global shape comes from them.
+        global_shape = shape if self._alone else tuple(n * self._count for n in shape)
+        return self._by_strategy(shape, global_shape, at)
+
+    def _by_strategy(
+        self, shape: tuple[int, ...], global_shape: tuple[int, ...], at: int
+    ) -> NamedSharding:
         if at >= len(self._strategy):
             raise LayoutError(
                 f"dataset_strategy {self._strategy} has {len(self._strategy)} entries, but input "
                 f"{at} of shape {shape} is an array too; give an entry for each input that has "
                 "axes."
             )
-        # In several processes only slices are known; the global shape comes from them.
-        global_shape = shape if self._alone else tuple(n * self._count for n in shape)
         try:
             layout = layout_of(self._strategy[at], global_shape, self._count, replicas="first")
         except (LayoutError, TypeError) as error:

@@ -29,7 +29,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paramesh import context
 from paramesh._compat.jax import broadcast_one_to_all
 from paramesh.array_types import Array
-from paramesh.errors import ContextError
+from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.modes.gradient_reduction import Fusion
 from paramesh.parallel.modes.parallel_optimizer import Divider, SplitState
 from paramesh.parallel.modes.per_device import PerDevice
@@ -46,7 +46,7 @@ _REPLICATED = PartitionSpec()
 _SHARDED = PartitionSpec(DEVICES)
 
 
-def _differs(state: Any) -> bool:
+def differs(state: Any) -> bool:
     """Whether every device has something else of a state."""
     return isinstance(state, PerDevice | SplitState) or (
         isinstance(state, ImplicitValue) and state.per_device
@@ -122,7 +122,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is not everywhere and sharding != everywhere and not _differs(states[i]):
+            if sharding is not everywhere and sharding != everywhere and not differs(states[i]):
                 return False
         return True
 
@@ -147,7 +147,7 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        if not _differs(state):
+        if not differs(state):
             return state.shape
         if isinstance(state, ImplicitValue):
             return (self.count * state.shape[0], *state.shape[1:])
@@ -170,7 +170,7 @@ class DataParallel(Placement):
         With `full_batch` they are replicated.
 
         Raises:
-            ValueError: the first axis cannot be sharded evenly.
+            LayoutError: the first axis cannot be sharded evenly.
         """
         placed = list(leaves)
         with_axes = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
@@ -181,7 +181,7 @@ class DataParallel(Placement):
         for i in with_axes:
             shape = np.shape(leaves[i])
             if shape[0] % self.local:
-                raise ValueError(
+                raise LayoutError(
                     f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
                     f"a multiple of the {self.local} devices that share it. Drop the rest of the "
                     "last batch (drop_remainder), or make an array that is not a batch a Parameter."
@@ -231,13 +231,13 @@ class DataParallel(Placement):
             kinds[:] = [bool(a.ndim) for a in arrays]
             shards = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [_differs(state) for state in written()]
+            own = [differs(state) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return shards, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Array) -> Any:
-            state_specs = [_SHARDED if _differs(s) else _REPLICATED for s in states]
+            state_specs = [_SHARDED if differs(s) else _REPLICATED for s in states]
             batch_spec = _REPLICATED if self._full_batch else _SHARDED
             batch = [batch_spec if np.ndim(leaf) else _REPLICATED for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
@@ -251,7 +251,7 @@ class DataParallel(Placement):
             )
             shards, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(shards) if has_axes else next(scalars) for has_axes in kinds]
-            own = [_differs(state) for state in written()]
+            own = [differs(state) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all

@@ -62,10 +62,11 @@ class Traced:
         sizes: of the loop axes; the number of shards must divide it.
         unsharded: the unsharded ones among them (see the glossary).
         written: Parameters among the operands that the operator writes.
+        graph: the operator's primitives; its factors are the loop axes.
     """
 
     def __init__(self, graph: Graph, written: Mapping[Parameter, tuple[int, int]]) -> None:
-        self.written = frozenset(written)
+        self.written, self.graph = frozenset(written), graph
         factors, tensors = graph.factors, graph.tensors
         at: dict[tuple[int, int], Axis] = {}
         unsharded: dict[tuple[int, int], str] = {}

@@ -118,6 +118,20 @@ def _segments(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _Hints((rows, rows[: len(shapes[1])], *[()] * (len(shapes) - 2)), shares=True)
 
 
+def _overlaps(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    return _first_seen(("anchors", "edges"), ("boxes", "sides"))
+
+
+def _parts_of_features(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    inputs = ("n", "c", "h", "w"), ("boxes", "sides")
+    return _Hints(inputs, ("n", "c", "boxes", "h", "w", "sides"))
+
+
+def _parts_of_images(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    inputs = ("n", "h", "w", "c"), ("boxes", "sides"), *[("boxes",)] * (len(shapes) - 2)
+    return _Hints(inputs, ("n", "c", "boxes", "h", "w", "sides"))
+
+
 #: Operators with names or an order of their own, and how many operands that takes.
 _HINTS: dict[str, tuple[_Hint, int]] = {
     "MatMul": (_product, 2),
@@ -131,6 +145,9 @@ _HINTS: dict[str, tuple[_Hint, int]] = {
     "Gather": (_look_up, 2),
     "GatherV2": (_look_up, 2),
     "EmbeddingLookup": (_look_up, 2),
+    "IOU": (_overlaps, 2),
+    "ROIAlign": (_parts_of_features, 2),
+    "CropAndResize": (_parts_of_images, 2),
     "UnsortedSegmentMax": (_segments, 2),
     "UnsortedSegmentMin": (_segments, 2),
     "UnsortedSegmentSum": (_segments, 2),

@@ -7,7 +7,9 @@ matrix product sharded along m and n gives an output sharded along m and n. Wher
 the way, the compiler decides.
 
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
-new axis too, and that of `Tile` shards the copies where there are several.
+new axis too, and that of `Tile` shards the copies where there are several. The only entry of
+`DropoutDoMask` is that of its mask too, which has no strategy in MindSpore. An operator that takes
+no Tensor, such as `UniformReal`, has the entries of its outputs.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from paramesh.parameter import Parameter
 
 #: Operators whose first entry speaks of the output, if it has as many axes.
 _OF_OUTPUT = ("OneHot", "Tile")
+
+#: Operators whose only entry speaks of all operands with axes.
+_OF_ALL = ("DropoutDoMask",)
 
 #: Primitives whose result has the axes of their operand, of which some are shorter or longer.
 _SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
@@ -69,7 +74,15 @@ def layouts_of_call(
         TypeError, LayoutError: as `strategy.layouts_of`.
     """
     operands = operands_of(args)
-    entries = entries_of(_flat(in_strategy, args), len(operands), operator)
+    entries = _flat(in_strategy, args)
+    if not operands and entries:
+        _, results = traced(args, operands, compute)
+        return CallLayouts(
+            [], output_layouts(operator, (), entries, results, device_num, "the strategy")
+        )
+    if operator in _OF_ALL and isinstance(entries, tuple) and len(entries) == 1:
+        entries = tuple(entries[0] if np.shape(operand.value) else () for operand in operands)
+    entries = entries_of(entries, len(operands), operator)
     shapes = [tuple(np.shape(operand.value)) for operand in operands]
     names = [name_of(operand.value) for operand in operands]
     found, results = traced(args, operands, compute)
@@ -220,6 +233,7 @@ def output_layouts(
     out_strategy: Any,
     shapes: Sequence[Shape],
     device_num: int,
+    said: str = "out_strategy",
 ) -> list[Layout | None]:
     """The layout of each output; None where the compiler is to decide.
 
@@ -229,6 +243,7 @@ def output_layouts(
         out_strategy: for each output a tuple of ints or a Layout; None: what follows.
         shapes: of the outputs.
         device_num: how many devices there are.
+        said: what `out_strategy` is called in messages.
 
     Raises:
         TypeError, LayoutError: as `strategy.layout_of`; another number of entries than outputs.
@@ -238,7 +253,7 @@ def output_layouts(
         return list(natural)
     if len(out_strategy) != len(shapes):
         raise LayoutError(
-            f"{operator}: out_strategy {out_strategy} has {len(out_strategy)} entries, but there "
+            f"{operator}: {said} {out_strategy} has {len(out_strategy)} entries, but there "
             f"are {len(shapes)} outputs of shapes {list(shapes)}; it needs one entry for each."
         )
     wanted: list[Layout | None] = []
@@ -246,7 +261,7 @@ def output_layouts(
         try:
             layout = layout_of(entry, shape, device_num)
         except (LayoutError, TypeError) as error:
-            raise type(error)(f"{operator}: out_strategy of output {i}: {error}") from None
+            raise type(error)(f"{operator}: {said} of output {i}: {error}") from None
         usual = natural[i]
         # Numbers do not say which devices: those of the inputs, if that is possible.
         same = usual is not None and not isinstance(entry, Layout) and usual.parts == layout.parts

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 _OPERATION = re.compile(
-    rf"^(?:ROOT )?%?[\w.\-]+ = (?P<shape>.+?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\("
+    r"^(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<shape>.+?) "
+    rf"(?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\("
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*)?\{\s*$")
@@ -49,9 +50,12 @@ def sent_by(text: str) -> list[SentByCompiler]:
             match = _OPERATION.match(line)
             if match is None:
                 continue
-            size = turns * _sent(match["kind"], match["shape"], line, bool(match["start"]))
+            kind = match["kind"]
+            size = turns * _sent(kind, match["shape"], line, bool(match["start"]))
+            if kind == "all-reduce" and _is_scattered(match["name"], bodies[name]):
+                kind, size = "reduce-scatter", size / 2
             channel = re.search(r"channel_id=(\d+)", line)
-            key = match["kind"], channel[1] if channel else line
+            key = kind, channel[1] if channel else line
             if size:
                 channels[key] = max(size, channels.get(key, 0.0))
     counts: collections.Counter[str] = collections.Counter()
@@ -81,6 +85,12 @@ def _sent(kind: str, shape: str, line: str, start: bool) -> float:
     if kind == "collective-permute":
         return size
     return size * (count - 1) / count
+
+
+def _is_scattered(name: str, body: list[str]) -> bool:
+    """Whether a fusion of TPUs gives each device its part of a sum: they send no more than that."""
+    root = next((line for line in body if line.startswith("ROOT ")), "")
+    return bool(re.search(rf" dynamic-slice\(%?{re.escape(name)},", root))
 
 
 def _nbytes(dtype: str, dims: str) -> float:

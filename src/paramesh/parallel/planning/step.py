@@ -9,37 +9,33 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
-from jax.sharding import NamedSharding, SingleDeviceSharding
+from jax.sharding import Sharding, SingleDeviceSharding
 
-from paramesh import context
 from paramesh._compat.jax import ClosedJaxpr, Jaxpr, dtype_of
-from paramesh.dtype import x64_if
-from paramesh.errors import ContextError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.planning.devices import TargetDevices
+from paramesh.parallel.planning.lowering import lowered_over, refuse_servers
+from paramesh.parallel.planning.placements import GlobalViewOfTarget
+from paramesh.parallel.planning.placements import platform_of as platform_of
 from paramesh.parallel.search.apply import applied
 from paramesh.parallel.search.graph import inner_program, live
 from paramesh.parallel.search.plan import Plan, Program, find
 from paramesh.parallel.search.rules import flops_of
 from paramesh.parallel.search.targets import Target
 from paramesh.parameter import Parameter
-from paramesh.state import placement, tracing
-from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.executable import ZERO, Executable
+from paramesh.transforms.executable import Executable
 
 
-class Planning(Auto):
+class Planning(GlobalViewOfTarget, Auto):
     """`auto_parallel` over devices of a target.
 
     Args:
@@ -51,31 +47,11 @@ class Planning(Auto):
     def __init__(
         self, on: TargetDevices, target: Target | None = None, memory: float | None = None
     ) -> None:
-        super().__init__(on.devices, "auto_parallel")
+        super().__init__(on, "auto_parallel")
         self._on, self._target, self._limit = on, target or on.target, memory
-        self.key = (*self.key, "planned", on.name, memory)
-        self._save_to = None
-        self._learned: weakref.WeakKeyDictionary[Parameter, Finding] = weakref.WeakKeyDictionary()
+        self.key = (*self.key, "planned", memory)
         self.plan: Plan | None = None
         self.dtype = ""
-
-    @property
-    def platform(self) -> str:
-        """Of the target."""
-        return platform_of(self.devices[0])
-
-    def place_inputs(self, leaves: list[Any]) -> list[Any]:
-        """The inputs as they are: no device of the target holds anything."""
-        return leaves
-
-    def _finding(self, param: Parameter) -> Finding | None:
-        running = self._thread.found
-        if running is not None and param in running:
-            return running[param]
-        return self._learned.get(param) or self._layouts.said(param, self._basis)
-
-    def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
-        self._learned.update(found)
 
     def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with the layouts of the best plan."""
@@ -99,14 +75,20 @@ class Planning(Auto):
         self._forget()
         self._shardings.clear()
 
-    def inputs(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
-        """The shardings of the inputs of a program."""
-        return self._inputs.of_global(shapes)
+    def state_sharding(self, state: object) -> Sharding:
+        """Where a state lies."""
+        return self._alone_or(super().state_sharding(state))
 
+    def input_shardings(self, leaves: Sequence[Any]) -> list[Sharding]:
+        """Where inputs lie.
 
-def platform_of(device: Any) -> str:
-    """The platform of a device as `jax.default_backend` calls it."""
-    return "gpu" if device.platform in ("cuda", "rocm", "gpu") else device.platform
+        Raises:
+            LayoutError: `dataset_strategy` does not fit them.
+        """
+        return [self._alone_or(sharding) for sharding in super().input_shardings(leaves)]
+
+    def _alone_or(self, sharding: Sharding) -> Sharding:
+        return SingleDeviceSharding(self.devices[0]) if self.count == 1 else sharding
 
 
 def dtype_of_products(closed: ClosedJaxpr) -> str:
@@ -149,8 +131,8 @@ class PlannedProgram:
     plan: Plan
     entry: Executable
     lowered: jax.stages.Lowered
-    states: tuple[tuple[Any, Any], ...]
-    inputs: tuple[tuple[jax.ShapeDtypeStruct, Any], ...]
+    states: tuple[tuple[Parameter, Sharding], ...]
+    inputs: tuple[tuple[jax.ShapeDtypeStruct, Sharding], ...]
     layouts: tuple[Layout | None, ...]
     dtype: str
 
@@ -158,7 +140,7 @@ class PlannedProgram:
 def planned_program(
     fn: Callable[..., Any],
     args: Sequence[Any],
-    kwargs: dict[str, Any],
+    kwargs: Mapping[str, Any],
     on: TargetDevices,
     target: Target | None = None,
     memory: float | None = None,
@@ -177,76 +159,14 @@ def planned_program(
         LayoutError: what was given contradicts itself, or nothing fits into the memory.
         ContextError: the settings ask for a parameter server.
     """
-    if context.get_ps_context("enable_ps"):
-        raise ContextError(
-            "plan: Parameters on parameter servers (enable_ps=True) are on no device of a target. "
-            "Plan with set_ps_context(enable_ps=False)."
-        )
+    refuse_servers("plan")
     place = Planning(on, target, memory)
-    compiled = _of_its_own(fn)
-    before = placement.use(place)
-    try:
-        _, entry, leaves = compiled._traced(tuple(args), dict(kwargs))
-        if place.plan is None:
-            raise AssertionError("a trace without a plan")
-        return _lowered(compiled.__name__, place, entry, leaves)
-    finally:
-        placement.use(before)
-        tracing.bump_version()
-
-
-def _of_its_own(fn: Callable[..., Any]) -> CompiledFunction:
-    """The function with programs of its own, so that those of its caller stay as they are."""
-    if not isinstance(fn, CompiledFunction):
-        return CompiledFunction(fn, kept_with=object())
-    return CompiledFunction(
-        fn.fn,
-        fn.static_argnums,
-        fn.static_argnames,
-        hints=fn._hints,
-        donate=fn._donate,
-        kept_with=object(),
-    )
-
-
-def _lowered(name: str, place: Planning, entry: Executable, leaves: list[Any]) -> PlannedProgram:
-    assert place.plan is not None
-    alone = SingleDeviceSharding(place.devices[0]) if place.count == 1 else None
-    # The placement has no pools: each state is a Parameter.
-    taken = [s for s in (*entry.donated, *entry.kept) if isinstance(s, Parameter)]
-    states = [(state, alone or place.sharding_of(state)) for state in taken]
-    structs = [
-        jax.ShapeDtypeStruct(state.shape, state.dtype.np_dtype, sharding=sharding)
-        for state, sharding in states
-    ]
-    everywhere = alone or NamedSharding(place.mesh, jax.sharding.PartitionSpec())
-    places = place.inputs([np.shape(leaf) for leaf in leaves])
-    inputs: list[Any] = []
-    shown: list[tuple[jax.ShapeDtypeStruct, Any]] = []
-    for leaf, sharding in zip(leaves, places, strict=True):
-        if isinstance(leaf, float | complex):
-            inputs.append(leaf)
-            continue
-        where = alone or sharding or everywhere
-        weak = bool(getattr(leaf, "weak_type", False))
-        inputs.append(
-            jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype, sharding=where, weak_type=weak)
-        )
-        shown.append((jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), where))
-    if entry.pooled:
-        inputs.append(ZERO)
-    donated = len(entry.donated)
-    with x64_if(entry.use_64bit):
-        program: Any = entry.program
-        lowered = program.lower(structs[:donated], structs[donated:], inputs)
+    call = lowered_over(place, fn, args, kwargs)
+    if place.plan is None:
+        raise AssertionError("a trace without a plan")
+    # The placement has no pools: each state is a Parameter, or it is on a server.
+    states = tuple(pair for pair in call.states if isinstance(pair[0], Parameter))
+    layouts = tuple(place.layout_of(state) for state, _ in states)
     return PlannedProgram(
-        name,
-        place._on,
-        place.plan,
-        entry,
-        lowered,
-        tuple(states),
-        tuple(shown),
-        tuple(place.layout_of(state) for state, _ in states),
-        place.dtype,
+        call.name, on, place.plan, call.entry, call.stage, states, call.inputs, layouts, place.dtype
     )

@@ -31,19 +31,19 @@ class StepTime(NamedTuple):
 def step_time_of(plan: Plan) -> StepTime:
     """The times of a plan's step; they add up to `plan.seconds`."""
     problem, machine = plan.problem, plan.machine
-    slowest = min(machine.bandwidths)
     compute = memory = 0.0
     for node, chosen in zip(problem.nodes, plan.solution.choice, strict=True):
         sums = node.sums[chosen] if node.sums else ()
-        sending = sum(machine.target.latency + one.nbytes / slowest for one in sums) * node.times
+        sending = sum(one.seconds for one in sums) * node.times
         own = max(float(node.seconds[chosen]) - sending, 0.0)
-        flops = sum(problem.graph.operators[i].flops for i in node.operators)
+        operators = [problem.graph.operators[i] for i in node.operators]
         devices = math.prod(
             size
             for factor, size in zip(node.strategies[chosen], machine.sizes, strict=True)
             if factor != REPLICATED
         )
-        computing = node.times * flops / devices / machine.target.flops
+        alone = sum(op.flops / machine.target.peak(op.dtype) for op in operators)
+        computing = node.times * alone / devices
         if computing >= own * (1 - 1e-6):
             compute += own
         else:

@@ -321,8 +321,11 @@ class _Run:
             reverse=params["reverse"],
             unroll=params["unroll"],
         )
+        # Pinned again: the loop itself is laid out as its first user wants it.
         results = [
-            Value(array, None if op is None else op.outputs[1][0])
+            Value(array, None)
+            if op is None
+            else Value(self._pin(array, self._spec(op, op.outputs[1][1])), op.outputs[1][0])
             for array, op in zip(carry, carries, strict=True)
         ]
         for number, array in enumerate(stacked):

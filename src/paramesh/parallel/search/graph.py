@@ -22,7 +22,15 @@ from typing import Any
 import numpy as np
 from jax.sharding import NamedSharding
 
-from paramesh._compat.jax import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, dce_jaxpr, shape_of
+from paramesh._compat.jax import (
+    ClosedJaxpr,
+    Jaxpr,
+    JaxprEqn,
+    Literal,
+    dce_jaxpr,
+    dtype_of,
+    shape_of,
+)
 from paramesh.parallel.search.rules import AxisRule, Labels, axis_rule_of, flops_of
 
 Path = tuple[Any, ...]
@@ -90,6 +98,7 @@ class Operator:
         joins: whether it may share a decision.
         times: see the glossary.
         flops: of all devices together, in one turn.
+        dtype: the element type that it computes in, if it computes much.
         pinned: the layout that the program itself demands, as a NamedSharding.
         cluster: its number.
     """
@@ -102,6 +111,7 @@ class Operator:
     joins: bool
     times: int
     flops: float = 0.0
+    dtype: str = ""
     pinned: NamedSharding | None = None
     cluster: int = -1
 
@@ -271,6 +281,8 @@ class _Builder:
                 if not rule.known:
                     graph.unknown[name] += 1
                 operator = self.add(own, name, inputs, outputs, rule, times, flops_of(eqn))
+                if operator.flops:
+                    operator.dtype = str(dtype_of(eqn.invars[0]))
                 operator.pinned = eqn.params["sharding"] if name == "sharding_constraint" else None
 
     def _inline(

@@ -1,14 +1,21 @@
 """What the devices can do in a mesh: the numbers that the cost model counts with.
 
+A collective over devices of several hosts goes in rings that stay in a host as long as they can, as
+NCCL's do with a network card for each device. With h hosts of m devices each, a device sends to
+another host the share (h - 1) / (h m - 1) of its bytes of a gather or a sum, and m (h - 1) /
+(h m - 1) of those of an exchange of all with all. The rest goes over the links inside of the host.
+
 Glossary
     target      a kind of device by name, with published figures (`targets.py`)
-    axis        of the mesh; a collective over it has the bandwidth of its links
+    span        of an axis of the mesh: over how many hosts it goes
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paramesh.parallel.layouts.mesh import prime_factors
@@ -23,12 +30,12 @@ class Machine:
 
     Attributes:
         sizes: of the axes of the mesh.
-        bandwidths: bytes in a second along each axis.
+        spans: of the axes; see the glossary.
         target: the kind of the devices.
     """
 
     sizes: tuple[int, ...]
-    bandwidths: tuple[float, ...]
+    spans: tuple[int, ...]
     target: Target
 
     @property
@@ -36,22 +43,57 @@ class Machine:
         """How many devices there are."""
         return math.prod(self.sizes)
 
-    def work_seconds(self, flops: float, local_bytes: float) -> float:
-        """Seconds of an operator on one device: what it computes, or what it reads and writes."""
-        return max(flops / self.target.flops, local_bytes / self.target.memory_bandwidth)
+    def work_seconds(self, flops: float, local_bytes: float, dtype: str = "") -> float:
+        """Seconds of an operator on one device: what it computes, or what it reads and writes.
+
+        Args:
+            flops: operations.
+            local_bytes: that it reads and writes.
+            dtype: the element type that it computes in; "" for the target's usual one.
+        """
+        return max(flops / self.target.peak(dtype), local_bytes / self.target.memory_bandwidth)
+
+    def sending_seconds(self, kind: str, axes: Sequence[int], nbytes: float) -> float:
+        """Seconds of one collective.
+
+        Args:
+            kind: as in XLA's programs.
+            axes: of the mesh, that it goes over.
+            nbytes: that one device sends.
+        """
+        out = _share_between_hosts(self.sizes, self.spans, kind, tuple(axes))
+        target = self.target
+        return target.latency + nbytes * ((1 - out) / target.link + out / target.network)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _share_between_hosts(
+    sizes: tuple[int, ...], spans: tuple[int, ...], kind: str, axes: tuple[int, ...]
+) -> float:
+    """The part of the bytes of a collective that goes to another host."""
+    count = math.prod(sizes[axis] for axis in axes)
+    hosts = math.prod(spans[axis] for axis in axes)
+    if hosts == 1:
+        return 0.0
+    if kind == "collective-permute":
+        return 1.0  # the slowest of its pairs
+    if kind == "all-to-all":
+        return (count - count // hosts) / (count - 1)
+    return (hosts - 1) / (count - 1)
 
 
 def machine(sizes: tuple[int, ...], target: Target, hosts: int = 1) -> Machine:
     """Devices of so many hosts in a mesh whose first axes go over the hosts.
 
-    An axis that goes over hosts, even in part, has the bandwidth of the network.
+    An axis whose devices are not in equal parts on its hosts counts as if each were on its own.
     """
-    bandwidths: list[float] = []
+    spans: list[int] = []
     left = hosts
     for size in sizes:
-        bandwidths.append(target.network if left > 1 else target.link)
+        own = min(left, size)
+        spans.append(own if size % own == 0 else size)
         left = -(-left // size)
-    return Machine(tuple(sizes), tuple(bandwidths), target)
+    return Machine(tuple(sizes), tuple(spans), target)
 
 
 def meshes(count: int, hosts: int = 1, most_axes: int = 3) -> list[tuple[int, ...]]:

@@ -25,7 +25,7 @@ from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, seconds, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, sent
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
 
@@ -146,12 +146,11 @@ class Plan:
         end = max(len(graph.operators), 1)
         for node, chosen in zip(problem.nodes, choice, strict=True):
             for one in node.sums[chosen] if node.sums else ():
-                cost = self.machine.target.latency + one.nbytes / min(self.machine.bandwidths)
                 found.append(
                     Collective(
                         one.kind,
                         one.nbytes * node.times,
-                        cost * node.times,
+                        one.seconds * node.times,
                         node.name,
                         node.name,
                         "",
@@ -173,13 +172,11 @@ class Plan:
                     if spec == wanted
                 )
                 sends = sent(self.machine, start, wanted, tensor.nbytes)
-                cost = seconds(self.machine, start, wanted, tensor.nbytes)
-                total = sum(one.nbytes for one in sends) or 1.0
                 found += [
                     Collective(
                         one.kind,
                         one.nbytes * edge.times,
-                        cost * edge.times * one.nbytes / total,
+                        one.seconds * edge.times,
                         problem.nodes[edge.maker].name,
                         ", ".join(users),
                         f"{tensor.name} {tensor.shape}".strip(),

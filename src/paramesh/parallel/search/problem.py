@@ -21,23 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.parallel.layouts.mesh import grouping
-from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator
+from paramesh.parallel.search.graph import Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, local, seconds, sent
+from paramesh.parallel.search.traffic import Moved, Traffic
 
 Strategy = tuple[int, ...]
-
-_MOVES = frozenset(
-    (
-        "reshape",
-        "squeeze",
-        "expand_dims",
-        "transpose",
-        "broadcast_in_dim",
-        "sharding_constraint",
-        BARRIER,
-    )
-)
 
 
 @dataclass
@@ -119,6 +108,7 @@ class Problem:
         #: By kind of cluster: what its strategies cost.
         self._costs: dict[Any, tuple[np.ndarray[Any, Any], list[list[Sent]]]] = {}
         self.source: dict[int, tuple[int, Factored]] = {}
+        self._traffic = Traffic(graph)
         self._uses = self._all_uses()
         #: Sums that are made inside of the cluster that makes them.
         self._added: set[int] = set()
@@ -188,11 +178,8 @@ class Problem:
             if op.summed and t in used_inside
         ]
         self._added |= {t for t, *_ in sums}
-        touched = {} if first.name == "slice of scan" else dict(entries)
-        if first.name != "stack of scan":
-            touched |= exits
+        moved = self._traffic.moved(members)
         flops = sum(op.flops for op in operators)
-        moves = all(op.name in _MOVES for op in operators)  # done on the way by who needs them
         place = {f: i for i, f in enumerate(own)}
 
         def looks(tensors: Mapping[int, Factored]) -> Any:
@@ -206,14 +193,20 @@ class Problem:
             looks(entries),
             looks(exits),
             tuple((looks({t: f}), frozenset(place[x] for x in some)) for t, f, some in sums),
+            tuple((m.nbytes, self._placed(m.factors, place)) for m in moved),
             tuple(map(self.factors.size, own)),
             flops,
+            first.dtype,
             first.times,
             str(first.pinned),
         )
         if kind not in self._costs:
             self._costs[kind] = self._cost(
-                strategies, 0.0 if moves else flops, {} if moves else touched, sums, first.times
+                strategies,
+                (flops, first.dtype),
+                moved,
+                sums,
+                first.times,
             )
         costs, inside = self._costs[kind]
         names = dict.fromkeys(op.name for op in operators)
@@ -233,12 +226,20 @@ class Problem:
     def _cost(
         self,
         strategies: list[Strategy],
-        flops: float,
-        touched: Mapping[int, Factored],
+        work: tuple[float, str],
+        moved: list[Moved],
         sums: list[tuple[int, Factored, frozenset[int]]],
         times: int,
     ) -> tuple[np.ndarray[Any, Any], list[list[Sent]]]:
-        """Seconds of each strategy of a cluster, and what is sent inside of it."""
+        """Seconds of each strategy of a cluster, and what is sent inside of it.
+
+        Args:
+            strategies: of the cluster.
+            work: its operations on all devices together, and the element type that they are in.
+            moved: what it reads and writes.
+            sums: the tensors that are added up inside of it, with the factors that are summed.
+            times: how often it runs.
+        """
         graph, machine = self.graph, self.machine
         costs: list[float] = []
         inside: list[list[Sent]] = []
@@ -246,19 +247,16 @@ class Problem:
             parts = math.prod(
                 size for f, size in zip(strategy, machine.sizes, strict=True) if f != REPLICATED
             )
-            moved = sum(
-                local(machine, graph.tensors[t].nbytes, self.spec(strategy, f))
-                for t, f in touched.items()
-            )
-            cost = machine.work_seconds(flops / parts, moved)
+            own = sum(local(machine, m.nbytes, self.spec(strategy, m.factors)) for m in moved)
+            cost = machine.work_seconds(work[0] / parts, own, work[1])
             collectives: list[Sent] = []
             for t, factors, summed in sums:
                 start = self.spec(strategy, factors, summed)
                 if SUM in start:
                     end = tuple(REPLICATED if dim == SUM else dim for dim in start)
                     nbytes = graph.tensors[t].nbytes
-                    cost += seconds(machine, start, end, nbytes)
                     collectives += sent(machine, start, end, nbytes)
+            cost += sum(one.seconds for one in collectives)
             costs.append(cost * times)
             inside.append(collectives)
         return np.array(costs), inside

@@ -140,29 +140,27 @@ class _Walk:
 
 
 class Sent(NamedTuple):
-    """A collective of a plan: its kind and the bytes that one device sends."""
+    """A collective of a plan: its kind, the bytes that one device sends, and its seconds."""
 
     kind: str
     nbytes: float
+    seconds: float
 
 
 def seconds(machine: Machine, start: Spec, end: Spec, nbytes: int) -> float:
     """Seconds from one layout to another, of a tensor of so many bytes."""
-    total = 0.0
-    for step in steps(machine.sizes, start, end):
-        if step.sent:
-            slowest = min(machine.bandwidths[axis] for axis in step.axes)
-            total += machine.target.latency + step.sent * nbytes / slowest
-    return total
+    return sum(one.seconds for one in sent(machine, start, end, nbytes))
 
 
 def sent(machine: Machine, start: Spec, end: Spec, nbytes: int) -> list[Sent]:
     """The collectives from one layout to another."""
-    return [
-        Sent(step.kind, step.sent * nbytes)
-        for step in steps(machine.sizes, start, end)
-        if step.sent
-    ]
+    found: list[Sent] = []
+    for step in steps(machine.sizes, start, end):
+        if step.sent:
+            own = step.sent * nbytes
+            took = machine.sending_seconds(step.kind, step.axes, own)
+            found.append(Sent(step.kind, own, took))
+    return found
 
 
 def local(machine: Machine, nbytes: float, spec: Spec) -> float:

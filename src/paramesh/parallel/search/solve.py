@@ -39,7 +39,8 @@ class Solution:
     Attributes:
         choice: the number of the strategy of each node.
         seconds: what it costs.
-        low: no choice costs less, with what looks alike decided alike.
+        low: no choice costs less, with what looks alike decided alike; proved by the bound, or by
+            the integer program where there is no limit of memory.
         spent: processor seconds of the search.
         left: how many strategies of how many were left to the integer program.
     """
@@ -121,11 +122,14 @@ def _solve(
         known.append(bound.choice)
     left = sum(int(alive.sum()) for alive in model.alive.values())
     program = _Program(model, memory)
-    choice = program.solved(time_limit, known if memory is None else [])
+    choice, proved = program.solved(time_limit, known if memory is None else [])
     if memory is None:
         choice = min([choice, *known], key=model.seconds)
     spread = model.spread(choice)
     seconds = model.seconds(choice)
+    if memory is None:
+        # Strategies that were dropped are in no choice that costs less than the best known one.
+        low = max(low, min(proved, seconds))
     return Solution(spread, seconds, low, time.process_time() - started, (left, count))
 
 
@@ -243,8 +247,10 @@ class _Program:
                 span = (0, len(graph.operators))
                 hold(node, graph.inputs[number], factors, frozenset(), span)
 
-    def solved(self, time_limit: float, known: list[dict[int, int]]) -> dict[int, int]:
-        """The strategy of each class.
+    def solved(
+        self, time_limit: float, known: list[dict[int, int]]
+    ) -> tuple[dict[int, int], float]:
+        """The strategy of each class, and a bound of what such a choice costs.
 
         Raises:
             NoPlanFitsError: nothing is left under the limit.
@@ -266,8 +272,10 @@ class _Program:
             bounds=bounds(0, upper),
             options={"time_limit": time_limit, "mip_rel_gap": _GAP},
         )
+        dual = getattr(result, "mip_dual_bound", None)
+        proved = -math.inf if dual is None else float(dual) * _UNIT
         if result.x is None and known:
-            return known[-1]
+            return known[-1], proved
         if result.x is None:
             if self.memory is not None and result.status == 2:
                 raise NoPlanFitsError(self.memory)
@@ -275,4 +283,4 @@ class _Program:
         return {
             c: int(np.argmax(result.x[self.first[c] : self.first[c] + len(model.own[c])]))
             for c in model.classes
-        }
+        }, proved

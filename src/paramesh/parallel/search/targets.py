@@ -43,12 +43,16 @@ class Target:
     peaks: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     per_host: int = 0
 
+    def peak(self, dtype: str) -> float:
+        """Operations in a second for an element type; `flops` where that has no peak of its own."""
+        return self.peaks.get(dtype, self.flops)
+
     def of_dtype(self, dtype: str) -> Target:
         """The same with the peak of an element type ("float32", "bfloat16", …) as `flops`.
 
         An element type without a peak of its own counts as `flops` already says.
         """
-        return dataclasses.replace(self, flops=self.peaks.get(dtype, self.flops))
+        return dataclasses.replace(self, flops=self.peak(dtype))
 
 
 _GB = 10**9

@@ -10,11 +10,12 @@ Glossary
     moving      rows that the answer to the present push will report as changed, as far as known
 
 The servers own the optimizer, so a trained row has other values after every step that uses it. New
-values come with the answer to the push, in the same call: those of the next batch, if it is known;
-otherwise those of rows of this batch that were used before. The answer also reports which rows
-other workers changed. Rows that are not current are pulled when they are looked up, so a wrong
-guess never changes a result. Rows are gathered outside of the program that uses them, which is the
-same program, with the same bits, as without a cache.
+values come with the answer to the push, in the same call: those that the next batch lacks, if it is
+known; otherwise those of rows of this batch that were used before. The answer also reports which
+rows other workers changed. Rows that are not current are pulled when they are looked up, so a wrong
+guess never changes a result. So a cache may rest for some steps: nothing in it is current then.
+Rows are gathered outside of the program that uses them, which is the same program, with the same
+bits, as without a cache.
 
 Slots are evicted by GCLOCK (Smith 1978): a hand goes round, takes one use from each slot that it
 passes, and stops at a slot without uses.
@@ -55,8 +56,8 @@ class Counts:
         looked_up: different rows, added up over the steps.
         hits: of these, those that were here and current when their step began.
         pulled: rows that a step waited for before it began.
-        prefetched: rows that were pulled while a step was computed.
-        refreshed: rows that came with the answer to a push.
+        prefetched: rows that came with the answer to a push because the next batch lacks them.
+        refreshed: rows that came with it because the push has changed them.
         evicted: rows that lost their slots to others.
         oversized: steps that looked up more rows than fit; they went past the cache.
     """
@@ -137,6 +138,18 @@ class RowCache:
         self._hand = 0
         self._drop_ready()
         self._following: Array | None = None
+        #: Rows of the following batch that were requested because they are not here.
+        self._lacked = NO_IDS
+        self.resting = False
+
+    def rest(self) -> None:
+        """Some steps go past the cache: when it is used again, nothing in it is current."""
+        if not self.resting:
+            self._pushes.clear()
+            self._current[:] = False
+            self._drop_ready()
+            self._following, self._lacked = None, NO_IDS
+            self.resting = True
 
     def _drop_ready(self) -> None:
         self._ready_ids = NO_IDS
@@ -168,6 +181,7 @@ class RowCache:
         Returns:
             None: they are more rows than there are slots.
         """
+        self.resting = False
         everything = np.concatenate([one.astype(np.int64) for one in ids])
         there = inside(everything, self.rows)
         unique, places = np.unique(everything[there], return_inverse=True)
@@ -330,40 +344,10 @@ class RowCache:
     def _moving(self) -> Array:
         return self._pushes[0] if len(self._pushes) == self._pushes.maxlen else NO_IDS
 
-    def _will_move(self, pushed: Array) -> Array:
-        """As `_moving` once this is pushed."""
-        lag = (self._pushes.maxlen or 1) - 1
-        if not lag:
-            return pushed
-        return self._pushes[-lag] if len(self._pushes) >= lag else NO_IDS
-
     def _lacking(self) -> Array:
         assert self._following is not None
         here = self._is_current(self._following) | among(self._following, self._ready_ids)
         return self._following[~here]
-
-    def prefetch(self, pushed: Array, pull: Pull) -> None:
-        """Pull what the following batch lacks and will not move, before a push is sent.
-
-        Args:
-            pushed: the rows (sorted) that the push will be about.
-            pull: as for `lookup`.
-        """
-        lacking = self.lacking(pushed)
-        if len(lacking):
-            self.prefetched(lacking, pull(lacking))
-
-    def lacking(self, pushed: Array) -> Array:
-        """What `prefetch` would pull."""
-        if self._following is None:
-            return NO_IDS
-        lacking = self._lacking()
-        return lacking[~among(lacking, self._will_move(pushed))]
-
-    def prefetched(self, ids: Array, rows: Array) -> None:
-        """Take over rows that were pulled for the following batch."""
-        self._arrived(ids, rows)
-        self.counts.prefetched += len(ids)
 
     def watch(self) -> Watch:
         """What to ask with the push."""
@@ -373,7 +357,8 @@ class RowCache:
             kept = slots >= 0
             kept[kept] = self._uses[slots[kept]] > 0
             return Watch(moving[kept], NO_IDS)
-        wanted = among(following, moving) | among(following, self._lacking())
+        self._lacked = self._lacking()
+        wanted = among(following, moving) | among(following, self._lacked)
         return Watch(following[wanted], following[~wanted] if self._shared else NO_IDS)
 
     def take(self, news: News | None) -> None:
@@ -387,9 +372,12 @@ class RowCache:
             self._current[slots[slots >= 0]] = False
             stays = ~among(self._ready_ids, news.moved)
             self._ready_ids, self._ready = self._ready_ids[stays], self._ready[stays]
+        lacked, self._lacked = self._lacked, NO_IDS
         if news is not None and len(news.ids):
             self._arrived(news.ids, news.rows)
-            self.counts.refreshed += len(news.ids)
+            prefetched = int(among(lacked, news.ids).sum())
+            self.counts.prefetched += prefetched
+            self.counts.refreshed += len(news.ids) - prefetched
 
     def _arrived(self, ids: Array, rows: Array) -> None:
         stays = ~among(self._ready_ids, ids)

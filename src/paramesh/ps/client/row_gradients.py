@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import x64
+from paramesh.ps.client.lookups import Distinct
+from paramesh.ps.client.lookups import summed as added_up
 from paramesh.ps.specification.id_range import NO_ID, is_unbounded
 from paramesh.tensor.argument_types import DTypeLike
 
@@ -162,7 +164,9 @@ def _summed(ids: jax.Array, grad: jax.Array) -> Any:
 # On the host, once the program has run.
 
 
-def to_push(ids: Array, grad: Array, rows: int, summed: bool) -> dict[str, Array]:
+def to_push(
+    ids: Array, grad: Array, rows: int, summed: bool, known: Distinct | None = None
+) -> dict[str, Array]:
     """The update of a table.
 
     Args:
@@ -170,10 +174,13 @@ def to_push(ids: Array, grad: Array, rows: int, summed: bool) -> dict[str, Array
         grad: a row for each.
         rows: of the table.
         summed: `grad` is one that was summed, whatever became of it.
+        known: the different rows of these ids, if they are known.
     """
     if summed:
         first = np.sort(np.unique(ids, return_index=True)[1])
         ids, grad = ids[first], grad[first]
+    elif known is not None:
+        return {"ids": known.ids, "grad": added_up(grad, known.order, known.starts)}
     return summed_rows(ids, grad, rows)
 
 
@@ -191,10 +198,7 @@ def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
     least, end = (NO_ID + 1, len(ids)) if is_unbounded(rows) else (0, np.searchsorted(ids, rows))
     inside = slice(np.searchsorted(ids, least), end)
     order, ids = order[inside], ids[inside]
-    grad = grad[order]
-    if not len(ids):
-        return {"ids": ids, "grad": grad}
-    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-    if len(first) == len(ids):
-        return {"ids": ids, "grad": grad}
-    return {"ids": ids[first], "grad": np.add.reduceat(grad, first, axis=0)}
+    begins = np.ones(len(ids), bool)
+    np.not_equal(ids[1:], ids[:-1], out=begins[1:])
+    starts = np.flatnonzero(begins)
+    return {"ids": ids[starts], "grad": added_up(grad, order, starts)}

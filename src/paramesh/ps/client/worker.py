@@ -9,6 +9,8 @@ Glossary
                     server, or an error is thrown into it
     life            a random number of the process of a worker
     last-seen       the version up to which a server has reported which rows changed
+    ahead           rows that are requested before the step that reads them begins: the servers
+                    answer when they have the version that it reads
 
 A push is repeated bit by bit, from memory. There is no network here: whoever runs an operation has
 its fan-outs carried out (see `caller`), over Ray or in a simulation.
@@ -54,11 +56,13 @@ class FanOut(NamedTuple):
         calls: by server.
         sent: how they were sent already; None: they are sent now.
         fresh: they were sent just now: none of them can be answered yet.
+        ahead: they ask for rows ahead.
     """
 
     calls: Mapping[int, Call]
     sent: Mapping[int, Request] | None = None
     fresh: bool = True
+    ahead: bool = False
 
 
 Operation = Generator[FanOut, dict[int, Any], T]
@@ -68,6 +72,32 @@ class _InFlight(NamedTuple):
     calls: dict[int, Call]
     sent: dict[int, Request]
     wanted: list[str]
+
+
+class _Wanted(NamedTuple):
+    """A request for rows of tables.
+
+    Attributes:
+        step: that reads them.
+        packed: the ids of all tables.
+        splits: by server, the places of its ids and how many each table has there; None: one
+            server has all of them.
+        calls: by server.
+    """
+
+    step: int
+    packed: PackedIds
+    splits: dict[int, tuple[Array, Array]] | None
+    calls: dict[int, Call]
+
+    def same(self, step: int, packed: PackedIds) -> bool:
+        """Whether it is the request for these ids."""
+        return (
+            step == self.step
+            and packed.names == self.packed.names
+            and np.array_equal(packed.counts, self.packed.counts)
+            and np.array_equal(packed.ids, self.packed.ids)
+        )
 
 
 class Worker:
@@ -106,6 +136,9 @@ class Worker:
         ]
         #: The version up to which each server has reported to this worker which rows moved.
         self._last_seen = [0] * count
+        #: What was requested ahead, and how it was sent; what will be, with the next push.
+        self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
+        self._to_ask: _Wanted | None = None
 
     def greet(self) -> Operation[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
@@ -159,6 +192,11 @@ class Worker:
                 self._shapes[spec["name"]] = tuple(spec["shape"])
         return names
 
+    def specs(self) -> Operation[list[dict[str, Any]]]:
+        """The specs of what servers have values of, and train."""
+        there = yield self._all(("known", ()))
+        return [spec for mine in there.values() for spec in mine if spec.get("optimizer")]
+
     def step(
         self,
         step: int,
@@ -183,6 +221,9 @@ class Worker:
             push = (self.rank, self.incarnation, step, packed, numbers)
             calls[server] = ("step", (*push, names[server], reader, watches, last_seen))
         self.in_flight[step] = _InFlight(calls, self.caller.send(calls), wanted)
+        asked_next, self._to_ask = self._to_ask, None
+        if asked_next is not None:
+            self._ahead = asked_next, self.caller.send(asked_next.calls)
         needed = step - self.staleness if refresh is None else step
         for old in [s for s in self.in_flight if s < needed]:
             self.caller.drop(self.in_flight.pop(old).sent)
@@ -219,27 +260,63 @@ class Worker:
         replies = yield FanOut({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
         return self._joined(wanted, replies)
 
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """As in `Client`; a `pull_tables` of the same step and rows takes the answer."""
+        self._drop_ahead()
+        if not wanted:
+            return
+        request = self._request(step, pack_ids(wanted))
+        if self.eager:
+            # Behind the push of the step before, or the rows would be without it.
+            self._to_ask = request
+        else:
+            self._ahead = request, self.caller.send(request.calls)
+
+    def _drop_ahead(self) -> None:
+        ahead, self._ahead, self._to_ask = self._ahead, None, None
+        if ahead is not None:
+            self.caller.drop(ahead[1])
+
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
         packed = pack_ids(wanted)
         self.rows_pulled += len(packed.ids)
+        ahead = self._ahead
+        if ahead is not None and ahead[0].same(step, packed):
+            self._ahead = None
+            replies = yield FanOut(ahead[0].calls, ahead[1], fresh=False, ahead=True)
+            # In async mode one that was repeated may have overtaken the push.
+            if not self.eager or all(
+                reply.version >= self._last_seen[server] for server, reply in replies.items()
+            ):
+                return self._rows(ahead[0], replies)
+        self._drop_ahead()
+        request = self._request(step, packed)
+        replies = yield FanOut(request.calls)
+        return self._rows(request, replies)
+
+    def _request(self, step: int, packed: PackedIds) -> _Wanted:
         if self.servers == 1:
-            replies = yield FanOut({0: ("pull_tables", (step, packed))})
-            rows = unpack_rows(replies[0].rows, packed.counts)
-            return dict(zip(packed.names, rows, strict=True))
+            return _Wanted(step, packed, None, {0: ("pull_tables", (step, packed))})
         home = self.partition.servers_of_rows(packed.ids)
         splits = {
             server: (places, counts)
             for server, (places, counts) in enumerate(split_by_server(packed, home, self.servers))
             if len(places) or server == 0
         }
-        replies = yield FanOut(
-            {
-                server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
-                for server, (places, counts) in splits.items()
-            }
-        )
-        rows = join_rows(packed, splits, {i: reply.rows for i, reply in replies.items()})
+        calls: dict[int, Call] = {
+            server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
+            for server, (places, counts) in splits.items()
+        }
+        return _Wanted(step, packed, splits, calls)
+
+    def _rows(self, request: _Wanted, replies: dict[int, Reply]) -> dict[str, Array]:
+        packed = request.packed
+        parts = {server: reply.rows for server, reply in replies.items() if reply.rows}
+        if request.splits is None:
+            rows = unpack_rows(parts[0], packed.counts)
+        else:
+            rows = join_rows(packed, request.splits, parts)
         return dict(zip(packed.names, rows, strict=True))
 
     def pull_items(self, name: str, server: int, after: int, count: int) -> Operation[Reply]:

@@ -24,6 +24,7 @@ from paramesh.array_types import Tree
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.checkpoint_calls import CheckpointCalls
 from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
 from paramesh.ps.deployment.shared_arena import Whereabouts
@@ -44,6 +45,7 @@ from paramesh.ps.specification.packing import (
 )
 from paramesh.ps.specification.protocol import (
     POINTS,
+    SAVE_POINTS,
     NotServing,
     PushesMissing,
     Replaced,
@@ -99,7 +101,7 @@ def check_update(updates: Tree) -> None:
         raise ParameterServerError(f"the message is not valid: {wrong}.")
 
 
-class ServerActor:
+class ServerActor(CheckpointCalls):
     """A server in a process of its own; made by `cluster`, through Ray.
 
     Args:
@@ -139,10 +141,10 @@ class ServerActor:
             check_server(Path(folder), *run)
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
-            if kill.point not in (*POINTS, *STANDBY_POINTS):
+            if kill.point not in (*POINTS, *STANDBY_POINTS, *SAVE_POINTS):
                 raise ValueError(
                     f"the point {kill.point!r} is not known; expected one of "
-                    f"{(*POINTS, *STANDBY_POINTS)}."
+                    f"{(*POINTS, *STANDBY_POINTS, *SAVE_POINTS)}."
                 )
         self._server: Server | None = None
         self._standby: Standby | None = None
@@ -320,6 +322,17 @@ class ServerActor:
         hyper: dict[str, float],
     ) -> Reply:
         """As `Server.push`; does not wait for the other workers."""
+        self._push(worker, incarnation, step, packed, hyper)
+        return self._reply(None, ())
+
+    def _push(
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        packed: PackedUpdates,
+        hyper: dict[str, float],
+    ) -> None:
         updates = unpack_updates(packed)
         check_update(updates)
         server = self._state()
@@ -339,7 +352,6 @@ class ServerActor:
             raise reported from None
         if server.version != before:
             self._move()
-        return self._reply(None, ())
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
@@ -353,7 +365,7 @@ class ServerActor:
                 last news.
         """
         worker, incarnation, step, packed, hyper, names, reader, watches, last_seen = asked
-        await self.push(worker, incarnation, step, packed, hyper)
+        self._push(worker, incarnation, step, packed, hyper)
         await self._released(reader)
         reply = self._reply(reader, names)
         if watches is None:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import atexit
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.client import checkpoints
+from paramesh.ps.client.exchange import Call
 from paramesh.ps.client.worker import FanOut, Operation, Worker
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.metrics import WorkerWatch
 from paramesh.ps.deployment.node import wait_for_cluster
+from paramesh.ps.deployment.transport import RayTransport
 from paramesh.ps.deployment.transports import check_carried, transport_for
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.server.refresh import Refresh
+from paramesh.ps.server.update_rules import make_update_rule
+from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
 from paramesh.ps.specification.id_range import NO_ID
 from paramesh.ps.specification.partition import Partition
+from paramesh.ps.specification.specs import owner_of
 from paramesh.telemetry.journal import Json
 from paramesh.telemetry.phases import phase
 
@@ -73,7 +79,8 @@ class RayClient:
         self._failed = False
         self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
-        actors = cluster.pairs()
+        self._actors = actors = cluster.pairs()
+        self._fields: dict[str, list[str]] = {}
         self.delivery = self._delivery(
             ray_module(),
             [len(mine) for mine in actors],
@@ -114,25 +121,18 @@ class RayClient:
     def _run(self, operation: Operation[T]) -> T:
         """Have what the worker says carried out."""
         try:
-            turn = next(operation)
-            while True:
-                try:
-                    answers = self._answers(turn)
-                except Exception as error:
-                    turn = operation.throw(error)
-                else:
-                    turn = operation.send(answers)
-        except StopIteration as end:
-            self.delivery.carry_out()
-            return end.value
+            found = carried_out(operation, self._answers)
         except BaseException:
             self._failed = True
             raise
+        self.delivery.carry_out()
+        return found
 
     def _answers(self, turn: FanOut) -> dict[int, Any]:
         if turn.sent is not None:
             self.delivery.carry_out()
-            self.waited += turn.fresh or not self.delivery.answered(turn.sent)
+            if not turn.ahead:
+                self.waited += turn.fresh or not self.delivery.answered(turn.sent)
         with phase("wait"):
             return self.delivery.call(turn.calls, self.worker.earlier, turn.sent)
 
@@ -167,6 +167,11 @@ class RayClient:
         """As in `Client`."""
         return self._run(self.worker.pull_tables(step, wanted))
 
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """As in `Client`."""
+        self.worker.ask_ahead(step, wanted)
+        self.delivery.carry_out()
+
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As `pull_tables`, of one table."""
         return self.pull_tables(step, {name: ids})[name]
@@ -199,9 +204,47 @@ class RayClient:
         """As in `Client`, at the version after all of this worker's pushes."""
         return self._run(self.worker.dump(name))
 
+    def fields(self, name: str) -> list[str]:
+        """As in `Client`."""
+        if name not in self._fields:
+            for spec in self._run(self.worker.specs()):
+                slots = make_update_rule(spec["name"], spec["optimizer"]).slots
+                self._fields[owner_of(spec)] = ["value", *slots]
+        return self._fields.get(name, [])
+
+    def save(self, orders: Sequence[SaveOrder]) -> None:
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._run(checkpoints.save(self.worker, orders))
+
+    def saved(self, identity: str) -> dict[int, str]:
+        """As in `Client`."""
+        # By a caller of its own: this may be another thread than that of the steps.
+        delivery = self._delivery(
+            ray_module(),
+            [len(mine) for mine in self._actors],
+            RayTransport(ray_module(), self._actors),
+            rank=self.rank,
+            workers=self.workers,
+            timeout=self.delivery.timeout,
+            note=self._watcher.events.note,
+        )
+        try:
+            operation = checkpoints.saved(identity, range(self.worker.servers))
+            return carried_out(operation, lambda turn: delivery.call(turn.calls, _nothing))
+        finally:
+            delivery.close()
+
+    def load(self, order: LoadOrder) -> None:
+        """As in `Client`."""
+        self._run(checkpoints.load(self.worker, order))
+
     def stats(self) -> list[dict[str, Any]]:
         """Of each server, as `Server.stats`."""
         return self._run(self.worker.stats())
+
+    def note(self, event: str, **facts: object) -> None:
+        """As in `Client`."""
+        self._watcher.events.note(event, **facts)
 
     def place(self) -> dict[str, Json]:
         """As in `Client`."""
@@ -232,6 +275,29 @@ class RayClient:
         else:
             self._run(self.worker.settle())
         return self._run(self.worker.leave())
+
+
+def carried_out(operation: Operation[T], answers: Callable[[FanOut], dict[int, Any]]) -> T:
+    """What an operation comes to, whose fan-outs are answered.
+
+    Raises:
+        Exception: what the operation raises about an error of a fan-out.
+    """
+    try:
+        turn = next(operation)
+        while True:
+            try:
+                found = answers(turn)
+            except Exception as error:
+                turn = operation.throw(error)
+            else:
+                turn = operation.send(found)
+    except StopIteration as end:
+        return end.value
+
+
+def _nothing(server: int, call: Call) -> Iterable[Call]:
+    return ()
 
 
 def connect(settings: Mapping[str, Any]) -> RayClient:

@@ -20,7 +20,8 @@ import asyncio
 import hmac
 import importlib
 import logging
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from paramesh.ps.client.peer import Reply
@@ -30,6 +31,7 @@ from paramesh.ps.deployment.messages import answer_text, error_text, taken_call
 from paramesh.ps.deployment.shared_arena import (
     SHARED_FROM,
     Arena,
+    Receipts,
     Whereabouts,
     Window,
     arena_if_any,
@@ -58,8 +60,7 @@ class _Guest:
         #: What its connection is called here; it has one.
         self.identity = b""
         self.sequence = 0
-        #: The last frame of the guest whose payload was read.
-        self.taken = 0
+        self.receipts = Receipts(window)
 
     def close(self) -> None:
         if self.window is not None:
@@ -67,6 +68,26 @@ class _Guest:
         if self.arena is not None:
             self.arena.close()
         self.window = self.arena = None
+
+
+async def _rest_of(work: Coroutine[Any, Any, None], waits_for: object) -> None:
+    """A coroutine from where it waits for the first time."""
+    await _resumed(work, waits_for)
+
+
+@types.coroutine
+def _resumed(work: Coroutine[Any, Any, None], waits_for: object) -> Generator[object, object, None]:
+    while True:
+        came: object = None
+        thrown: BaseException | None = None
+        try:
+            came = yield waits_for
+        except BaseException as error:
+            thrown = error
+        try:
+            waits_for = work.send(came) if thrown is None else work.throw(thrown)
+        except StopIteration:
+            return
 
 
 class Door:
@@ -84,6 +105,9 @@ class Door:
 
     def __init__(self, host: str, serve: Serve) -> None:
         self._zmq = zmq = zmq_module()
+        # Numbers: operators of ZeroMQ's own enumerations take longer than all else here.
+        self._events, self._there = int(zmq.EVENTS), int(zmq.POLLIN)
+        self._at_once = int(zmq.DONTWAIT)
         self._serve = serve
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,6 +129,7 @@ class Door:
         patiently(lambda: self._socket.bind(where))
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._read)
+        self._reading = False
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a key is known; asked by another thread."""
@@ -144,20 +169,30 @@ class Door:
     # Frames.
 
     def _read(self) -> None:
-        zmq = self._zmq
+        self._reading = True
+        try:
+            self._read_some()
+        finally:
+            self._reading = False
+
+    def _read_some(self) -> None:
         for _ in range(_TURN):
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not self._socket.getsockopt(self._events) & self._there:
                 return
-            identity = self._socket.recv(zmq.DONTWAIT)
+            identity = self._socket.recv(self._at_once)
             frame = self._socket.recv(copy=False)
+            parts: list[Any] = []
             more = frame.more
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv()
+            while more:
+                part = self._socket.recv(copy=False)
+                more = part.more
+                if len(parts) <= frames.MOST_PARTS:  # one more than may be
+                    parts.append(part.buffer)
             guest = self._connections.get(identity) or self._met(identity, frame)
             if guest is None:
                 self._tell_end(identity, "its key is not known any more.")
             else:
-                self._take(guest, frame.buffer, whole=not more)
+                self._take(guest, frame.buffer, parts)
         self._loop.call_soon(self._read)
 
     def _met(self, identity: bytes, frame: Any) -> _Guest | None:
@@ -169,23 +204,31 @@ class Door:
             self._connections[identity] = guest
         return guest
 
-    def _take(self, guest: _Guest, frame: memoryview, whole: bool) -> None:
+    def _take(self, guest: _Guest, frame: memoryview, parts: list[memoryview]) -> None:
         try:
-            if not whole:
-                raise BadFrame("a message is one frame.")
-            shared = None if guest.window is None else guest.window.read
-            asked = frames.decoded(frame, shared)
-            if asked.kind != frames.CALL or asked.sequence <= guest.taken:
+            asked = frames.decoded(frame, guest.receipts.reading, parts)
+            if asked.kind != frames.CALL or asked.sequence <= guest.receipts.last:
                 raise BadFrame(f"the frame {asked.sequence} is no call, or came before.")
             method, arguments = taken_call(asked.text, asked.arrays)
         except BadFrame as error:
             _log.warning("worker %s is not listened to any more: %s", guest.worker, error)
             self._dismiss(guest, str(error))
             return
-        guest.taken = asked.sequence
+        guest.receipts.got(asked.sequence)
         if guest.arena is not None:
             guest.arena.taken(asked.taken)
-        task = self._loop.create_task(self._answer(guest, asked.number, method, arguments))
+        self._begin(self._answer(guest, asked.number, method, arguments))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as far as it comes; the loop has the rest, of one that waits.
+
+        Most calls never wait, and a task for each would take as long as many of them.
+        """
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            return
+        task = self._loop.create_task(_rest_of(work, waits_for))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -208,12 +251,15 @@ class Door:
         at = None
         if ready.size > SHARED_FROM and guest.arena is not None:
             at = guest.arena.write(guest.sequence, ready.arrays, ready.offsets, ready.size)
-        if at is None and not ready.fits_inline():
+        if at is None and not ready.fits_inline() and not ready.fits_parts():
             ready = frames.draft(frames.LONG, ready.number, None)
-        frame = frames.encoded(ready, sequence=guest.sequence, taken=guest.taken, shared_at=at)
-        self._socket.send_multipart((guest.identity, frame), self._zmq.DONTWAIT)
+        frame = frames.encoded(
+            ready, sequence=guest.sequence, taken=guest.receipts.taken, shared_at=at
+        )
+        parts = frames.parts_of(ready) if at is None else []
+        self._socket.send_multipart((guest.identity, frame, *parts), self._at_once)
         # What came meanwhile is not announced once more.
-        if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
+        if not self._reading and self._socket.getsockopt(self._events) & self._there:
             self._loop.call_soon(self._read)
 
     def sign_off(self, worker: int, why: str = "its worker has left.") -> None:
@@ -229,6 +275,8 @@ class Door:
     def close(self) -> None:
         """Listen no more."""
         self._loop.remove_reader(self._socket.getsockopt(self._zmq.FD))
+        for task in self._tasks:
+            task.cancel()
         for guest in list(self._guests.values()):
             self._dismiss(guest, "its server ends.")
         self._authenticator.stop()

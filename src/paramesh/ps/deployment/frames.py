@@ -4,6 +4,8 @@ Glossary
     frame       a head of 64 bytes, a JSON text, a table of the arrays, and their bytes (payload)
     inline      the payload follows in the frame itself
     shared      the payload is in memory that both processes see (see `shared_arena`)
+    parted      the payload follows in further parts of the same message, of `PART` bytes each but
+                the last
     sequence    the number of a frame among those that one end has sent on one connection
     taken       the last sequence of the other end whose payload has been read: what is before it
                 may be overwritten
@@ -14,8 +16,8 @@ Glossary
 
 Nothing is pickled. A frame is checked from its head on, and what it announces is compared with the
 bytes that are there before anything is made of it: arrays are views of the frame, or of one copy of
-a part of the shared memory that exists already. So what a frame makes this process allocate is
-bounded by its own length and that of the memory, whatever it says.
+its parts, or of a part of the shared memory that exists already. So what a frame makes this process
+allocate is bounded by its own length and that of the memory, whatever it says.
 """
 
 from __future__ import annotations
@@ -35,17 +37,24 @@ from paramesh.errors import ParameterServerError
 Array = np.ndarray[Any, Any]
 
 #: The version of this format. Ends that differ in it talk through Ray.
-VERSION = 1
+VERSION = 2
 
 #: The most bytes of a text, and of a payload that is in the frame itself.
 MOST_TEXT, MOST_INLINE = 1 << 20, 1 << 18
+#: Bytes of a part, and the most of a payload in parts. Parts are encrypted, which takes more time
+#: than anything else: what is longer goes another way.
+PART, MOST_PARTED = 1 << 18, 1 << 24
+MOST_PARTS = MOST_PARTED // PART
 #: The most arrays of a frame, and axes of an array.
 MOST_ARRAYS, MOST_AXES = 1 << 14, 16
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
 
 #: What a frame is: a call, what it is answered with, an error that it is answered with, that the
 #: answer is too long for a frame (the call has to be made through Ray), or the end of a connection.
 CALL, ANSWER, ERROR, LONG, END = range(1, 6)
-_INLINE, _SHARED = 0, 1
+_INLINE, _SHARED, _PARTED = 0, 1, 2
 
 _MARK = b"pmwire"
 _HEAD = struct.Struct("<6sHBBHIIIQQQQQ")
@@ -119,6 +128,10 @@ class Draft(NamedTuple):
         """Whether the payload may be in the frame."""
         return self.size <= MOST_INLINE
 
+    def fits_parts(self) -> bool:
+        """Whether the payload may be in parts."""
+        return MOST_INLINE < self.size <= MOST_PARTED
+
 
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
@@ -139,7 +152,7 @@ def draft(kind: int, number: int, text: Json, arrays: Sequence[Array] = ()) -> D
     if len(arrays) > MOST_ARRAYS:
         raise Unfit(f"{len(arrays)} arrays")
     try:
-        said = json.dumps(text, separators=(",", ":")).encode()
+        said = _encode(text).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise Unfit(str(error)) from None
     if len(said) > MOST_TEXT:
@@ -169,9 +182,12 @@ def encoded(
         ready: what it says.
         sequence: see the glossary.
         taken: likewise.
-        shared_at: where the payload lies in shared memory; None: it goes with the frame.
+        shared_at: where the payload lies in shared memory; None: it goes with the frame, or in
+            parts behind it (see `parts_of`).
     """
     place = _INLINE if shared_at is None else _SHARED
+    if place == _INLINE and not ready.fits_inline():
+        place = _PARTED
     head = _HEAD.pack(
         _MARK,
         VERSION,
@@ -188,7 +204,7 @@ def encoded(
         taken,
     )
     parts: list[Any] = [head, ready.text, ready.table]
-    if place == _SHARED or not ready.size:
+    if place != _INLINE or not ready.size:
         return b"".join(parts)
     length = len(head) + len(ready.text) + len(ready.table)
     parts.append(bytes(_padded(length) - length))
@@ -198,17 +214,32 @@ def encoded(
     return b"".join(parts)
 
 
+def parts_of(ready: Draft) -> list[memoryview]:
+    """The payload in parts: what follows a frame without shared memory."""
+    if not ready.fits_parts():
+        return []
+    payload = np.zeros(ready.size, np.uint8)
+    for array, offset in zip(ready.arrays, ready.offsets, strict=True):
+        payload[offset : offset + array.nbytes] = array.reshape(-1).view(np.uint8)
+    return [payload[at : at + PART].data for at in range(0, ready.size, PART)]
+
+
 #: Gives a copy of a part of shared memory: (offset, bytes).
 Reading = Callable[[int, int], Array]
 
 
-def decoded(frame: bytes | memoryview, shared: Reading | None = None) -> Frame:
+def decoded(
+    frame: bytes | memoryview,
+    shared: Reading | None = None,
+    parts: Sequence[bytes | memoryview] = (),
+) -> Frame:
     """What a frame says.
 
     Args:
         frame: its bytes, and nothing else.
         shared: reads the memory that the sender writes to; None: there is none. It raises
             `BadFrame` for a part that does not exist, before it allocates anything.
+        parts: what follows the frame in the same message.
 
     Raises:
         BadFrame: it is none, or its parts do not fit together.
@@ -224,7 +255,7 @@ def decoded(frame: bytes | memoryview, shared: Reading | None = None) -> Frame:
     number, size, offset, sequence, taken = numbers
     if mark != _MARK or version != VERSION:
         raise BadFrame(f"a frame begins with {_MARK!r} and {VERSION}, got {mark!r} and {version}.")
-    if not CALL <= kind <= END or place not in (_INLINE, _SHARED):
+    if not CALL <= kind <= END or place not in (_INLINE, _SHARED, _PARTED):
         raise BadFrame(f"the frame is of the kind {kind} at {place}.")
     if text_size > MOST_TEXT or count > MOST_ARRAYS:
         raise BadFrame(f"the frame announces a text of {text_size} bytes and {count} arrays.")
@@ -234,12 +265,16 @@ def decoded(frame: bytes | memoryview, shared: Reading | None = None) -> Frame:
     if len(whole) != end:
         raise BadFrame(f"the frame announces {end} bytes and has {len(whole)}.")
     try:
-        text = json.loads(bytes(whole[_HEAD.size : _HEAD.size + text_size]))
+        text = _decode(str(whole[_HEAD.size : _HEAD.size + text_size], "utf-8"))
     except (ValueError, RecursionError):
         raise BadFrame("the text of the frame is not JSON.") from None
     entries = _entries(whole[_HEAD.size + text_size : described], count, size)
+    if place != _PARTED and parts:
+        raise BadFrame(f"{len(parts)} parts follow a frame that announces none.")
     if not size:
         payload = np.frombuffer(b"", np.uint8)
+    elif place == _PARTED:
+        payload = _joined(parts, size)
     elif inline:
         payload = np.frombuffer(whole, np.uint8, size, end - size)
     elif shared is None:
@@ -254,6 +289,20 @@ def decoded(frame: bytes | memoryview, shared: Reading | None = None) -> Frame:
     except (ValueError, OverflowError):  # lengths beside a 0 that numpy cannot count
         raise BadFrame("an array of the frame has a shape that no array has.") from None
     return Frame(kind, number, sequence, taken, text, arrays)
+
+
+def _joined(parts: Sequence[bytes | memoryview], size: int) -> Array:
+    """The payload that came in parts."""
+    if len(parts) != -(-size // PART) or any(
+        len(part) != min(PART, size - at * PART) for at, part in enumerate(parts)
+    ):
+        sizes = [len(part) for part in parts[:3]]
+        raise BadFrame(f"a payload of {size} bytes came in {len(parts)} parts of {sizes}… bytes.")
+    payload = np.empty(size, np.uint8)
+    for at, part in enumerate(parts):
+        payload[at * PART : at * PART + len(part)] = np.frombuffer(part, np.uint8)
+    payload.flags.writeable = False
+    return payload
 
 
 def _entries(

@@ -98,6 +98,10 @@ class Host:
         """What one has at a time."""
         return asyncio.Lock()
 
+    async def pause(self, seconds: float) -> None:
+        """Let others have a turn for a while."""
+        await asyncio.sleep(seconds)
+
     async def beside(self, work: Callable[..., T], *args: object) -> T:
         """Work in a thread, while messages are answered here."""
         return await asyncio.to_thread(work, *args)

@@ -2,8 +2,10 @@
 
 Glossary
     arena       memory that one process writes payloads to, and one other reads
-    window      the reader's side of it: it copies, and never writes
+    window      the reader's side of it: it never writes
     span        a part of an arena that holds the payload of one frame that may not be read yet
+    lent        of a large payload: it was not copied, and its span is in use as long as an array of
+                it exists
 
 An arena is an anonymous file (memfd_create(2)): it has no name, so nothing of it is left when the
 last of the two processes dies, however they do. The reader opens it through /proc, which the kernel
@@ -21,11 +23,12 @@ import mmap
 import os
 import secrets
 import threading
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from paramesh.ps.deployment.frames import BadFrame
+from paramesh.ps.deployment.frames import BadFrame, Reading
 from paramesh.ps.processes.descriptors import patiently
 from paramesh.ps.processes.lifeline import host_identity
 
@@ -40,9 +43,11 @@ Array = np.ndarray[Any, Any]
 _TOKEN, _FIRST = 32, 64
 _ALIGN = 64
 #: Bytes that an arena begins with, and the most that it has.
-LEAST, MOST = 1 << 20, 1 << 25
+LEAST, MOST = 1 << 20, 1 << 28
 #: The most bytes of all arenas that this process writes to.
-MOST_OF_ALL = 1 << 28
+MOST_OF_ALL = 1 << 29
+#: Payloads of so many bytes are lent. New memory for a copy takes longer than the copy itself.
+LENT_FROM = 1 << 22
 #: Payloads of more bytes go through shared memory, where there is any (see `benchmarks/server.py`).
 SHARED_FROM = 1 << 13
 _SEALS = ("F_ADD_SEALS", "F_GET_SEALS", "F_SEAL_SHRINK")
@@ -205,12 +210,27 @@ class Window:
         size = os.fstat(self._file).st_size
         if not _FIRST <= size <= MOST:
             raise OSError(f"the memory has {size} bytes")
-        if self._map is not None:
-            self._map.close()
+        self._let_go()
         self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
+
+    def _let_go(self) -> None:
+        if self._map is not None:
+            with contextlib.suppress(BufferError):  # what is lent has it open
+                self._map.close()
+            self._map = None
 
     def read(self, offset: int, size: int) -> Array:
         """A copy of a part.
+
+        Raises:
+            BadFrame: there is no such part.
+        """
+        found = np.array(self.view(offset, size))
+        found.flags.writeable = False
+        return found
+
+    def view(self, offset: int, size: int) -> Array:
+        """A part as it is, to be read as long as the writer leaves it.
 
         Raises:
             BadFrame: there is no such part.
@@ -226,18 +246,66 @@ class Window:
             raise BadFrame(
                 f"the payload is at {offset} of the shared memory, {size} bytes: {error}."
             ) from None
-        found = np.array(np.frombuffer(self._map, np.uint8, size, offset))
-        found.flags.writeable = False
-        return found
+        return np.frombuffer(self._map, np.uint8, size, offset)
 
     def close(self) -> None:
         """Let go of it."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        self._let_go()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class _Lent:
+    """What the arrays of a lent payload keep alive."""
+
+    def __init__(self, part: Array) -> None:
+        self._part = part
+        self.__array_interface__ = part.__array_interface__
+
+
+class Receipts:
+    """What has been read of the frames that the other end has sent.
+
+    Args:
+        window: on its arena; None: it shares no memory.
+
+    Attributes:
+        last: the sequence of the last frame.
+    """
+
+    def __init__(self, window: Window | None) -> None:
+        self._window = window
+        self._lent: set[int] = set()
+        self._new: _Lent | None = None
+        self.last = 0
+
+    @property
+    def reading(self) -> Reading | None:
+        """Reads payloads; None: there is no memory."""
+        return None if self._window is None else self._read
+
+    def _read(self, offset: int, size: int) -> Array:
+        assert self._window is not None
+        self._new = None
+        if size < LENT_FROM:
+            return self._window.read(offset, size)
+        self._new = _Lent(self._window.view(offset, size))
+        return np.asarray(self._new)
+
+    def got(self, sequence: int) -> None:
+        """A frame has come, and its payload was asked for if it has one."""
+        self.last = sequence
+        lent, self._new = self._new, None
+        if lent is not None:
+            self._lent.add(sequence)
+            weakref.finalize(lent, self._lent.discard, sequence)
+
+    @property
+    def taken(self) -> int:
+        """The last frame up to which the other end may write over all payloads."""
+        lent = tuple(self._lent)  # others go meanwhile, in any thread
+        return min(lent) - 1 if lent else self.last
 
 
 def arena_if_any() -> Arena | None:

@@ -34,6 +34,7 @@ from paramesh.ps.deployment.shared_arena import (
     MOST,
     SHARED_FROM,
     Arena,
+    Receipts,
     Window,
     arena_if_any,
     window_if_any,
@@ -89,8 +90,7 @@ class _Channel:
         self.socket: Any = None
         self.monitor: Any = None
         self.number = 0
-        #: The last frame of the server whose payload was read.
-        self.taken = 0
+        self.receipts = Receipts(None)
         self.sent: dict[int, _Sent] = {}
         #: Methods of the calls of a step that are on their way through Ray.
         self.by_ray: dict[Ticket, str] = {}
@@ -111,6 +111,9 @@ class ZmqTransport:
         self._zmq = zmq
         self._by_ray = through_ray
         self._rank = rank
+        # Numbers: operators of ZeroMQ's own enumerations take longer than all else here.
+        self._events, self._there = int(zmq.EVENTS), int(zmq.POLLIN)
+        self._at_once = int(zmq.DONTWAIT)
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._channels = {
@@ -193,9 +196,10 @@ class ZmqTransport:
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._look_at_all()
+            if self._opening:
+                self._go_on()
             if ticket.outcome is None and ticket.instead is None:
-                self._poller.poll(min(left, _OPENING) * 1e3)
+                self._hear(min(left, _OPENING))
         if isinstance(ticket.outcome, Replied):
             return ticket.outcome.answer
         raise LookupError
@@ -308,7 +312,8 @@ class ZmqTransport:
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(channel.monitor, zmq.POLLIN)
         channel.state, channel.since = _OPENING_ONE, time.monotonic()
-        channel.number = channel.taken = 0
+        channel.number = 0
+        channel.receipts = Receipts(channel.window)
         socket.connect(admission.address)
 
     def _shut(self, channel: _Channel) -> None:
@@ -344,7 +349,8 @@ class ZmqTransport:
             method = channel.by_ray.pop(ref, None)
             if method is None or not isinstance(answer, Reply):
                 continue
-            if _size(answer) > (MOST // 2 if channel.window is not None else frames.MOST_INLINE):
+            shared = MOST // 2 if channel.window is not None else 0
+            if _size(answer) > max(shared, frames.MOST_PARTED):
                 channel.long.add(method)
             else:
                 channel.long.discard(method)
@@ -363,11 +369,12 @@ class ZmqTransport:
         at = None
         if ready.size > SHARED_FROM and channel.arena is not None:
             at = channel.arena.write(number, ready.arrays, ready.offsets, ready.size)
-        if at is None and not ready.fits_inline():
+        if at is None and not ready.fits_inline() and not ready.fits_parts():
             return None
-        frame = frames.encoded(ready, sequence=number, taken=channel.taken, shared_at=at)
+        frame = frames.encoded(ready, sequence=number, taken=channel.receipts.taken, shared_at=at)
         try:
-            channel.socket.send(frame, self._zmq.DONTWAIT)
+            parts = frames.parts_of(ready) if at is None else []
+            channel.socket.send_multipart((frame, *parts), self._at_once)
         except self._zmq.ZMQError:
             self._shut(channel)
             return None
@@ -382,37 +389,46 @@ class ZmqTransport:
             if channel.state == _OPEN:
                 self._look(channel)
 
-    def _look(self, channel: _Channel) -> None:
-        """Read what has come, and see whether the connection is still there."""
-        for frame in self._frames(channel):
+    def _hear(self, seconds: float) -> None:
+        """Wait until something has come, and read it."""
+        ready = {id(socket) for socket, _ in self._poller.poll(seconds * 1e3)}
+        for channel in self._channels.values():
+            if channel.state != _NONE and not ready.isdisjoint(
+                (id(channel.socket), id(channel.monitor))
+            ):
+                self._look(channel, id(channel.monitor) in ready)
+
+    def _look(self, channel: _Channel, monitor: bool = True) -> None:
+        """Read what has come, and see, by its `monitor`, whether the connection is still there."""
+        for message in self._messages(channel):
             try:
-                self._take(channel, frame)
+                self._take(channel, message)
             except BadFrame:
                 self._end(channel)
                 return
+        if not monitor or channel.monitor is None:
+            return
         zmq = self._zmq
-        while channel.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while channel.monitor.getsockopt(self._events) & self._there:
             event = _read_monitor()(channel.monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 channel.state, channel.pause = _OPEN, PAUSE
                 self._opening.discard(channel)
                 continue
             # What it has answered before its end is there by now.
-            for frame in self._frames(channel):
+            for message in self._messages(channel):
                 with contextlib.suppress(BadFrame):
-                    self._take(channel, frame)
+                    self._take(channel, message)
             self._shut(channel)
             return
 
-    def _frames(self, channel: _Channel) -> Iterator[bytes]:
-        zmq = self._zmq
-        while channel.socket is not None and channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            yield channel.socket.recv(zmq.DONTWAIT)
+    def _messages(self, channel: _Channel) -> Iterator[list[bytes]]:
+        while channel.socket is not None and channel.socket.getsockopt(self._events) & self._there:
+            yield channel.socket.recv_multipart(self._at_once)
 
-    def _take(self, channel: _Channel, frame: bytes) -> None:
-        shared = None if channel.window is None else channel.window.read
-        told = frames.decoded(frame, shared)
-        channel.taken = told.sequence
+    def _take(self, channel: _Channel, message: list[bytes]) -> None:
+        told = frames.decoded(message[0], channel.receipts.reading, message[1:])
+        channel.receipts.got(told.sequence)
         if channel.arena is not None:
             channel.arena.taken(told.taken)
         if told.kind == frames.END:

@@ -142,7 +142,7 @@ def _late(folder: Path, mine: int, latest: int) -> Fenced:
     )
 
 
-def latest_incarnation(folder: Path) -> int:
+def latest_incarnation(folder: str | Path) -> int:
     """The incarnation that may write; 0 before the first."""
     # Opened anew each time: a shared file system may answer `stat` from what it remembers.
     try:
@@ -155,8 +155,8 @@ def latest_incarnation(folder: Path) -> int:
         os.close(file)
     if not text.strip().isdecimal():
         raise ParameterServerError(
-            f"the file '{folder / 'incarnation'}' is damaged: it must hold one number, not "
-            f"{text!r}. Restore the folder, or remove it to start from scratch."
+            f"the file '{os.path.join(folder, 'incarnation')}' is damaged: it must hold one "
+            f"number, not {text!r}. Restore the folder, or remove it to start from scratch."
         )
     return int(text)
 
@@ -271,6 +271,7 @@ class Log:
         fsync: bool = False,
     ) -> None:
         self.folder = folder
+        self._path = str(folder)
         self.incarnation = incarnation
         self.number = number
         self.bytes = 0
@@ -372,7 +373,7 @@ class Log:
             Fenced: likewise.
             ParameterServerError: the folder was removed.
         """
-        latest = latest_incarnation(self.folder)
+        latest = latest_incarnation(self._path)
         if latest == 0:
             there = self.folder.is_dir()
             what = f"the file 'incarnation' in '{self.folder}'" if there else f"'{self.folder}'"

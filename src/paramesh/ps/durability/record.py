@@ -42,6 +42,9 @@ _TEXT_LIMIT = 1 << 28
 BLOCK = 1 << 19
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Record(NamedTuple):
     """What a record says, where its file goes on behind it, and the names of its arrays."""
 
@@ -77,7 +80,7 @@ def encoded(
     """
     flat = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     table = [[key, a.dtype.name, list(arrays[key].shape)] for key, a in flat.items()]
-    text = json.dumps({"meta": meta, "arrays": table}, separators=(",", ":")).encode()
+    text = _encode({"meta": meta, "arrays": table}).encode()
     text += b" " * (_padded(len(text)) - len(text))
     size = sum(_padded(array.nbytes) for array in flat.values())
     head = _HEAD.pack(_MARK, number, len(text), size)

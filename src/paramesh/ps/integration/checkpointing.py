@@ -9,12 +9,12 @@ is stored as its trained rows:
     NAME.recipe     a JSON text: the initial values of all other rows
 
 The format does not depend on the number of servers. Loaded without servers, it becomes the full
-table.
+table. In sharded checkpoints servers write it (see `served_save`) and read it (see `stored_rows`)
+themselves, and there is more of it (see `specification.checkpoints`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import weakref
 from typing import Any
@@ -27,9 +27,12 @@ from paramesh.optim import optimizer as optimizers
 from paramesh.parameter import Parameter
 from paramesh.providers import Loaded
 from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.full_tables import owned, writable
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import skipped_counts
+from paramesh.ps.integration.stored_rows import InFile, Waiting, WaitingInFile
 from paramesh.ps.server.update_rules import make_update_rule
+from paramesh.ps.specification.checkpoints import LIFE
 from paramesh.ps.specification.id_range import inside, is_unbounded
 from paramesh.ps.specification.initial_values import initial_values_of, recipe_of
 from paramesh.ps.specification.specs import is_table, spec_of
@@ -39,16 +42,8 @@ from paramesh.tensor.base import Tensor
 Array = np.ndarray[Any, Any]
 
 
-@dataclasses.dataclass
-class Waiting:
-    """Rows of a table that were loaded, and that no server has yet."""
-
-    ids: Array
-    fields: dict[str, Array]
-
-
-#: By table.
-waiting: weakref.WeakKeyDictionary[Parameter, Waiting] = weakref.WeakKeyDictionary()
+#: By table, what was loaded and no server has yet.
+waiting: weakref.WeakKeyDictionary[Parameter, Waiting | WaitingInFile] = weakref.WeakKeyDictionary()
 
 
 def state_of(name: str, param: Parameter) -> tuple[str, Parameter] | None:
@@ -85,7 +80,7 @@ def saved(
 
     found: dict[str, Any] = {}
     texts: dict[str, str] = {}
-    counts = {} if session is None else _counts(session)
+    counts = {} if session is None else counts_of(session)
     for name, data in entries.items():
         if not isinstance(data, Parameter):
             found[name] = data
@@ -115,7 +110,7 @@ def saved(
     return found, texts
 
 
-def _counts(session: Session) -> dict[Parameter, Array]:
+def counts_of(session: Session) -> dict[Parameter, Array]:
     """What optimizers of served Parameters would have counted if this worker had made all steps.
 
     A restarted worker without pending steps has made none, and its checkpoint is that of the
@@ -133,7 +128,7 @@ def _of_pending(table: Parameter) -> dict[str, Array]:
     if rows is None:
         empty = np.empty((0, *table.shape[1:]), table.dtype.np_dtype)
         return {"ids": np.empty(0, np.int64), "value": empty}
-    return {"ids": rows.ids, **rows.fields}
+    return rows.everything()
 
 
 def loaded(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
@@ -161,20 +156,38 @@ def loaded(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
     return mine, given, commit
 
 
-def _taken(name: str, param: Parameter, given: dict[str, Any]) -> tuple[Any, Waiting]:
+#: What a checkpoint has of a table besides ids and rows (see `specification.checkpoints`).
+_EXTRAS = ("groups", "last", "life", *(name for name, _ in LIFE.values()))
+
+
+def _taken(
+    name: str, param: Parameter, given: dict[str, Any]
+) -> tuple[Recipe, Waiting | WaitingInFile]:
     """The recipe and the rows of a table, taken out of what is loaded."""
     start = json.loads(given.pop(f"{name}.recipe"))
     missing = [key for key in (f"{name}.ids", f"{name}.rows") if key not in given]
     if missing:
         raise CheckpointError(f"the rows of table '{name}' are incomplete: {missing} are missing.")
-    ids, rows = given.pop(f"{name}.ids").asnumpy(), given.pop(f"{name}.rows").asnumpy()
-    fits = rows.shape == (len(ids), *param.shape[1:]) and rows.dtype == param.dtype.np_dtype
-    if not fits or not inside(ids, param.shape[0]).all():
+    for extra in _EXTRAS:
+        given.pop(f"{name}.{extra}", None)
+    ids, rows = given.pop(f"{name}.ids"), given.pop(f"{name}.rows")
+    recipe = recipe_of(start, param.shape)
+    if isinstance(ids, InFile):
+        _check_rows(name, param, rows.shape == (*ids.shape, *param.shape[1:]), rows, "it has")
+        return recipe, WaitingInFile(param.name, ids, {"value": rows.name})
+    ids, rows = ids.asnumpy(), rows.asnumpy()
+    fits = rows.shape == (len(ids), *param.shape[1:]) and inside(ids, param.shape[0]).all()
+    _check_rows(name, param, bool(fits), rows, _extent(ids))
+    order = np.argsort(ids)  # a sharded checkpoint has them by virtual shard
+    return recipe, Waiting(ids[order], {"value": rows[order]}, order)
+
+
+def _check_rows(name: str, param: Parameter, fits: bool, rows: Array | InFile, extent: str) -> None:
+    if not fits or rows.dtype != param.dtype.np_dtype:
         raise CheckpointError(
             f"the rows of table '{name}' do not fit: it is {param.dtype}{list(param.shape)}, the "
-            f"file has {rows.dtype}{list(rows.shape)} for ids {_extent(ids)}."
+            f"file has {rows.dtype}{list(rows.shape)} for ids {extent}."
         )
-    return recipe_of(start, param.shape), Waiting(ids, {"value": rows})
 
 
 def _extent(ids: Array) -> str:
@@ -205,9 +218,7 @@ def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[s
         if found is None or found[1] is not param:
             continue
         del mine[key]
-        stored = given.pop(f"{key}.rows", given.pop(key, None))
-        if stored is not None and len(stored.asnumpy()) == len(rows.ids):
-            rows.fields[found[0]] = stored.asnumpy()
+        rows.add(found[0], given.pop(f"{key}.rows", given.pop(key, None)))
 
     def call() -> None:
         assert recipe is not None
@@ -225,14 +236,24 @@ def _to_full(name: str, param: Parameter, mine: dict[str, Any], given: dict[str,
             f"context.set_ps_context(enable_ps=True) and set_param_ps(init_in_server=True) before "
             f"loading."
         )
-    full = np.array(recipe.compute())
-    full[rows.ids] = rows.fields["value"]
-    given[name] = Parameter(Tensor(full), name=name)
-    for key, state in mine.items():
-        if key.endswith(f".{name}") and f"{key}.rows" in given:
-            values = state.asnumpy().copy()
-            values[rows.ids] = given.pop(f"{key}.rows").asnumpy()
-            given[key] = Parameter(Tensor(values), name=key)
+    states = {
+        key: (key.removesuffix(f".{name}"), state)
+        for key, state in mine.items()
+        if key.endswith(f".{name}") and f"{key}.rows" in given
+    }
+    for key, (slot, _) in states.items():
+        rows.add(slot, given.pop(f"{key}.rows"))
+    full = {"value": writable(name, recipe)}
+    full |= {
+        slot: writable(key, state.recipe if state.has_init else None, state)
+        for key, (slot, state) in states.items()
+    }
+    for part in rows.parts():
+        for field, values in full.items():
+            values[part["ids"]] = part[field]
+    given[name] = owned(name, full.pop("value"))
+    for key, (slot, _) in states.items():
+        given[key] = owned(key, full.pop(slot))
 
 
 def hand_over(param: Parameter, session: Session, states: dict[str, Parameter]) -> None:
@@ -244,9 +265,12 @@ def hand_over(param: Parameter, session: Session, states: dict[str, Parameter]) 
         states: of a dense one, the optimizer's state on this worker by slot; what has values is
             handed over, and weightless again.
     """
-    rows = waiting.pop(param, None)
-    if rows is not None:
+    rows = waiting.get(param)
+    if isinstance(rows, WaitingInFile):
+        session.client.load(rows.order(session.client.partition.shards))
+    elif rows is not None:
         session.client.put(param.name, rows.fields, rows.ids)
+    waiting.pop(param, None)
     if is_table(param):
         return
     fields = {slot: state.asnumpy() for slot, state in states.items() if not state.has_init}
@@ -262,8 +286,7 @@ def hand_over(param: Parameter, session: Session, states: dict[str, Parameter]) 
 def overlay(table: Parameter, ids: Array, values: Array) -> Array:
     """Rows from the recipe, with those that were loaded and that no server has yet."""
     rows = waiting.get(table)
-    if rows is not None and len(rows.ids):
-        at = np.minimum(np.searchsorted(rows.ids, ids), len(rows.ids) - 1)
-        hit = rows.ids[at] == ids
-        values[hit] = rows.fields["value"][at[hit]]
+    if rows is not None:
+        hit, found = rows.find(ids)
+        values[hit] = found
     return values

@@ -34,7 +34,6 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
-from paramesh.ps.client.cache import Lookup, RowCache
 from paramesh.ps.client.lookups import distinct, gathered
 from paramesh.ps.client.row_gradients import Sums, to_push
 from paramesh.ps.client.row_ids import check_integers, checked, id_counts, marked
@@ -48,9 +47,9 @@ from paramesh.ps.integration.optimizers import (
     states_of,
     update_rule_spec,
 )
+from paramesh.ps.integration.served_save import served_save
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import catch_up
-from paramesh.ps.server.refresh import NO_IDS
 from paramesh.ps.specification.initial_values import rows_of_many
 from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
 from paramesh.sampling.recipe import Recipe
@@ -403,59 +402,43 @@ class Served(Placement):
         rows = [state for state in implicit if isinstance(state, Rows)]
         if not rows:
             return
+        step_rows = self.session.rows
+        if gradients:
+            step_rows.begin()
         known = {state: self.out(array) for state, array in compute_keys().items()}
-        by_table: dict[Parameter, list[Rows]] = {}
+        by_table = _by_table(rows)
         for state in rows:
             state.ids = checked(state.table, known[state.wanted], state.padding)
-            by_table.setdefault(state.table, []).append(state)
+        lookups = {table: [state.ids for state in mine] for table, mine in by_table.items()}
+        found = step_rows.fetched(lookups, self._rows_of, self.rows_in, self.caches_rows)
         for state, values in zip(
-            [state for mine in by_table.values() for state in mine],
-            self._fetched({t: [state.ids for state in mine] for t, mine in by_table.items()}),
-            strict=True,
+            [state for mine in by_table.values() for state in mine], found, strict=True
         ):
             state._store(values)
 
-    def _fetched(self, lookups: dict[Parameter, list[Array]]) -> list[Any]:
-        """The rows of all lookups, on the device, in their order; one request to each server."""
-        cached: dict[Parameter, tuple[RowCache, Lookup]] = {}
-        for table in lookups if self.caches_rows else ():
-            cache = self.session.cache_of(table)
-            lookup = None if cache is None else cache.begin(lookups[table])
-            if cache is not None and lookup is not None:
-                cached[table] = cache, lookup
-        plain = {table: ids for table, ids in lookups.items() if table not in cached}
-        unique = distinct([(table.shape[0], ids) for table, ids in plain.items()]) if plain else []
-        wanted = {t: lookup.missing for t, (_, lookup) in cached.items() if len(lookup.missing)}
-        wanted |= {table: one.ids for table, one in zip(plain, unique, strict=True)}
-        pulled = self._rows_of(wanted)
-        places = {table: one.places for table, one in zip(plain, unique, strict=True)}
-        found: list[Any] = []
-        for table in lookups:
-            if table in cached:
-                cache, lookup = cached[table]
-                found += cache.finish(lookup, pulled.get(table))
-            else:
-                found += [self.rows_in(gathered(pulled[table], one)) for one in places[table]]
-        return found
-
     def prefetch(self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]) -> None:
-        """Note which rows the following step will look up, for the tables that are cached."""
+        """Note which rows the following step will look up."""
         session = sessions.running()
         rows = [state for state in implicit if isinstance(state, Rows)]
-        if not self.caches_rows or session is None or not session.caches or not rows:
+        if session is None or not rows or not self.prefetches:
             return
-        known = {state: np.asarray(array) for state, array in compute_keys().items()}
-        for table in dict.fromkeys(state.table for state in rows):
-            cache = session.cache_of(table)
-            if cache is not None:
-                mine = [state for state in rows if state.table is table]
-                cache.follow([marked(known[state.wanted], state.padding) for state in mine])
+
+        def lookups() -> dict[Parameter, list[Array]]:
+            known = {state: self.out(array) for state, array in compute_keys().items()}
+            return {
+                table: [marked(known[state.wanted], state.padding) for state in mine]
+                for table, mine in _by_table(rows).items()
+            }
+
+        session.rows.announcing(lookups)
 
     @property
     def prefetches(self) -> bool:
-        """Whether there are tables whose rows are cached."""
+        """Whether rows of an announced batch come earlier than others."""
         session = sessions.running()
-        return session is not None and bool(session.caches)
+        if session is None:
+            return False
+        return session.remote or (self.caches_rows and bool(session.caches))
 
     def counts(self, param: Any) -> dict[str, Any]:
         """How many rows of a table this worker has pulled, and what became of those it cached."""
@@ -495,10 +478,8 @@ class Served(Placement):
             yield from session.client.items(param.name, block)
             return
         rows = checkpointing.waiting.get(param)
-        for first in range(0, 0 if rows is None else len(rows.ids), block):
-            assert rows is not None
-            part = slice(first, first + block)
-            yield rows.ids[part], rows.fields["value"][part]
+        if rows is not None:
+            yield from rows.blocks(block)
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
@@ -514,43 +495,43 @@ class Served(Placement):
         """What a checkpoint has for these entries: what is served, from the servers."""
         return checkpointing.saved(entries, sessions.session_before(self.settings))
 
+    def saved_apart(
+        self, entries: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str], Any | None]:
+        """As `saved`; servers write what they have."""
+        session = sessions.session_before(self.settings)
+        return served_save(session, entries, jax.process_index() == 0)
+
     def after_step(self, written: Sequence[Any]) -> None:
         """Push what was handed out; the copies become those of the next step."""
         gradients = [state for state in written if isinstance(state, Gradient)]
         if not gradients:
             return
-        self._prefetch(gradients)
+        session = self.session
+        session.rows.ask_ahead(lambda table: checkpointing.on_servers(table, session))
         updates: dict[str, dict[str, Array]] = {}
         for gradient in gradients:
             grad = self.out(gradient.value)
             gradient._store(None)
             if is_table(gradient.param):
-                # Of each device all lookups: as the gradients are joined.
-                parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
-                ids = np.concatenate(parts, axis=1).reshape(-1)
-                rows = gradient.param.shape[0]
-                updates[gradient.param.name] = to_push(ids, grad, rows, gradient.summed)
+                updates[gradient.param.name] = self._to_push(gradient, grad)
             else:
                 updates[gradient.param.name] = {"grad": grad}
         hyper: dict[str, float] = {}
         for state in written:
             if isinstance(state, Hyper):
                 hyper |= zip(state.names, self.out(state.value).tolist(), strict=True)
-        self._take_over(self.session.step(updates, hyper), self.session.owners)
+        self._take_over(session.step(updates, hyper), session.owners)
+        session.rows.end()
 
-    def _prefetch(self, gradients: list[Gradient]) -> None:
-        """While the device computes: pull what the following step lacks and this one leaves."""
-        session = self.session
-        if not session.caches or not _is_busy(gradients):
-            return
-        wanted: dict[str, Array] = {}
-        for name, cache in session.caches.items():
-            pushed = [rows.ids for g in gradients if g.param.name == name for rows in g.rows]
-            lacking = cache.lacking(np.unique(np.concatenate(pushed)) if pushed else NO_IDS)
-            if len(lacking):
-                wanted[name] = lacking
-        for name, rows in session.pull_tables(wanted).items():
-            session.caches[name].prefetched(wanted[name], rows)
+    def _to_push(self, gradient: Gradient, grad: Array) -> dict[str, Array]:
+        lookups = [rows.ids for rows in gradient.rows]
+        known = None
+        if self.parts == 1:
+            known = self.session.rows.distinct_of(gradient.param, lookups)
+        # Of each device all lookups: as the gradients are joined.
+        ids = np.concatenate([one.reshape(self.parts, -1) for one in lookups], axis=1).reshape(-1)
+        return to_push(ids, grad, gradient.param.shape[0], gradient.summed, known)
 
     def _check_owners(self, gradients: list[Gradient]) -> None:
         session = self.session
@@ -590,9 +571,12 @@ def _initial_rows(table: Parameter, ids: Array) -> Array:
     return checkpointing.overlay(table, ids, values.reshape(len(ids), *table.shape[1:]))
 
 
-def _is_busy(gradients: list[Gradient]) -> bool:
-    """Whether the device is still computing."""
-    return not all(gradient.value.is_ready() for gradient in gradients)
+def _by_table(rows: Sequence[Rows]) -> dict[Parameter, list[Rows]]:
+    """Lookups by their tables, in their order."""
+    found: dict[Parameter, list[Rows]] = {}
+    for one in rows:
+        found.setdefault(one.table, []).append(one)
+    return {table: sorted(mine, key=lambda one: one.number) for table, mine in found.items()}
 
 
 def _on_device(array: Array) -> Any:

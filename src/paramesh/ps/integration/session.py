@@ -12,17 +12,20 @@ from __future__ import annotations
 import atexit
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from paramesh import context
+from paramesh.checkpoint import background
 from paramesh.errors import ParameterServerError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
+from paramesh.ps.integration.local_checkpoints import LocalCheckpoints
 from paramesh.ps.integration.multiprocess_workers import as_workers
+from paramesh.ps.integration.step_rows import StepRows
 from paramesh.ps.server.refresh import (
     NO_IDS,
     Refresh,
@@ -31,7 +34,7 @@ from paramesh.ps.server.refresh import (
     moved_rows,
     split_watches,
 )
-from paramesh.ps.server.store import Store
+from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.specs import known_among, others_before
 from paramesh.telemetry import report
@@ -54,6 +57,16 @@ class Client(Protocol):
     rank: int
     workers: int
     start: int
+
+    @property
+    def incarnation(self) -> int:
+        """Of this worker; 0 where none is restarted."""
+        ...
+
+    @property
+    def partition(self) -> Partition:
+        """Of Parameters over the servers."""
+        ...
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
@@ -94,6 +107,19 @@ class Client(Protocol):
         """Dense Parameters as step `step` reads them."""
         ...
 
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """Request rows that `pull_tables` will be asked for; back at once.
+
+        The servers answer when they have the version that the step reads, so that the rows come
+        with the answer to the push before it. Another request takes the place of this one, and
+        one that nobody takes costs time and nothing else.
+
+        Args:
+            step: which reads them.
+            wanted: as for `pull_tables`.
+        """
+        ...
+
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """Rows of tables as step `step` reads them, in one request to each server.
 
@@ -126,6 +152,36 @@ class Client(Protocol):
         """Of each server what it counts, as `Server.stats`; `life` at least."""
         ...
 
+    def note(self, event: str, **facts: object) -> None:
+        """Write an event to the worker's (see `processes.events`)."""
+        ...
+
+    def fields(self, name: str) -> list[str]:
+        """What servers have of a Parameter: "value", and slots of the optimizer; []: nothing."""
+        ...
+
+    def save(self, orders: Sequence[SaveOrder]) -> None:
+        """Have each server begin to save its part of a checkpoint.
+
+        Back when later steps do not change what is saved.
+        """
+        ...
+
+    def saved(self, identity: str) -> dict[int, str]:
+        """Wait until the servers have saved their parts; why they could not, by server.
+
+        It may be called in another thread, while steps are made.
+        """
+        ...
+
+    def load(self, order: LoadOrder) -> None:
+        """Have each server take its rows of a table from a checkpoint; before the first step.
+
+        Raises:
+            CheckpointError: the checkpoint is not what it was, or does not fit.
+        """
+        ...
+
     def place(self) -> dict[str, Json]:
         """Where the servers are: `address` and `job` of their cluster, `wal_dir`; {}: here."""
         ...
@@ -135,7 +191,7 @@ class Client(Protocol):
         ...
 
 
-class LocalClient:
+class LocalClient(LocalCheckpoints):
     """Servers in this process, for one worker.
 
     Args:
@@ -145,11 +201,10 @@ class LocalClient:
     rank = 0
     workers = 1
     start = 0
+    incarnation = 0
 
     def __init__(self, servers: int) -> None:
-        self.partition = Partition(servers)
-        self.stores = [Store() for _ in range(servers)]
-        self.steps = 0
+        super().__init__(servers)
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
@@ -206,6 +261,9 @@ class LocalClient:
             }
             found[name] = self.partition.join_values(name, shape, pieces)
         return found
+
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """Nothing is far away."""
 
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
@@ -278,6 +336,9 @@ class LocalClient:
         """As in `Client`."""
         return [{"life": store.life()} for store in self.stores]
 
+    def note(self, event: str, **facts: object) -> None:
+        """There is no file of events."""
+
     def place(self) -> dict[str, Json]:
         """As in `Client`."""
         return {}
@@ -339,6 +400,8 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        self.remote = not isinstance(client, LocalClient)
+        self.rows = StepRows(self, trials=settings["row_trials"])
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.
         self.step_synchronizer: Any = None
         self.caught_up: set[Any] = set()
@@ -385,7 +448,7 @@ class Session:
 
     def _step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
-        if not self.caches:
+        if not self.caches or not self.rows.ways.way.cached:
             values = self.client.step(self.at, updates, hyper, wanted)
             self.at += 1
             return values
@@ -414,6 +477,14 @@ class Session:
         with phase("pull"):
             return self.client.pull_tables(self.at, wanted)
 
+    def ask_ahead(self, wanted: Mapping[str, Array]) -> None:
+        """Request rows of declared tables that the next step will read."""
+        self.client.ask_ahead(self.at + 1, wanted)
+
+    def note(self, event: str, **facts: object) -> None:
+        """Write an event to the worker's (see `processes.events`)."""
+        self.client.note(event, **facts)
+
     def facts(self) -> Json:
         """What `paramesh watch` shows of this worker's servers."""
         caches: dict[str, Json] = {}
@@ -425,6 +496,7 @@ class Session:
             "version": self.at,
             "pulled": sum(self.pulled.values()),
             "caches": caches,
+            "rows": self.rows.ways.facts(),
         }
 
     def _count(self, name: str, rows: int) -> None:
@@ -503,6 +575,7 @@ def end() -> None:
     session, _running.session = _running.session, None
     report.sources.pop("servers", None)
     if session is not None:
+        background.settle()  # servers may be writing
         session.client.close()
 
 

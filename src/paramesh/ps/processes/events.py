@@ -15,6 +15,7 @@ Glossary
     fenced      a server has found that another one took its place, and does nothing any more
     refused     a message that cannot be right; the worker that sent it has an error
     killed      a worker has ended a server that was frozen
+    rows        a worker has compared ways to get rows: the one it chose, and times (see `ways`)
     lost        a worker got no answer: the server has died, was frozen or replaced; it asks again
 """
 

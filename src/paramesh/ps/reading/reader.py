@@ -64,7 +64,7 @@ class RunReader:
         self._followers: list[LogFollower] = []
         for number in range(run.server_num):
             folder = identity.server_folder(self._folder, number)
-            server = Server(folder, self._config, following=True)
+            server = Server(folder, self._config, following=True, holds_saves=False)
             self._servers.append(server)
             self._followers.append(LogFollower(server, folder))
         self.version = 0

@@ -165,6 +165,8 @@ class Source:
             if record.meta["kind"] == "declare":
                 found |= {spec["name"]: spec for spec in record.meta["specs"]}
                 facts.valued |= set(record.names)
+            elif record.meta["kind"] == "load":
+                facts.given.add(record.meta["name"])
             elif record.meta["kind"] == "put":
                 facts.given.add(record.meta["name"])
                 if "value" in record.names and "ids" not in record.names:
@@ -180,7 +182,7 @@ class Source:
         """
         reasons: list[str] = []
         for base in [*self._bases(cut), None]:
-            server = Server(self.folder, self._config, following=True)
+            server = Server(self.folder, self._config, following=True, holds_saves=False)
             try:
                 if base is not None:
                     server.load_snapshot(base)

@@ -164,6 +164,9 @@ class Targets:
             for file, places in zip(self._files, parts, strict=True):
                 if len(places):
                     file.add({"name": name}, {f: array[places] for f, array in some.items()})
+        if "offset" in fields:  # the same on all former servers
+            for file in self._files:
+                file.add({"name": name}, {"offset": fields["offset"]})
         if "account" in fields:
             self._accounts.setdefault(name, []).append(
                 {field: fields[field].copy() for field in ("account", "admitted", "dropped")}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -160,9 +161,9 @@ class Dense:
         """Take the last update back."""
         self.arrays = dict(undo.before)
 
-    def view(self) -> DenseView:
-        """The elements as they are now, to be read while updates go on."""
-        return DenseView(self.spec, self.arrays, self.size)
+    def view(self, undos: Sequence[DenseUndo] = ()) -> DenseView:
+        """The elements as they are now, or were before some updates, the earliest first."""
+        return DenseView(self.spec, undos[0].before if undos else self.arrays, self.size)
 
     def load(self, at: int, fields: dict[str, Array]) -> None:
         """Take over a piece of a held one.

@@ -105,11 +105,23 @@ class History:
     def _undos_behind(self, step: int, version: int) -> list[Undo]:
         """The updates after the version that a step reads, the earliest first."""
         wanted = self._config.version_read(step)
+        return self.undos_since(wanted, version, f"step {step} reads")
+
+    def undos_since(self, wanted: int, version: int, who: str) -> list[Undo]:
+        """The updates after a version, the earliest first.
+
+        Args:
+            wanted: the version.
+            version: the present one.
+            who: wants it, in messages.
+
+        Raises:
+            VersionGone: too far back, or not there yet.
+        """
         back, oldest = version - wanted, version - len(self._undos)
         if not oldest <= wanted <= version:
             raise VersionGone(
-                f"step {step} reads version {wanted}; this server has versions {oldest} to "
-                f"{version}."
+                f"{who} version {wanted}; this server has versions {oldest} to {version}."
             )
         return list(self._undos)[len(self._undos) - back :]
 

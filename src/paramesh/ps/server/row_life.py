@@ -9,6 +9,8 @@ Glossary
                 longest ago
     account     how many rows were admitted, rejected (a gradient dropped by admission), expired and
                 evicted (dropped by the capacity), and the latest of them
+    clock       the number of updates so far. A table that was loaded from a checkpoint goes on with
+                the clock that it had there: it is ahead of the server's version by an offset
 
 Every decision is a function of the updates so far: their number is the clock, and chance is a hash
 of the table's name, the id and the clock. A server that repeats its log decides the same.
@@ -17,6 +19,7 @@ of the table's name, the id and the clock. A server that repeats its log decides
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,9 +84,14 @@ class RowLife:
 
     Args:
         spec: of the table (see `Store.declare`).
+
+    Attributes:
+        offset: by how much the clock is ahead of the server's version.
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
+        self._spec = spec
+        self.offset = 0
         self.admit: int = spec.get("admit", 1)
         self.probability: float = spec.get("admit_probability", 1.0)
         self.expire: int = spec.get("expire", 0)
@@ -176,12 +184,24 @@ class RowLife:
         self._candidates.put(undo.met)
         self.account = undo.account
 
+    def before(self, undos: Sequence[LifeUndo]) -> dict[str, Array]:
+        """As `dump`, as it was before some updates, the earliest first."""
+        if not undos or not self.limited:
+            return self.dump()
+        twin = RowLife(self._spec)
+        twin.load(self.dump())
+        for undo in reversed(undos):
+            twin.undo(undo)
+        return twin.dump()
+
     def dump(self) -> dict[str, Array]:
         """All of it, by field; nothing of a table whose rows are created and kept."""
         if not self.limited:
             return {}
         met = self._candidates.everything()
         found: dict[str, Array] = {}
+        if self.offset:
+            found["offset"] = np.array([self.offset], np.int64)
         if len(met.ids):
             found |= {"candidates": met.ids, "meetings": met.counts, "met_last": met.last}
         if self.account.counts.any():
@@ -198,6 +218,8 @@ class RowLife:
         if "account" in fields:
             parts = (fields[field].copy() for field in ("account", "admitted", "dropped"))
             self.account = Account(*parts)
+        if "offset" in fields:
+            self.offset = int(fields["offset"][0])
 
     def report(self) -> dict[str, Any]:
         """The account as plain data, and how many candidates there are."""

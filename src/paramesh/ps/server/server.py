@@ -30,19 +30,21 @@ from typing import Any
 import numpy as np
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability.log import Log, read_log, start_incarnation
+from paramesh.ps.durability.log import Log, read_log, segments, start_incarnation
 from paramesh.ps.durability.record import Array, Record, arrays_to_updates, updates_to_arrays
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot
 from paramesh.ps.server.background import BackgroundThread
+from paramesh.ps.server.checkpointed import Checkpointed
 from paramesh.ps.server.recovery import recover
+from paramesh.ps.server.saves import Saves, unfinished_saves
 from paramesh.ps.server.snapshot_writer import SnapshotWriter
 from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
-from paramesh.ps.server.versions import VersionedParameters
 from paramesh.ps.server.worker_registry import WorkerRegistry
+from paramesh.ps.specification.checkpoints import taken_order
 from paramesh.ps.specification.protocol import PushesMissing, RunConfig
 
 
-class Server(VersionedParameters):
+class Server(Checkpointed):
     """The state of one server, recovered from its folder if there is any.
 
     Args:
@@ -52,7 +54,9 @@ class Server(VersionedParameters):
         fsync: bring every record of the log to the disk.
         following: begin with nothing, and write nothing until `begin` (see `standby`).
         beside: bytes of an update from which on its record is written while it is applied.
-        snapshots_beside: write snapshots in a thread, while steps go on.
+        snapshots_beside: write snapshots, and parts of checkpoints, in threads, while steps go on.
+        holds_saves: hold the versions of checkpoints that are to be written; False for who only
+            reads.
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -69,6 +73,7 @@ class Server(VersionedParameters):
         beside: int = 1 << 20,
         snapshots_beside: bool = False,
         following: bool = False,
+        holds_saves: bool = True,
     ) -> None:
         self.folder = folder
         super().__init__(config)
@@ -78,13 +83,15 @@ class Server(VersionedParameters):
         #: Called with the name of every point that is reached.
         self.reach: Callable[[str], None] = point or (lambda name: None)
         self.snapshots = SnapshotWriter(folder, config.behind, self.reach, snapshots_beside)
+        self.saves = Saves(self.reach, in_background=snapshots_beside, holding=holds_saves)
         self._fsync = fsync
         self.clear()
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
         if not following:
             began = time.monotonic()
-            self.begin(start_incarnation(folder), self.recover(), began)
+            incarnation = start_incarnation(folder)
+            self.begin(incarnation, self.recover(serving=True), began)
 
     def begin(self, incarnation: int, number: int, began: float) -> None:
         """Write from now on.
@@ -107,6 +114,7 @@ class Server(VersionedParameters):
         self.pushes = 0
         self.bytes_pushed = 0
         self.snapshots.last = {}
+        self.saves.write()
 
     # Recovery.
 
@@ -114,7 +122,8 @@ class Server(VersionedParameters):
         """Forget everything that was recovered."""
         self.forget()
         self.workers = WorkerRegistry(self.config.workers)
-        #: What `put` gave values.
+        self.saves.forget()
+        #: What `put` gave values, or what was loaded.
         self._given: set[str] = set()
 
     def recover(
@@ -122,17 +131,24 @@ class Server(VersionedParameters):
         records: Callable[[Path, int], Iterable[Record]] = read_log,
         *,
         repair: bool = True,
+        serving: bool = False,
     ) -> int:
         """Rebuild the state; the number of the next record.
 
         Args:
             records: reads the log of a folder from a number on.
             repair: remove damaged snapshots that others replace.
+            serving: this process has the latest incarnation: it writes what is left to be written
+                of checkpoints meanwhile.
 
         Raises:
             ParameterServerError: log and snapshots are damaged, or belong to other config.
         """
         self.clear()
+        if serving:
+            listed = segments(self.folder)
+            heads = read_log(self.folder, listed[0][0], arrays=False) if listed else ()
+            self.saves.write(unfinished_saves(heads))
         return recover(self, records, repair)
 
     def load_snapshot(self, snapshot: Snapshot) -> None:
@@ -146,6 +162,7 @@ class Server(VersionedParameters):
         self._check_config(meta)
         self.version = meta["version"]
         self.workers.load(meta)
+        self.saves.load(meta)
         self._valued = set(meta["valued"])
         self._given = set(meta.get("given", ()))
 
@@ -181,6 +198,16 @@ class Server(VersionedParameters):
             self._declare(meta["specs"], record.arrays)
         elif kind == "put":
             self._put(meta["name"], record.arrays)
+        elif kind == "load":
+            self._load(meta["name"], record.arrays)
+        elif kind == "life":
+            self.store.take_life(meta["name"], record.arrays)
+        elif kind == "loaded":
+            self.saves.bases.loaded(meta["identity"], meta["name"])
+        elif kind == "save":
+            self._begin_save(taken_order(meta["order"]))
+        elif kind == "saved":
+            self.saves.end(meta["identity"], meta["failure"])
         elif kind == "update":
             if meta["version"] != self.version:
                 raise ParameterServerError(
@@ -480,6 +507,14 @@ class Server(VersionedParameters):
         every = self.config.snapshot_every
         if not every or not self.config.keep_log or self.version % every:
             return
+        try:
+            self._end_saves()
+        except ParameterServerError:
+            return  # of the log; the next update says so
+        if self.saves.unfinished:
+            # Who recovers has to come by the record with which the save has begun.
+            self.snapshots.last["late"] = time.time()
+            return
         self.snapshots.due(self._log, self.store, self._meta())
 
     def snapshot(self) -> None:
@@ -488,6 +523,8 @@ class Server(VersionedParameters):
         Raises:
             OSError: from the file system; the log still has everything.
         """
+        self.saves.wait()
+        self._end_saves()
         self.snapshots.write(self._log, self.store, self._meta())
 
     def _meta(self) -> dict[str, Any]:
@@ -497,6 +534,7 @@ class Server(VersionedParameters):
             **self.workers.state(),
             "valued": sorted(self._valued),
             "given": sorted(self._given),
+            **self.saves.state(),
         }
 
     @property
@@ -528,6 +566,7 @@ class Server(VersionedParameters):
     def close(self) -> None:
         """Close the log, when a snapshot that is being written is there."""
         self.snapshots.close()
+        self.saves.close()
         self._log_thread.shutdown()
         self._log.close()
 

@@ -108,8 +108,8 @@ class Standby:
         # What comes to an older segment from now on is not acknowledged by anybody.
         self.follow()
         number = self._follower.number
-        if number is None:
-            number = self._server.recover()
+        if number is None or self._server.saves.lost:
+            number = self._server.recover(serving=True)
         self._point("caught up")
         self._server.begin(incarnation, number, began)
         return self._server

@@ -23,7 +23,7 @@ import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
-from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
+from paramesh.ps.durability.snapshot_view import DenseView, Piece, Room, SnapshotView, TableView
 from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
 from paramesh.ps.server.shared_index import SharedIndex, find_many
 from paramesh.ps.server.tables import RowsUndo, Table, initial_rows, read_rows
@@ -148,6 +148,65 @@ class Store:
             )
         part.put(ids, values, field)
 
+    def check_rows(self, name: str, fields: Mapping[str, Array]) -> None:
+        """Raise what `take_rows` would raise; changes nothing."""
+        table = self._table(name)
+        ids = table.check_ids(fields["ids"])
+        if len(np.unique(ids)) != len(ids):
+            raise ValueError(f"Parameter '{name}': a row was given twice.")
+        for field, values in fields.items():
+            if field == "ids":
+                continue
+            if field != "last":
+                self._check_field(table, field)
+            shape, dtype = table.shapes.get(field, ()), table.dtype
+            if field == "last":
+                dtype = np.dtype(np.int64)
+            if values.shape != (len(ids), *shape) or values.dtype != dtype:
+                raise ParameterShapeError(
+                    f"Parameter '{name}': {field} of {len(ids)} rows must be "
+                    f"{dtype}{[len(ids), *shape]}, got {values.dtype}{list(values.shape)}."
+                )
+
+    def take_rows(self, name: str, fields: Mapping[str, Array]) -> None:
+        """Take over rows of a table from a checkpoint.
+
+        Args:
+            name: of the table.
+            fields: `ids`, each once; values and state; and `last` (see `Table.take`).
+
+        Raises:
+            ParameterStateError: no such table or field.
+            ParameterShapeError: values that do not fit.
+            ValueError: ids that the table does not have, or twice.
+        """
+        self.check_rows(name, fields)
+        table = self._table(name)
+        others = {field: values for field, values in fields.items() if field != "ids"}
+        table.take(table.check_ids(fields["ids"]), others)
+
+    def take_life(self, name: str, fields: dict[str, Array]) -> None:
+        """Take over which rows of a table were met and dropped (see `RowLife.load`).
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        self._table(name).life.load(fields)
+
+    def _table(self, name: str) -> Table:
+        part = self._part(name)
+        if not isinstance(part, Table):
+            raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+        return part
+
+    def clock_offset(self, name: str) -> int:
+        """By how much the clock of a table is ahead of the server's version (see `row_life`).
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        return self._table(name).life.offset
+
     def _check_field(self, part: Dense | Table, field: str) -> None:
         fields = self.fields(part.name)
         if field not in fields:
@@ -262,9 +321,7 @@ class Store:
         """
         tables: list[tuple[Table, Array]] = []
         for name, ids in wanted.items():
-            part = self._part(name)
-            if not isinstance(part, Table):
-                raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+            part = self._table(name)
             tables.append((part, part.check_ids(ids)))
         rows = read_rows(tables)
         # The earliest update that touched a row has its value: it is put in last.
@@ -331,10 +388,7 @@ class Store:
         Raises:
             ParameterStateError: no such table.
         """
-        part = self._part(name)
-        if not isinstance(part, Table):
-            raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
-        return part.existing()[0]
+        return self._table(name).existing()[0]
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.
@@ -348,12 +402,28 @@ class Store:
             else:
                 yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
 
-    def view(self) -> SnapshotView:
-        """Everything as it is now, to be read while updates go on; to be released."""
-        return SnapshotView([part.view() for part in self._parts.values()])
+    def view(self, undos: Sequence[Undo] = ()) -> SnapshotView:
+        """Everything as it is now, or was before some updates, to be read while updates go on.
+
+        Args:
+            undos: of the last updates, the earliest first.
+
+        Returns:
+            The view, which has to be released.
+        """
+        room = Room()
+        parts: list[DenseView | TableView] = []
+        for name, part in self._parts.items():
+            changes = [undo.parts[name] for undo in undos if name in undo.parts]
+            if isinstance(part, Table):
+                rows = [change for change in changes if isinstance(change, RowsUndo)]
+                parts.append(part.view(rows, room))
+            else:
+                parts.append(part.view([c for c in changes if isinstance(c, DenseUndo)]))
+        return SnapshotView(parts, room)
 
     def load(self, pieces: Iterable[Piece]) -> None:
-        """Take over what another store gave by `hold().pieces()`, into one that is empty.
+        """Take over what another store gave by `view().pieces()`, into one that is empty.
 
         Raises:
             ParameterStateError: this store is not empty, or has no such Parameter.

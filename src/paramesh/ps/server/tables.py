@@ -14,13 +14,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.durability.snapshot_view import Room, TableView
 from paramesh.ps.server.row_life import LifeUndo, RowLife
 from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
 from paramesh.ps.server.slab_index import Array, Index, Slab
@@ -78,7 +78,9 @@ class Table:
         of_rows = self.update_rule.row_slots if self.update_rule else ()
         one = (1,) * len(self.row_shape)
         #: The shape of each field of a row.
-        self.shapes = {name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)}
+        self.shapes: dict[str, tuple[int, ...]] = {
+            name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)
+        }
         self.slabs = {name: Slab(shape, self.dtype) for name, shape in self.shapes.items()}
         self.last = Slab((), np.int64)
         #: The id of the row in each slot, NO_ID where there is none; how many slots were ever used.
@@ -168,6 +170,28 @@ class Table:
             slots = self.index.find(ids)
         self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
 
+    def take(self, ids: Array, fields: Mapping[str, Array]) -> None:
+        """Take over rows of a checkpoint; they exist from then on, and have what is given.
+
+        Args:
+            ids: each once.
+            fields: values and state, and `last`: the update that each row occurred in last, on the
+                clock of the table.
+        """
+        self._break()
+        slots = self.index.find(ids)
+        fresh = slots < 0
+        if fresh.any():
+            slots[fresh] = self._place(ids[fresh])
+        for field, slab in self.slabs.items():
+            if field in fields:
+                slab.put(slots, fields[field])
+            elif fresh.any():
+                slab.put(slots[fresh], self.start(ids[fresh], field))
+        # Before the first update; where rows expire, counts begin at zero.
+        slab, unknown = self.last, 0 if self.life.limited else -1
+        slab.put(slots, fields.get("last", unknown))
+
     def _create(self, ids: Array, step: int, values: Array | None = None) -> Array:
         slots = self._place(ids)
         self.slabs[VALUE].put(slots, self.start(ids) if values is None else values)
@@ -219,8 +243,10 @@ class Table:
             initial: the initial values of the rows that do not exist, if they are known. Only
                 without admission.
         """
+        for view in tuple(self._views):
+            view.make_room()
         with self.lock:
-            undo = self._apply(step, ids, grad, numbers, slots, initial)
+            undo = self._apply(step + self.life.offset, ids, grad, numbers, slots, initial)
             for view in self._views:
                 view.changing(undo)
             return undo
@@ -318,10 +344,17 @@ class Table:
 
     # Checkpointing.
 
-    def view(self) -> TableView:
-        """The rows as they are now, to be read while updates go on."""
+    def view(self, undos: Sequence[RowsUndo] = (), room: Room | None = None) -> TableView:
+        """The rows as they are now, or were before some updates, to be read while updates go on.
+
+        Args:
+            undos: of the last updates of this table, the earliest first.
+            room: for what has to be saved meanwhile; None: of its own.
+        """
         with self.lock:
-            held = TableView(self)
+            held = TableView(self, self.life.before([undo.life for undo in undos]), room)
+            for undo in undos:  # what an update has changed first is what was before all of them
+                held.changing(undo)
             self._views.append(held)
             return held
 
@@ -334,7 +367,7 @@ class Table:
     def _break(self) -> None:
         with self.lock:
             for view in self._views:
-                view.broken = True
+                view.give_up("was changed by something other than an update while it was read")
 
     def columns(self) -> dict[str, Slab]:
         """The values of all slots by field: `ids` (NO_ID where there is no row), `last`, and "

@@ -14,6 +14,10 @@ MODES = ("sync", "stale", "async")
 #: Where `point` is called, in the order of a step; "recovering" is in a start.
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
 
+#: And in the order of a checkpoint: its beginning is in the log, a piece of a part comes next,
+#: a server's part is there, its end is in the log.
+SAVE_POINTS = ("asked", "saving", "part", "written")
+
 
 class VersionGone(ParameterServerError):
     """A version that a server no longer has, or has not reached."""

@@ -1,0 +1,335 @@
+"""The kernels of a plan's step: what a compiler makes of its operators, imitated in rough.
+
+Which tensors become arrays in memory, what is computed from which of them, and what is copied on
+the way. Compilers differ, so their habits are listed one by one (`HABITS`).
+
+Glossary
+    buffer      an array in memory: a tensor in one layout, on one device
+    kernel      operators that run as one: one that computes much, or a chain of cheap ones whose
+                tensors in between are never in memory
+    cheap       operators that a compiler computes again rather than keep what they give:
+                elementwise work, moves, broadcasts
+    turned      of an operand: copied into the order in which a library of the CPU adds up
+    loop        the operators of the body of a scan; by the path of the scan
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from paramesh.parallel.planning.tiles import filled_up
+from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
+from paramesh.parallel.search.plan import Plan
+from paramesh.parallel.search.problem import Problem
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, steps
+
+Buffer = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How the compiler of a platform goes about it.
+
+    Attributes:
+        through: elementwise work is computed from what is before other elementwise work, even where
+            that is in memory for others.
+        apart: reductions read what they add up from memory, and so do those of a product of two.
+        turns: operands whose sums go along other dimensions than its libraries want are turned.
+        takes: products take cheap operands as they are computed.
+        early: kernels run as soon as what they read is there, in place of in the order of the
+            program.
+        on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
+            as they run: the VMEM of TPUs ("How to Scale Your Model",
+            jax-ml.github.io/scaling-book: 128 MiB on v5e).
+    """
+
+    through: bool = False
+    apart: bool = False
+    turns: bool = False
+    takes: bool = False
+    early: bool = False
+    on_chip: int = 0
+
+
+_TPU = Habits(takes=True, on_chip=128 << 20)
+#: By target; others are GPUs.
+HABITS = {
+    "cpu": Habits(through=True, apart=True, turns=True, early=True),
+    "v5e": _TPU,
+    "v5p": _TPU,
+    "v6e": _TPU,
+}
+
+#: Cheap ones that are still too dear for the CPU to be computed twice.
+_DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
+#: Those that cost nothing at all.
+_TRIVIAL = ("broadcast_in_dim", "reshape", "iota", "convert_element_type")
+#: Those that the CPU does as it adds up what they give.
+_MULTIPLIED = ("mul", "square", "integer_pow")
+#: Cheap ones that make a tensor smaller: what they give is kept.
+_REDUCES = ("reduce_", "argmax", "argmin")
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+_OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
+
+
+@dataclass
+class Kernel:
+    """See the glossary.
+
+    Attributes:
+        place: the number of its operator.
+        reads: buffers, without arguments of the program.
+        makes: buffer -> bytes; 0 for one that takes the place of an argument.
+        replaces: the buffers among those that it reads whose place a result may take, if nobody
+            needs them any more.
+        passing: bytes that it needs while it runs.
+        loop: see the glossary; None outside of loops.
+    """
+
+    place: int
+    reads: set[Buffer] = field(default_factory=set)
+    makes: dict[Buffer, float] = field(default_factory=dict)
+    replaces: frozenset[Buffer] = frozenset()
+    passing: float = 0.0
+    loop: Path | None = None
+
+
+def kernels_of(plan: Plan) -> list[Kernel]:
+    """The kernels of a step, in the order of the program."""
+    return _Kernels(plan).run()
+
+
+class _Kernels:
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.problem = plan, plan.problem
+        self.graph, self.choice = plan.problem.graph, plan.solution.choice
+        self._specs = _Specs(self.problem, self.choice)
+        self._habits = HABITS.get(plan.machine.target.name, Habits())
+        self._outputs: dict[int, bool] = {}
+        for number, tensor in enumerate(self.graph.outputs):
+            if tensor is not None:
+                self._outputs[tensor] = number in plan.program.tied
+        self._users: dict[int, list[int]] = collections.defaultdict(list)
+        for number, operator in enumerate(self.graph.operators):
+            for tensor, _ in operator.inputs:
+                self._users[tensor].append(number)
+        self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
+        self._kernels: list[Kernel] = []
+        #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
+        self._sources: dict[Buffer, frozenset[Buffer]] = {}
+        #: What elementwise work reads in its place.
+        self._again: dict[Buffer, frozenset[Buffer]] = {}
+        self._copies: set[Buffer] = set()
+
+    def run(self) -> list[Kernel]:
+        for number, operator in enumerate(self.graph.operators):
+            before = len(self._kernels)
+            self._operator(number, operator)
+            loop = self._loop(operator)
+            for kernel in self._kernels[before:]:
+                kernel.loop = loop
+        return self._kernels
+
+    def _loop(self, operator: Operator) -> Path | None:
+        path = operator.path
+        starts = (path[:end] for end in range(1, len(path)))
+        return next((start for start in starts if start in self._loops), None)
+
+    def _operator(self, number: int, operator: Operator) -> None:
+        reads: set[Buffer] = set()
+        again: set[Buffer] = set()
+        for place, (tensor, factors) in enumerate(operator.inputs):
+            if self._is_turned(operator, place):
+                reads.add(self._turned(number, tensor, self._specs.of(operator.cluster, factors)))
+                continue
+            own, sources = self._operand(number, tensor, operator.cluster, factors)
+            reads |= own
+            again |= sources
+        elementwise = self._habits.through and _elementwise(operator)
+        if elementwise and operator.name not in _DEAR:
+            for tensor, _ in operator.outputs:
+                self._again[tensor, self._specs.home(tensor)] = frozenset(again)
+        if elementwise and not self._is_added_up(operator):
+            reads = again
+        self._results(number, operator, reads)
+
+    def _operand(
+        self, number: int, tensor: int, cluster: int, factors: Factored
+    ) -> tuple[frozenset[Buffer], frozenset[Buffer]]:
+        """What is read for an operand in memory, and for one of elementwise work."""
+        home, wanted = self._specs.home(tensor), self._specs.of(cluster, factors)
+        at_home = self._sources.get((tensor, home), frozenset())
+        if wanted == home:
+            return at_home, self._again.get((tensor, home), at_home)
+        sizes = self.problem.machine.sizes
+        is_slice = not any(step.sent for step in steps(sizes, home, wanted))
+        if is_slice and (tensor, home) not in at_home:
+            return at_home, at_home  # a slice of what never exists in full
+        copy: Buffer = (tensor, wanted)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            size = self._size(tensor, wanted)
+            self._kernels.append(Kernel(number, set(at_home), {copy: size}))
+        return frozenset([copy]), frozenset([copy])
+
+    def _is_turned(self, operator: Operator, place: int) -> bool:
+        """Whether the sum goes along another dimension of an operand than the CPU wants."""
+        if not self._habits.turns or operator.name not in _PRODUCTS or len(operator.inputs) < 2:
+            return False
+        roots = self.graph.factors.roots
+        factors = roots(operator.inputs[place][1])
+        made = roots(operator.outputs[0][1])
+        if operator.name == "dot_general":
+            return place == 0 and bool(factors) and factors[-1] is not None and factors[-1] in made
+        summed = {self.graph.factors.root(f) for f in operator.summed}
+        right = len(factors) - 1 - place  # the last dimension of images, the one before of kernels
+        return any(f in summed and d != right for d, f in enumerate(factors))
+
+    def _turned(self, number: int, tensor: int, wanted: Spec) -> Buffer:
+        copy: Buffer = ("turned", tensor, wanted)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            home = self._specs.home(tensor)
+            at_home = self._sources.get((tensor, home), frozenset())
+            reads = set(self._again.get((tensor, home), at_home))
+            self._kernels.append(Kernel(number, reads, {copy: self._size(tensor, wanted)}))
+        return copy
+
+    def _results(self, number: int, operator: Operator, reads: set[Buffer]) -> None:
+        graph = self.graph
+        replaces = frozenset(reads) if operator.joins else frozenset[Buffer]()
+        kernel = Kernel(number, set(reads), replaces=replaces)
+        kernel.passing = filled_up(self.problem, self.choice, operator, self._habits.on_chip)
+        if self._habits.early:
+            self._begin_with_zeros(number, operator, kernel)
+        for tensor, _ in operator.outputs:
+            home = self._specs.home(tensor)
+            if graph.tensors[tensor].free:
+                continue
+            if not self._kept(tensor, operator):
+                self._sources[tensor, home] = frozenset(reads)
+                continue
+            self._sources[tensor, home] = frozenset([(tensor, home)])
+            made = self._specs.made(tensor)
+            summands = tuple(REPLICATED if d == SUM else d for d in made)
+            if SUM in made and summands != home:  # a reduce-scatter: both are there
+                kernel.makes[tensor, made] = self._size(tensor, summands)
+                reduced = Kernel(
+                    number, {(tensor, made)}, {(tensor, home): self._size(tensor, home)}
+                )
+                self._kernels += [kernel, reduced]
+                kernel = Kernel(number, set(reads), replaces=replaces)
+                continue
+            kernel.makes[tensor, home] = self._size(tensor, home)
+        if kernel.makes:
+            self._kernels.append(kernel)
+
+    def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
+        """What is written into piece by piece is there from the beginning."""
+        scatters = operator.name.startswith("scatter") and len(operator.inputs) < 3
+        if not scatters and operator.name != "stack of scan":
+            return
+        tensor, factors = operator.outputs[0]
+        zeros: Buffer = ("zeros", tensor)
+        size = self._size(tensor, self._specs.of(operator.cluster, factors))
+        self._kernels.insert(0, Kernel(number, makes={zeros: size}))
+        kernel.reads.add(zeros)
+        kernel.replaces |= {zeros}
+
+    def _size(self, tensor: int, spec: Spec) -> float:
+        if self._outputs.get(tensor):
+            return 0.0
+        return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
+
+    def _kept(self, tensor: int, operator: Operator) -> bool:
+        """Whether a tensor becomes a buffer."""
+        if tensor in self._outputs or not _cheap(operator):
+            return True
+        if operator.name == BARRIER or operator.summed:
+            return True
+        if operator.name.startswith(_REDUCES):
+            return True
+        apart = self._habits.apart
+        home = self._specs.home(tensor)
+        users = self._users[tensor]
+        if apart and operator.name in _DEAR and len(users) > 1:
+            return True
+        for number in users:
+            user = self.graph.operators[number]
+            if apart and not self._is_trivial(operator) and self._is_added_up(user):
+                return True
+            if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):
+                continue  # a product takes its operands in any order
+            if not _cheap(user) or user.name == BARRIER:
+                places = [i for i, (t, _) in enumerate(user.inputs) if t == tensor]
+                if all(self._is_turned(user, place) for place in places):
+                    continue
+                return True
+            factors = next(f for t, f in user.inputs if t == tensor)
+            wanted = self._specs.of(user.cluster, factors)
+            sizes = self.problem.machine.sizes
+            if any(step.sent for step in steps(sizes, home, wanted)):
+                return True
+        return False
+
+    def _is_trivial(self, operator: Operator) -> bool:
+        if operator.name == "convert_element_type" and operator.inputs:
+            tensors = self.graph.tensors
+            before, after = operator.inputs[0][0], operator.outputs[0][0]
+            return tensors[after].nbytes <= 2 * tensors[before].nbytes  # of truth values it is not
+        return operator.name in _TRIVIAL
+
+    def _is_added_up(self, operator: Operator) -> bool:
+        """Whether it reads its operands from memory to add them up, or their products."""
+        if operator.name.startswith("reduce_"):
+            maker = self.graph.tensors[operator.inputs[0][0]].maker
+            return maker < 0 or self.graph.operators[maker].name not in _MULTIPLIED
+        if operator.name not in _MULTIPLIED:
+            return False
+        users = self._users[operator.outputs[0][0]]
+        return any(self.graph.operators[n].name == "reduce_sum" for n in users)
+
+
+def _elementwise(operator: Operator) -> bool:
+    return _cheap(operator) and operator.name != BARRIER and not operator.name.startswith(_REDUCES)
+
+
+def _cheap(operator: Operator) -> bool:
+    return operator.joins or operator.name in ("reshape", "slice", "rev", "sharding_constraint")
+
+
+class _Specs:
+    """How tensors are made, how they are sharded, and how operators want them."""
+
+    def __init__(self, problem: Problem, choice: Any) -> None:
+        self._problem, self._choice = problem, choice
+        self._made: dict[int, Spec] = {}
+        self._home: dict[int, Spec] = {}
+        for edge in problem.edges:
+            if problem.nodes[edge.maker].name == "sum":
+                continue
+            start, ends = problem.edge_specs(edge, choice)
+            self._made[edge.tensor] = start
+            self._home[edge.tensor] = ends[0] if SUM in start else start
+
+    def of(self, cluster: int, factors: Factored) -> Spec:
+        node = self._problem.nodes[cluster]
+        return self._problem.spec(node.strategies[self._choice[cluster]], factors)
+
+    def home(self, tensor: int) -> Spec:
+        if tensor not in self._home:
+            graph = self._problem.graph
+            maker = graph.tensors[tensor].maker
+            if maker < 0:
+                self._home[tensor] = (REPLICATED,) * len(self._problem.machine.sizes)
+            else:
+                operator = graph.operators[maker]
+                factors = next(f for t, f in operator.outputs if t == tensor)
+                self._home[tensor] = self.of(operator.cluster, factors)
+        return self._home[tensor]
+
+    def made(self, tensor: int) -> Spec:
+        return self._made.get(tensor, self.home(tensor))

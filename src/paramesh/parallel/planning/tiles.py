@@ -1,0 +1,56 @@
+"""Arrays of TPUs lie in tiles: 8 rows of 128 numbers, filled up where there are fewer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from paramesh.parallel.search.graph import Operator
+from paramesh.parallel.search.problem import Problem
+from paramesh.parallel.search.resharding import Spec, local
+
+#: Rows and numbers.
+_TILE = (8, 128)
+#: The part of the memory on the chip that one buffer may have. With libtpu 0.0.42, 112 MiB of 128
+#: lie between a buffer that is there (64 MiB) and one that is not (122 MiB).
+_OF_CHIP = 7 / 8
+
+
+def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_chip: float) -> float:
+    """Bytes in which a TPU adds up the updates of a table, if they are not on the chip; or 0.
+
+    The sum lies row by row if that is small enough for the chip, or else column by column, which
+    fills up nothing; where neither is, row by row (libtpu 0.0.42). Then it is brought into the
+    layout of the table.
+
+    Args:
+        problem: with the operator.
+        choice: the strategy of each node.
+        operator: of any kind.
+        on_chip: bytes of the memory on the chip; 0 for what is no TPU.
+    """
+    if not on_chip or operator.name not in ("scatter-add", "scatter_add"):
+        return 0.0
+    tensor, factors = operator.outputs[0]
+    spec = problem.spec(
+        problem.nodes[operator.cluster].strategies[choice[operator.cluster]], factors
+    )
+    own = problem.graph.tensors[tensor]
+    if len(own.shape) < 2:
+        return 0.0
+    size = local(problem.machine, own.nbytes, spec)
+    filled = size * _filled(own.shape, spec, problem.machine.sizes)
+    lies = size if size <= on_chip < filled else filled
+    return lies if filled > size and lies > _OF_CHIP * on_chip else 0.0
+
+
+def _filled(shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+    """How much larger an array is in tiles."""
+    more = 1.0
+    for dim, tile in zip((len(shape) - 2, len(shape) - 1), _TILE, strict=True):
+        parts = math.prod(n for d, n in zip(spec, sizes, strict=True) if d == dim)
+        own = max(shape[dim] // parts, 1)
+        if own == 1 and dim == len(shape) - 1:
+            return 1.0  # a column is kept as a vector
+        more *= math.ceil(own / tile) * tile / own
+    return more

@@ -1,0 +1,83 @@
+"""The calls of a server's actor that are about checkpoints.
+
+They are short whatever there is to write or to read: who waits asks again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from paramesh.array_types import Json
+from paramesh.ps.client.peer import Reply
+from paramesh.ps.deployment.host import Host
+from paramesh.ps.processes.shortage import names_shortage
+from paramesh.ps.server.loading import load_some
+from paramesh.ps.server.server import Server
+from paramesh.ps.specification.checkpoints import taken_load, taken_order
+
+#: Seconds that a call waits for a part to be written; between two looks; and that a call loads.
+_WAIT, _LOOK, _LOAD = 2.0, 0.02, 1.0
+
+
+class CheckpointCalls:
+    """The part of `ServerActor` that is about checkpoints."""
+
+    _host: Host
+
+    @property
+    def title(self) -> str:
+        """Who this is, in messages."""
+        raise NotImplementedError
+
+    def _state(self) -> Server:
+        raise NotImplementedError
+
+    def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
+        raise NotImplementedError
+
+    @names_shortage
+    async def save(self, worker: int, incarnation: int, order: Json) -> Reply:
+        """As `Server.save`; back when later steps do not change what is saved."""
+        self._state().save(worker, incarnation, taken_order(order))
+        return self._reply(None, ())
+
+    @names_shortage
+    async def saved(self, identity: str) -> dict[str, Any]:
+        """Whether this server's part of a checkpoint is written; waits for it for a while.
+
+        Returns:
+            `done`, and `failure`: why it cannot be written; "" if it is, or it is not done.
+
+        Raises:
+            ParameterServerError: as `Server.saved`.
+        """
+        left = _WAIT
+        result = self._state().saved(identity)
+        while result is None and left > 0:
+            await self._host.pause(_LOOK)
+            left -= _LOOK
+            result = self._state().saved(identity)
+        return self._where() | {"done": result is not None, "failure": result or ""}
+
+    @names_shortage
+    async def load(self, order: Json, first: int, stop: int, at: int) -> dict[str, Any]:
+        """As `loading.load_some`, for about a second.
+
+        Returns:
+            `next`: the virtual shard to go on with.
+        """
+        until = time.monotonic() + _LOAD
+        following = load_some(
+            self._state(),
+            taken_load(order),
+            range(first, stop),
+            at,
+            lambda: time.monotonic() > until,
+        )
+        return self._where() | {"next": following}
+
+    def _where(self) -> dict[str, Any]:
+        server = self._state()
+        return {"incarnation": server.incarnation, "version": server.version}

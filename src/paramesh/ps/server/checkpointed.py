@@ -1,0 +1,131 @@
+"""What a server writes into checkpoints, and takes from them (see `saves`, `loading`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from paramesh.errors import ParameterServerError, ParameterStateError
+from paramesh.ps.durability.record import Array
+from paramesh.ps.server.saves import Saves
+from paramesh.ps.server.store import Undo
+from paramesh.ps.server.versions import VersionedParameters
+from paramesh.ps.server.worker_registry import WorkerRegistry
+from paramesh.ps.specification.checkpoints import SaveOrder
+from paramesh.ps.specification.specs import owner_of
+
+
+class Checkpointed(VersionedParameters):
+    """The part of a server that is about checkpoints.
+
+    Attributes:
+        saves: the checkpoints that it takes part in.
+        workers: what it knows of the workers.
+        reach: called with the name of every point that is reached.
+    """
+
+    saves: Saves
+    workers: WorkerRegistry
+    reach: Callable[[str], None]
+    _given: set[str]
+
+    def _append(self, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Write a record to the log."""
+        raise NotImplementedError
+
+    # Loading, before the first step.
+
+    def may_load(self, name: str) -> bool:
+        """Whether a Parameter still takes what is loaded: not if it was before the first step.
+
+        Raises:
+            ParameterServerError: there was a step already, and nothing was loaded before it.
+        """
+        if self.version and name not in self._given:
+            raise ParameterServerError(
+                f"Parameter '{name}' was to be loaded at version {self.version} of the server. "
+                f"Load before the first step."
+            )
+        return not self.version
+
+    def load(self, name: str, rows: Mapping[str, Array]) -> None:
+        """Take over rows of a table (see `Store.take_rows`); `may_load` has to say so.
+
+        Raises:
+            ParameterStateError, ParameterShapeError, ValueError: as `Store.take_rows`.
+        """
+        self.store.check_rows(name, rows)
+        self._append({"kind": "load", "name": name}, rows)
+        self._load(name, rows)
+
+    def _load(self, name: str, rows: Mapping[str, Array]) -> None:
+        self.store.take_rows(name, rows)
+        self._given.add(name)
+
+    def load_life(self, name: str, fields: dict[str, Array]) -> None:
+        """Take over which rows of a table were met and dropped; `may_load` has to say so."""
+        self._append({"kind": "life", "name": name}, fields)
+        self.store.take_life(name, fields)
+
+    def loaded(self, name: str, identity: str) -> None:
+        """A table was loaded completely from a checkpoint: an increment can go on from it."""
+        self._append({"kind": "loaded", "name": name, "identity": identity}, {})
+        self.saves.bases.loaded(identity, name)
+
+    # Saving.
+
+    def save(self, worker: int, incarnation: int, order: SaveOrder) -> None:
+        """Begin to write this server's part of a checkpoint; a second time changes nothing.
+
+        Args:
+            worker: who asks.
+            incarnation: of the worker.
+            order: what is saved.
+
+        Raises:
+            Replaced: a later incarnation of the worker is known.
+            VersionGone: the version that is asked for is too far back, or not there yet.
+            ParameterStateError: no such Parameter.
+            ParameterServerError: the base of an increment is not known, or the log cannot be
+                written.
+        """
+        self.workers.check(worker, incarnation)
+        if self.saves.knows(order.identity):
+            return
+        self._undos_of(order)
+        owners = {owner_of(spec): spec["kind"] for spec in self.store.specs().values()}
+        for name in order.tables:
+            if owners.get(name) != "rows":
+                raise ParameterStateError(f"there is no table '{name}' on this server.")
+        self.saves.bases.since(order, self._offsets(order))
+        self._append({"kind": "save", "order": order.plain()}, {})
+        self._begin_save(order)
+        self.reach("asked")
+
+    def _undos_of(self, order: SaveOrder) -> list[Undo]:
+        if order.version is None:
+            return []
+        return self._history.undos_since(order.version, self.version, "a checkpoint has")
+
+    def _offsets(self, order: SaveOrder) -> dict[str, int]:
+        return {name: self.store.clock_offset(name) for name in order.tables}
+
+    def _begin_save(self, order: SaveOrder) -> None:
+        version = self.version if order.version is None else order.version
+        since = self.saves.bases.since(order, self._offsets(order))
+        self.saves.begin(order, version, since, lambda: self.store.view(self._undos_of(order)))
+
+    def saved(self, identity: str) -> str | None:
+        """Why a part of a checkpoint could not be written, "" if it is there; None: not done.
+
+        Raises:
+            ParameterServerError: it was never begun, or the log cannot be written.
+        """
+        self._end_saves()
+        return self.saves.result(identity)
+
+    def _end_saves(self) -> None:
+        for identity, failure in self.saves.done():
+            self._append({"kind": "saved", "identity": identity, "failure": failure}, {})
+            self.saves.end(identity, failure)
+            self.reach("written")

@@ -1,0 +1,24 @@
+"""The table of what was tried, at the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how far each script got."""
+    rows: dict[str, list[str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            noted = dict(report.user_properties)
+            if "script" not in noted:
+                continue
+            row = rows.setdefault(noted["script"], [])
+            if "steps" in noted:
+                row.append(f"{noted['steps']} steps, {outcome}")
+            if "difference" in noted:
+                row.append(f"losses within {noted['difference']:.1e} of MindSpore's, {outcome}")
+    if rows:
+        terminalreporter.section("scripts")
+        for name, row in rows.items():
+            terminalreporter.write_line(f"{name:14} {'; '.join(row)}")

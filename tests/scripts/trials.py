@@ -1,0 +1,122 @@
+"""Running an attempt in a process of its own, with its data, settings and environment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from environments import without_virtual_devices
+from scripts.official_models import Attempt
+
+#: The folder of public repositories, by name; their scripts are run from copies.
+REPOSITORIES = "PARAMESH_SCRIPTS"
+#: A python that has MindSpore 2.10, to compare with.
+MINDSPORE = "PARAMESH_MINDSPORE"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    Args:
+        code: its exit code.
+        losses: of the steps.
+        output: the last of what it wrote.
+    """
+
+    code: int
+    losses: list[float]
+    output: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether it ended well, with losses that are numbers."""
+        return self.code == 0 and bool(self.losses) and all(map(math.isfinite, self.losses))
+
+
+def repositories() -> Path | None:
+    """The folder that the environment names, if it does."""
+    named = os.environ.get(REPOSITORIES)
+    return Path(named) if named else None
+
+
+def mindspore() -> str | None:
+    """The python with MindSpore that the environment names, if it does."""
+    return os.environ.get(MINDSPORE) or None
+
+
+def _config(attempt: Attempt, source: Path, place: Path, exact: bool) -> Path:
+    import yaml
+
+    documents: list[Any] = list(yaml.safe_load_all((source / attempt.config).read_text()))
+    for key, value in (attempt.changes | (attempt.exact if exact else {})).items():
+        *levels, last = key.split(".")
+        level = documents[0]
+        for name in levels:
+            level = level[name]
+        assert last in level, f"{attempt.config} has no {key}"
+        level[last] = value
+    path = place / "config.yaml"
+    path.write_text(yaml.safe_dump_all(documents, sort_keys=False))
+    return path
+
+
+def run(
+    attempt: Attempt, repositories: Path, place: Path, exact: bool = False, mindspore: str = ""
+) -> Outcome:
+    """Run the script of an attempt.
+
+    Args:
+        attempt: which.
+        repositories: the folder of repositories, which has its script.
+        place: the folder of the data, which is made once, and of copies and outputs.
+        exact: with the arguments and settings for a comparison, whose weights and batches are kept
+            in `place`.
+        mindspore: a python that has MindSpore, to run it with that.
+    """
+    source = attempt.folder(repositories)
+    assert source is not None, f"{attempt.name} is not there"
+    who = "mindspore" if mindspore else "paramesh"
+    work, out, data = place / f"{who}-script", place / f"{who}-out", place / "data"
+    for folder in (work, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, work)
+    out.mkdir(parents=True)
+    if not data.exists():
+        attempt.data(data)
+    for cache in data.rglob("*.pickle"):  # of one NumPy, which the other cannot read
+        cache.unlink()
+    words = {"data": data, "out": out, "config": ""}
+    if attempt.config:
+        words["config"] = _config(attempt, source, place, exact)
+    arguments = attempt.arguments.format(**words).split()
+    settings: dict[str, Any] = {
+        "losses": str(out / "losses.json"),
+        "steps": attempt.steps or (20 if exact else 0),
+        "mindspore": bool(mindspore),
+        "smaller": attempt.smaller,
+    }
+    if exact:
+        arguments += (attempt.compared or "").split()
+        settings |= {name: str(place / f"{name}.npz") for name in ("weights", "batches")}
+    (out / "settings.json").write_text(json.dumps(settings))
+    observed = Path(__file__).with_name("observed.py")
+    command = [str(observed), str(out / "settings.json"), attempt.script, *arguments]
+    done = subprocess.run(
+        [mindspore or sys.executable, *command],
+        cwd=work,
+        env=without_virtual_devices() | {"DEVICE_ID": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    file = out / "losses.json"
+    losses = json.loads(file.read_text()) if file.exists() else []
+    return Outcome(done.returncode, losses, "\n".join(done.stdout.splitlines()[-25:]))

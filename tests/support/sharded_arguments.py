@@ -1,0 +1,161 @@
+"""Arguments for calls of operators, large enough to shard over eight devices.
+
+`OWN` has those of images in other sizes, boxes, sequences, counts, updates of Parameters and
+elementwise work with conditions on its operands; `sharded_operator_cases.py` has the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+DRAW = np.random.default_rng(3)
+
+#: The arguments and the settings of a call.
+Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def f(*shape: int) -> np.ndarray:
+    """Float32 in (0.1, 0.9)."""
+    return DRAW.uniform(0.1, 0.9, shape).astype(np.float32)
+
+
+def i(high: int, *shape: int) -> np.ndarray:
+    """Int32 in [0, high)."""
+    return DRAW.integers(0, high, shape).astype(np.int32)
+
+
+def b(*shape: int) -> np.ndarray:
+    """Bool."""
+    return DRAW.integers(0, 2, shape).astype(bool)
+
+
+def c(*args: Any, **settings: Any) -> Given:
+    """A call."""
+    return args, settings
+
+
+def boxes(count: int, size: float = 16.0) -> np.ndarray:
+    """(count, 4): (left, top, right, bottom) inside of a square of this size."""
+    low, extent = DRAW.uniform(0, size / 2, (count, 2)), DRAW.uniform(0.1, 0.5, (count, 2)) * size
+    return np.concatenate([low, low + extent], 1).astype(np.float32)
+
+
+def scored_boxes(count: int) -> np.ndarray:
+    """(count, 5): boxes, and their scores."""
+    return np.concatenate([boxes(count), f(count, 1)], 1)
+
+
+def regions(count: int, images: int) -> np.ndarray:
+    """(count, 5): the number of an image, and a box."""
+    return np.concatenate([i(images, count, 1).astype(np.float32), boxes(count, 8.0)], 1)
+
+
+def labels_of_sequences(sequences: int, each: int) -> np.ndarray:
+    """(sequences * each, 2), Int64: sequence and place of each label."""
+    places = np.stack(np.meshgrid(np.arange(sequences), np.arange(each), indexing="ij"), -1)
+    return places.reshape(-1, 2).astype(np.int64)
+
+
+X, Y = f(8, 16), f(8, 16)
+IMAGE = f(8, 8, 8, 8)
+_SIZES = np.array([3, 8, 5, 1, 8, 2, 7, 4], np.int32)
+_RATES = (0.9, 0.999, 0.01, 0.9, 0.999, 1e-8)
+
+#: Class name -> its calls.
+OWN: dict[str, list[Given]] = {
+    # Boxes.
+    "BoundingBoxDecode": [c(boxes(8), f(8, 4), max_shape=(16, 16))],
+    "BoundingBoxEncode": [c(boxes(8), boxes(8))],
+    "CheckValid": [c(boxes(8), np.array([12, 12, 1], np.float32))],
+    "IOU": [c(boxes(8), boxes(16))],
+    "NMSWithMask": [c(scored_boxes(8))],
+    "ROIAlign": [
+        c(f(2, 4, 7, 7), regions(8, 2), pooled_height=2, pooled_width=2, spatial_scale=0.5),
+        c(f(1, 3, 8, 8), regions(3, 1), pooled_height=3, pooled_width=3, spatial_scale=1.0),
+    ],
+    # Images in another size.
+    "CropAndResize": [
+        c(f(4, 7, 7, 4), boxes(4, 1.0), i(4, 4), (3, 3)),
+        c(f(3, 8, 8, 3), boxes(3, 1.0), i(3, 3), (3, 3)),
+    ],
+    "DepthToSpace": [c(IMAGE, block_size=2)],
+    "ResizeBilinear": [c(IMAGE, size=(4, 16))],
+    "ResizeBilinearV2": [c(IMAGE, (16, 8))],
+    "ResizeNearestNeighbor": [c(IMAGE, size=(16, 4))],
+    "SpaceToDepth": [c(IMAGE, block_size=2)],
+    # Sequences.
+    "CTCLoss": [
+        c(f(3, 4, 8), labels_of_sequences(3, 1), i(7, 3), np.full(4, 3, np.int32)),
+        c(f(8, 1, 5), labels_of_sequences(1, 3), i(4, 3), np.full(1, 8, np.int32)),
+    ],
+    "DynamicGRUV2": [
+        c(f(3, 4, 4), f(4, 24) - 0.5, f(8, 24) - 0.5),
+        c(f(4, 4, 3), f(3, 9) - 0.5, f(3, 9) - 0.5, f(9), f(9), None, f(4, 3)),
+    ],
+    "DynamicRNN": [
+        c(f(3, 4, 4), f(12, 32) - 0.5, f(32)),
+        c(f(4, 4, 3), f(11, 32) - 0.5, f(32), i(4, 4), f(1, 4, 8), f(1, 4, 8)),
+    ],
+    "LSTM": [
+        c(
+            *(f(4, 4, 8), f(1, 4, 8), f(1, 4, 8), f(32 * 8 * 2 + 32, 1, 1) - 0.5),
+            input_size=8,
+            hidden_size=8,
+            num_layers=1,
+            has_bias=True,
+            bidirectional=False,
+            dropout=0.0,
+        )
+    ],
+    "ReverseSequence": [
+        c(X, _SIZES, seq_dim=1, batch_dim=0),
+        c(f(8, 8, 4), _SIZES, seq_dim=0, batch_dim=1),
+    ],
+    # Counts.
+    "ConfusionMatrix": [c(i(8, 16), i(8, 16), num_classes=8)],
+    "SearchSorted": [c(np.sort(X, 1), f(8, 4)), c(np.sort(f(16)), f(8, 4))],
+    # Masks.
+    "DropoutDoMask": [c(X, i(2, 8, 16).astype(np.uint8), 0.5)],
+    # Elementwise.
+    "Conj": [c(X + 1j * Y)],
+    "Gcd": [c(i(40, 8, 16), i(40, 8, 16))],
+    "Heaviside": [c(X - 0.5, Y)],
+    "Imag": [c(X + 1j * Y)],
+    "IsReal": [c(X + 1j * Y)],
+    "Lcm": [c(i(40, 8, 16), i(40, 8, 16))],
+    "Ldexp": [c(X, i(4, 8, 16))],
+    "LeftShift": [c(i(40, 8, 16), i(4, 8, 16))],
+    "Real": [c(X + 1j * Y)],
+    "RightShift": [c(i(40, 8, 16), i(4, 8, 16))],
+    "TruncateDiv": [c(X, Y)],
+    "TruncateMod": [c(X, Y)],
+    "Zeta": [c(X + 1.5, Y)],
+}
+
+#: Operators that write their first operands: class name -> (how many, arguments, settings).
+WRITING: dict[str, tuple[int, tuple[Any, ...], dict[str, Any]]] = {
+    "Adam": (3, (X, f(8, 16), f(8, 16), *_RATES, Y), {}),
+    "AdamWeightDecay": (3, (X, f(8, 16), f(8, 16), 0.01, 0.9, 0.999, 1e-8, 0.1, Y), {}),
+    "ApplyAdagrad": (2, (X, f(8, 16), 0.01, Y), {}),
+    "ApplyGradientDescent": (1, (X, 0.01, Y), {}),
+    "ApplyMomentum": (2, (X, f(8, 16), 0.01, Y, 0.9), {"use_nesterov": True}),
+    "ApplyRMSProp": (3, (X, f(8, 16), f(8, 16), 0.01, Y, 0.9, 0.5, 1e-6), {}),
+}
+
+#: Of two operands of one shape, with nothing to mind.
+PAIRS = """
+    Complex CopySign Fmax Fmin Hypot Igamma Igammac LogAddExp LogAddExp2 NextAfter Polar Xdivy
+"""
+
+#: Why operators of the modules here have no strategy.
+WITHOUT_STRATEGY: dict[str, str] = {
+    "Bincount": "the shape of its result hangs on values",
+    "DropoutGenMask": "it takes no Tensor",
+    "NPUAllocFloatStatus": "it takes no Tensor",
+    "NPUClearFloatStatus": "the status is of the process, not of a program",
+    "NPUGetFloatStatus": "the status is of the process, not of a program",
+    "RandomChoiceWithMask": "it draws numbers that nobody can repeat",
+    "TruncatedNormal": "it takes no Tensor",
+}

@@ -1,0 +1,114 @@
+"""SummaryRecord, SummaryCollector and the operators that feed them: what they refuse and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import paramesh
+from paramesh import Tensor, nn, ops
+from paramesh.ops import operations as P  # noqa: N812
+from paramesh.train.summary_record import (
+    SummaryCollector,
+    SummaryRecord,
+    _cache_summary_tensor_data,
+)
+from type_checks import wrong
+
+VALUES: dict[str, Any] = {
+    "ScalarSummary": Tensor(np.float32(2.5)),
+    "TensorSummary": Tensor([1.0, 2.0]),
+    "HistogramSummary": Tensor([1.0, np.nan, np.inf]),
+    "ImageSummary": Tensor(np.zeros((1, 3, 2, 2), np.float32)),
+}
+
+
+class Noting(nn.Cell):
+    def __init__(self, kind: str, name: Any, value: Any) -> None:
+        super().__init__()
+        self.summary = getattr(P, kind)()
+        self.name, self.value = name, value
+
+    def construct(self, x: Tensor) -> Tensor:
+        self.summary(self.name, self.value)
+        return x
+
+
+REFUSED: list[tuple[str, Any, Any, type[Exception], str]] = [
+    ("ScalarSummary", None, Tensor(0), TypeError, "name must be a str, got NoneType"),
+    ("ScalarSummary", Tensor(0), Tensor(0), TypeError, "name must be a str, got Tensor"),
+    ("ImageSummary", "", VALUES["ImageSummary"], ValueError, "name must not be empty"),
+    ("ScalarSummary", "x", 123, TypeError, "value must be a Tensor, got int"),
+    ("ScalarSummary", "x", Tensor([1, 2]), ValueError, r"one element, got shape \(2,\)"),
+    ("ImageSummary", "x", Tensor([1, 2]), ValueError, r"shape \(n, c, h, w\), got shape \(2,\)"),
+    ("TensorSummary", "x", Tensor(0), ValueError, r"at least one axis, got shape \(\)"),
+    ("HistogramSummary", "x", Tensor(0), ValueError, r"at least one axis, got shape \(\)"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "error", "text"), REFUSED)
+def test_what_operators_refuse(
+    kind: str, name: Any, value: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=f"ops.{kind}: .*{text}"):
+        getattr(ops, kind)()(name, value)
+
+
+def test_the_values_of_a_program_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    with SummaryRecord(tmp_path) as record:
+        for kind, value in VALUES.items():
+            Noting(kind, kind, value)(Tensor(1.0))
+        paramesh.runtime.synchronize()
+        assert [name for _, name, _ in record._values] == list(VALUES)
+        assert record.record(1)
+        _cache_summary_tensor_data([{"name": "mine[:Scalar]", "data": Tensor(3.0)}])
+        assert [(kind, name) for kind, name, _ in record._values] == [("scalar", "mine")]
+        with pytest.raises(ValueError, match=r"end with its kind, such as 'x\[:Scalar\]', got 'x'"):
+            _cache_summary_tensor_data([{"name": "x", "data": Tensor(3.0)}])
+        with pytest.raises(TypeError, match="step must be an int, got 'str'"):
+            record.record(wrong("str"))
+
+
+def test_a_histogram_without_a_finite_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("tensorboardX")
+    with SummaryRecord(tmp_path) as record:
+        record.add_value("histogram", "x", np.array([np.nan, -np.inf]))
+        assert record.record(7)
+    assert "step 7: 'x' has no finite value" in caplog.text
+
+
+def test_arguments(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for given, error in ((3, TypeError), (None, TypeError), ("", ValueError), (file, OSError)):
+        for kind in (SummaryRecord, SummaryCollector):
+            with pytest.raises(error, match=r"(log|summary)_dir"):
+                kind(wrong(given))
+    with pytest.raises(TypeError, match="raise_exception must be a bool, got 32"):
+        SummaryRecord(tmp_path, raise_exception=wrong(32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"collect_freq": 0.01}, TypeError, "collect_freq must be an int from 1, got 0.01"),
+        ({"collect_freq": 0}, ValueError, "collect_freq must be an int from 1, got 0"),
+        ({"keep_default_action": ""}, TypeError, "keep_default_action must be a bool"),
+        ({"collect_specified_data": 3}, TypeError, "must be a dict or None, got int"),
+        ({"collect_specified_data": {3: 3}}, TypeError, "has the key 3; keys must be str"),
+        ({"collect_specified_data": {"x": 3}}, ValueError, "has the key 'x', expected"),
+        ({"collect_specified_data": {"collect_metric": 3}}, TypeError, "must be bool, got int"),
+        ({"collect_specified_data": {"histogram_regular": "*"}}, ValueError, "not a pattern"),
+    ],
+)
+def test_what_the_collector_refuses(
+    tmp_path: Path, arguments: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=f"SummaryCollector: .*{text}"):
+        SummaryCollector(tmp_path, **arguments)
