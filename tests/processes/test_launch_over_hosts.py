@@ -209,7 +209,8 @@ def removed(standby: int) -> Callable[[Cluster], None]:
             said = launched.said
             assert digest_of(launched) == cluster.calm
         assert "[cluster] host b (10.77.0.2) is lost: what ran there is started again" in said
-        assert re.search(r"\[worker 2 on b\] was lost with its host b .*: restarted \(1 of 3\)", said)
+        lost = r"\[worker 2 on b\] was lost with its host b .*: restarted \(1 of 3\)"
+        assert re.search(lost, said)
         assert "[server 1 on c] recovered: " in said or "[server 1 on a] recovered: " in said
 
     return check
