@@ -75,3 +75,38 @@ def test_settings_that_are_there_keep_their_values(monkeypatch: pytest.MonkeyPat
 def test_encryption(value: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ray_inside.USE_TLS, value)
     assert ray_inside.encrypts() is expected
+
+
+def test_where_an_actor_starts_and_where_never() -> None:
+    node, other = "a" * 56, "b" * 56
+    soft = ray_inside.near(node)
+    assert (soft.node_id, soft.soft) == (node, True)
+    hard = ray_inside.only_at(node)
+    assert (hard.node_id, hard.soft) == (node, False)
+    away = ray_inside.near(node, [other])
+    told = {
+        kind: [(one.key, type(one.operator).__name__, one.operator.values) for one in found]
+        for kind, found in (("hard", away.hard), ("soft", away.soft))
+    }
+    assert told == {
+        "hard": [("ray.io/node-id", "NotIn", [other])],
+        "soft": [("ray.io/node-id", "In", [node])],
+    }
+
+
+def test_the_environment_of_a_node_is_that_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_ID", "01000000")
+    monkeypatch.delenv("RAY_RAYLET_PID", raising=False)
+    assert "RAY_JOB_ID" not in ray_inside.environment_of_node()
+    if sys.platform != "linux":
+        return
+    program = [sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"]
+    wanted = {"ONE": "1=2", "TWO": "x\ny"}
+    with subprocess.Popen(program, env=wanted, stdout=subprocess.PIPE) as node:
+        assert node.stdout is not None
+        node.stdout.readline()
+        monkeypatch.setenv("RAY_RAYLET_PID", str(node.pid))
+        found = ray_inside.environment_of_node()
+        node.kill()
+    assert wanted.items() <= found.items()
+    assert "RAY_JOB_ID" not in found

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +20,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.files import live_entries
 from paramesh.ps.deployment import environment, registry
 from paramesh.ps.deployment.node_failure import what_ended
+from paramesh.ps.deployment.spread import ClusterHost
 from paramesh.ps.durability import run_lock
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
@@ -33,7 +35,8 @@ def script(tmp_path: Path) -> Path:
 
 def test_members_of_a_run_with_a_node_of_its_own(script: Path) -> None:
     asked = Servers(2, workers=3, restarts=5)
-    with served(asked) as (hosts, variables):
+    with served(asked) as deployment:
+        hosts, variables = deployment.processes, deployment.variables
         folder = Path(variables[environment.SCRATCH]).parent
         assert folder.is_dir()
         assert folder.stat().st_mode & 0o077 == 0
@@ -78,6 +81,16 @@ def test_a_cluster_on_a_network_needs_token_and_encryption(monkeypatch: pytest.M
         pytest.raises(ParameterServerError, match="without a token .* and encryption"),
         served(Servers(2, workers=2, address="ray://10.0.0.7:10001")),
     ):
+        pass
+
+
+class IdleCrew:
+    """A cluster whose only host is this one."""
+
+    def __init__(self, address: str, job: str) -> None:
+        self.address, self.hosts, self.here = address, [ClusterHost("127.0.0.1", "me", "n")], 0
+
+    def close(self) -> None:
         pass
 
 
@@ -152,7 +165,8 @@ def test_how_other_versions_of_ray_say_it(said: str, expected: str | None) -> No
 
 def test_the_run_is_entered_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_entries, "folders", lambda: [tmp_path / "runs"])
-    with served(Servers(2, workers=3, wal_dir=tmp_path / "wal")) as (_, variables):
+    with served(Servers(2, workers=3, wal_dir=tmp_path / "wal")) as deployment:
+        variables = deployment.variables
         (run,) = registry.runs()
         assert run.address == variables[environment.ADDRESS]
         assert run.token == variables["RAY_AUTH_TOKEN"]
@@ -166,18 +180,20 @@ def test_a_second_launch_starts_nothing(
 ) -> None:
     """The first one has no worker yet, so no worker's lock says that the run is going on."""
     monkeypatch.setattr(run_lock, "_PARTING", 0.1)
-    for name in ("end_servers", "check_address"):
+    for name in ("check_address", "join"):
         monkeypatch.setattr(launch_servers, name, lambda *_: None)
+    monkeypatch.setattr(launch_servers, "Crew", IdleCrew)
     monkeypatch.setattr(live_entries, "folders", lambda: [tmp_path / "runs"])
     wal = tmp_path / "wal {1}"
     asked = Servers(2, workers=3, wal_dir=wal, address=address)
-    started: list[Path] = []
+    started: list[Any] = []
     said = (
         rf"the run in '{re.escape(str(wal))}' is going on: process {os.getpid()} on host .* has "
         "launched it. .* has started nothing"
     )
     with served(asked), monkeypatch.context() as patched:
         patched.setattr(launch_servers, "Janitor", started.append)
+        patched.setattr(launch_servers, "Crew", lambda *given: started.append(given))
         patched.setattr(launch_servers, "_entry", started.append)
         with pytest.raises(ParameterServerError, match=said), served(asked):
             pass

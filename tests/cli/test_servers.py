@@ -161,3 +161,26 @@ def test_a_run_that_has_ended_before_it_is_looked_at(
     Looking.answers = iter([ParameterServerError("nobody answers")])
     with pytest.raises(ParameterServerError, match="nobody answers"):
         shown()
+
+
+def test_hosts_of_servers_and_workers(known: list[Run]) -> None:
+    known.append(run_at(1, places=["a", "b", "a", "a"]))
+    assert "workers: 0, 2 and 3 on a; 1 on b" in shown()
+    known[0] = run_at(1)
+    Looking.answers = iter([1, 1])
+    assert "workers:" not in shown()
+
+
+@pytest.mark.parametrize("width", [70, 250])
+def test_the_host_goes_last_where_there_are_several_and_first_where_there_is_one(
+    width: int,
+) -> None:
+    for others, first in (("node-b", width == 250), ("node-a", width == 250)):
+        now = [
+            LIVE | {"seen": 1.0, "host": "node-a"},
+            LIVE | {"seen": 1.0, "name": "server-1", "host": others},
+        ]
+        console = Console(width=width)
+        with console.capture() as captured:
+            console.print(servers.fitting(console, now, now))
+        assert ("node-a" in captured.get()) == (first or others == "node-b")

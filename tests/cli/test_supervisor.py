@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paramesh.cli import supervisor
-from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, supervise
+from paramesh.cli.supervisor import Failure, Interrupted, NoPlace, ProcessSpec, supervise
+from paramesh.ps.processes.child import End
 
 
 def member(label: str, program: str, **more: Any) -> ProcessSpec:
@@ -222,6 +224,16 @@ class TestSignals:
         assert time.monotonic() - begun < supervisor.INTERRUPT_SECONDS
 
 
+class Nowhere:
+    """A process of another host, which is lost."""
+
+    def send(self, number: int) -> None:
+        pass
+
+    def read_out(self, seconds: float) -> None:
+        pass
+
+
 class _Signalling(io.BytesIO):
     """Sends this process a signal when so many members are up."""
 
@@ -274,6 +286,64 @@ class TestRestarts:
         assert failure is not None
         assert failure.what == "exited with code 1"
         assert err.count("[worker 0] ValueError: no good") == 1
+
+    def test_one_whose_host_is_lost_is_started_elsewhere(self) -> None:
+        logged: list[bytes] = []
+        lost = End(-9, {}, "was lost with its host b")
+
+        def vanish(spec: Any, report: Any, line: Any, ended: Any) -> Any:
+            line("stdout", b"half a w")
+            ended(lost)
+            return Nowhere()
+
+        elsewhere = member("worker 0 on c", "print('there')", restarts=2, log=logged.append)
+        there = ProcessSpec(
+            "worker 0 on b",
+            [],
+            restarts=2,
+            start=vanish,
+            again=lambda end: elsewhere if end == lost else there,
+            log=logged.append,
+        )
+        failure, out, err = run(there)
+        assert failure is None
+        assert out == ["[worker 0 on b] half a w", "[worker 0 on c] there"]
+        said = "was lost with its host b: restarted (1 of 2) as worker 0 on c"
+        assert err == [f"[worker 0 on b] {said}"]
+        assert logged == [b"half a w", said.encode(), b"there"]
+
+    def test_one_that_has_no_place_left_ends_the_run_with_one_sentence(self) -> None:
+        def nowhere(end: End) -> ProcessSpec:
+            raise NoPlace("no host that is left has room for it")
+
+        vanishing = ProcessSpec(
+            "worker 0 on b",
+            [],
+            restarts=2,
+            start=lambda spec, report, line, ended: (
+                ended(End(-9, {}, "was lost with its host b")) or Nowhere()
+            ),
+            again=nowhere,
+        )
+        failure, _, _ = run(vanishing, member("worker 1", FOREVER))
+        assert failure is not None
+        assert failure.label == "worker 0 on b"
+        assert failure.what == (
+            "was lost with its host b, and no host that is left has room for it"
+        )
+        assert failure.code == 137
+
+    def test_lines_of_others_are_shown_among_those_of_the_run(self) -> None:
+        out, left = io.BytesIO(), []
+
+        @contextlib.contextmanager
+        def beside(show: Any) -> Iterator[None]:
+            show("server 0", b"recovered")
+            yield
+            left.append(True)
+
+        assert supervise([member("worker 0", "0")], out, io.BytesIO(), beside=beside) is None
+        assert (out.getvalue(), left) == (b"[server 0] recovered\n", [True])
 
     def test_a_quiet_one_is_heard_when_it_fails(self) -> None:
         quiet = ProcessSpec(

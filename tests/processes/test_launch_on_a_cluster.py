@@ -123,7 +123,7 @@ def launch(node: Node, folder: Path, *words: str) -> list[str]:
 
 def digests(done: subprocess.CompletedProcess[str]) -> set[str]:
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.findall(r"^\[worker \d\] final (.*)$", done.stdout, re.MULTILINE)
+    found = re.findall(r"^\[worker \d on \S+\] final (.*)$", done.stdout, re.MULTILINE)
     assert len(found) == 2
     return set(found)
 

@@ -11,6 +11,8 @@ before it is asked for.
     place_of_driver     options of `ray.init` about where the driver is
     scratch_of_cluster  the option of `ray.init` for the folder of a cluster
     node_of_driver      the node that this program started
+    near, only_at       where an actor starts, and where never
+    environment_of_node     the variables that the node of an actor was started with
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 #: "token": Ray asks for one, and gives one. "disabled": it does not.
@@ -102,3 +106,44 @@ def node_of_driver() -> Any:
     worker: Any = importlib.import_module("ray._private.worker")
     node = getattr(worker, "_global_node", None)
     return node if hasattr(node, "dead_processes") else None
+
+
+def near(node: str, away: Sequence[str] = ()) -> Any:
+    """The strategy by which an actor starts on a node, and on any other one when that is lost.
+
+    Labels of nodes are experimental in Ray; without `away` they are not used.
+
+    Args:
+        node: its identity.
+        away: nodes that it never starts on.
+    """
+    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    if not away:
+        return strategies.NodeAffinitySchedulingStrategy(node, soft=True)
+    label, within, without = "ray.io/node-id", strategies.In, strategies.NotIn
+    return strategies.NodeLabelSchedulingStrategy(
+        hard={label: without(*away)}, soft={label: within(node)}
+    )
+
+
+def only_at(node: str) -> Any:
+    """The strategy by which an actor is on a node, or nowhere."""
+    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    return strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+#: What Ray sets for an actor, for itself; a program that the actor starts must not have it.
+_OF_ACTORS = ("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_CLIENT_MODE", "RAY_LD_PRELOAD_ON_WORKERS")
+
+
+def environment_of_node() -> dict[str, str]:
+    """In an actor: the environment that `ray start` had on its host.
+
+    Ray changes that of the actor: the GPUs that are visible, and how many threads there may be.
+    """
+    try:
+        content = Path(f"/proc/{os.environ['RAY_RAYLET_PID']}/environ").read_bytes()
+    except (KeyError, OSError):  # not Linux
+        return {name: value for name, value in os.environ.items() if name not in _OF_ACTORS}
+    pairs = (os.fsdecode(entry).partition("=") for entry in content.split(b"\0") if entry)
+    return {name: value for name, _, value in pairs}

@@ -1,4 +1,6 @@
-"""`paramesh launch`: one program in several processes on this host, with or without servers.
+"""`paramesh launch`: one program in several processes, with or without servers.
+
+They are on this host; workers of servers on a Ray cluster are on all hosts of it.
 
 Glossary
     process     one of several that JAX joins, and that take part in each collective (`-n`)
@@ -13,15 +15,17 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from paramesh.cli.errors import CommandError
+from paramesh.cli.launch_hosts import CREW_LABEL
 from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
-from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, supervise
+from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, Show, supervise
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.node_failure import what_ended, what_to_do, without_noise
 
@@ -68,14 +72,25 @@ def run_launch(launch: Launch) -> int:
     """
     if launch.servers is None:
         return _run(workers(launch), launch)
-    with served(launch.servers) as (hosts, variables):
-        return _run([*hosts, *workers(launch, variables)], launch)
+    program = None if launch.module else launch.program
+    check_program(launch)
+    with served(launch.servers, program, launch.devices) as deployment:
+        processes = workers(launch, deployment.variables)
+        hosts, logs = deployment.hosts, deployment.logs
+        if hosts is None:
+            return _run([*deployment.processes, *processes], launch)
+        spread = hosts.spread(processes, deployment.entry, logs)
+        return _run(spread, launch, lambda show: hosts.shown(show, logs))
 
 
-def _run(processes: Sequence[ProcessSpec], launch: Launch) -> int:
+def _run(
+    processes: Sequence[ProcessSpec],
+    launch: Launch,
+    beside: Callable[[Show], AbstractContextManager[None]] | None = None,
+) -> int:
     color = Console().color_system is not None
     try:
-        failure = supervise(processes, sys.stdout.buffer, sys.stderr.buffer, color)
+        failure = supervise(processes, sys.stdout.buffer, sys.stderr.buffer, color, beside)
     except Interrupted as interrupted:
         if interrupted.number == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -88,6 +103,12 @@ def _run(processes: Sequence[ProcessSpec], launch: Launch) -> int:
     return failure.code
 
 
+def check_program(launch: Launch) -> None:
+    """Raise LaunchError if there is no such script."""
+    if not launch.module and not Path(launch.program).is_file():
+        raise LaunchError(f"{launch.program}: no such script; for a module, give -m")
+
+
 def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[ProcessSpec]:
     """The processes that train, by rank.
 
@@ -98,8 +119,7 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
     Raises:
         LaunchError: there is no such script.
     """
-    if not launch.module and not Path(launch.program).is_file():
-        raise LaunchError(f"{launch.program}: no such script; for a module, give -m")
+    check_program(launch)
     words = [sys.executable, "-m", "paramesh.parallel.processes.worker"]
     words += ["-m"] if launch.module else []
     words += [launch.program, *launch.arguments]
@@ -167,6 +187,8 @@ def _failure_text(failure: Failure, launch: Launch) -> str:
     of = f" of {count}"
     if failure.label == HOST_LABEL:
         return _servers_failure_text(failure, launch)
+    if failure.label == CREW_LABEL:
+        return _cluster_failure_text(failure, launch)
     text = f"\nparamesh: {failure.label}{of} {failure.what}"
     text += "; the others were terminated." if count > 1 else "."
     if failure.code == 128 + 9:
@@ -186,3 +208,15 @@ def _servers_failure_text(failure: Failure, launch: Launch) -> str:
     if said:
         text += f" Its last output:\n\n{said}"
     return text + "\n"
+
+
+def _cluster_failure_text(failure: Failure, launch: Launch) -> str:
+    servers = launch.servers
+    assert servers is not None
+    folder = None if servers.wal_dir is None else str(servers.wal_dir.absolute())
+    text = (
+        f"\nparamesh: the Ray cluster at {servers.address} is gone: its head, or the node of this "
+        "host, has ended or was unreachable for too long. All workers were terminated. "
+    )
+    text += what_to_do(folder, "--wal-dir")
+    return text + (f" Ray's last word: {failure.said.strip()}\n" if failure.said.strip() else "\n")

@@ -6,17 +6,27 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from paramesh._compat import ray as ray_inside
+from paramesh.cli.launch_hosts import HostsOfRun, Wanted, hosts_variables
+from paramesh.cli.log_folder import LogFolder
 from paramesh.cli.supervisor import ProcessSpec
+from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.access import given_token, token_variables
-from paramesh.ps.deployment.cluster import HOST, check_address
-from paramesh.ps.deployment.node import free_port, node_variables, start_command
+from paramesh.ps.deployment.cluster import HOST, check_address, join
+from paramesh.ps.deployment.crew import Crew
+from paramesh.ps.deployment.node import (
+    check_installed,
+    free_port,
+    node_variables,
+    start_command,
+)
 from paramesh.ps.deployment.registry import Entry
 from paramesh.ps.deployment.status import end_servers
 from paramesh.ps.durability.run_folder import launching
@@ -38,6 +48,8 @@ class Servers:
         wal_dir: the folder of logs and snapshots; None: what the script says, or a temporary one.
         job: the name of the run; None for a unique one on a shared cluster.
         restarts: how often each worker is restarted after a signal has killed it.
+        hosts: addresses or names of the hosts of the cluster to use; none: all.
+        variables: names of variables, or NAME=VALUE, for workers on other hosts.
     """
 
     count: int
@@ -46,47 +58,107 @@ class Servers:
     wal_dir: Path | None = None
     job: str | None = None
     restarts: int = 3
+    hosts: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+
+
+class Deployment(NamedTuple):
+    """What serves the workers of a run.
+
+    Attributes:
+        processes: that run the servers.
+        variables: for the environment of the workers.
+        hosts: over which the workers are spread; None: they are all on this one.
+        logs: the folder for the output of all; None: there is none.
+        entry: of the run.
+    """
+
+    processes: list[ProcessSpec]
+    variables: Mapping[str, str]
+    hosts: HostsOfRun | None = None
+    logs: LogFolder | None = None
+    entry: Entry | None = None
 
 
 @contextmanager
-def served(servers: Servers) -> Generator[tuple[list[ProcessSpec], dict[str, str]]]:
-    """The processes that run the servers, and the environment variables for the workers.
+def served(
+    servers: Servers, program: str | None = None, devices: int | None = None
+) -> Generator[Deployment]:
+    """What serves the workers of a run.
 
     At the end, all processes and files are removed; on an existing cluster, the servers of this
     run.
 
+    Args:
+        servers: the options for servers.
+        program: the path of the script, which all hosts need; None: it is a module.
+        devices: of each worker.
+
     Raises:
-        ParameterServerError: Ray is not installed, the address is not safe, or the run in the
-            folder is still active.
+        ParameterServerError: Ray is not installed, the address is not safe, a host does not have
+            what the run needs, or the run in the folder is still active.
+        CommandError: several hosts, and no `wal_dir`.
     """
     variables = {environment.SERVERS: str(servers.count)}
     if servers.workers is not None:
         variables[environment.WORKERS] = str(servers.workers)
+    if servers.wal_dir is not None:
+        variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
     if servers.address is not None:
         check_address(servers.address)
-    if servers.wal_dir is None:
-        with _served(servers, variables) as found:
-            yield found
-        return
-    variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
-    with launching(servers.wal_dir), _served(servers, variables) as found:
-        yield found
+        join(servers.address)  # whom it does not let in makes no folder
+    with ExitStack() as stack:
+        # First: a launch that is refused starts nothing, and ends nothing of the one that goes on.
+        if servers.wal_dir is not None:
+            stack.enter_context(launching(servers.wal_dir))
+        if servers.address is None:
+            yield stack.enter_context(_on_own_node(servers, variables))
+            return
+        job = servers.job or f"launch-{secrets.token_hex(4)}"
+        variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
+        if servers.workers is None or servers.address.startswith("ray://"):
+            # Processes that JAX joins are on one host, and so is who is no member of the cluster.
+            yield stack.enter_context(_beside_cluster(servers, variables, job))
+            return
+        check_installed()
+        crew = Crew(servers.address, job)
+        stack.callback(crew.close)
+        wanted = Wanted(servers.count, servers.workers, servers.hosts, servers.variables, devices)
+        hosts, logs = HostsOfRun(crew, wanted), None
+        hosts.check(servers.wal_dir, program)
+        if servers.wal_dir is not None:
+            logs = _log_folder(servers.wal_dir)
+        variables |= hosts_variables(hosts, logs)
+        entry = _entry(servers, variables[environment.ADDRESS], job, given_token())
+        stack.callback(entry.close)
+        yield Deployment([], variables, hosts, logs, entry)
+
+
+def _log_folder(wal_dir: Path) -> LogFolder:
+    try:
+        return LogFolder(wal_dir.absolute())
+    except OSError as error:
+        raise ParameterServerError(
+            f"the output of the run cannot be kept in '{wal_dir / 'logs'}': "
+            f"{error.strerror or error}"
+        ) from None
 
 
 @contextmanager
-def _served(
-    servers: Servers, variables: dict[str, str]
-) -> Generator[tuple[list[ProcessSpec], dict[str, str]]]:
-    if servers.address is not None:
-        job = servers.job or f"launch-{secrets.token_hex(4)}"
-        variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
-        entry = _entry(servers, servers.address, job, given_token())
-        try:
-            yield [], variables
-        finally:
-            entry.close()
-            end_servers(servers.address, job)
-        return
+def _beside_cluster(servers: Servers, variables: dict[str, str], job: str) -> Generator[Deployment]:
+    """Workers on this host, servers in a cluster."""
+    assert servers.address is not None
+    entry = _entry(servers, servers.address, job, given_token())
+    try:
+        yield Deployment([], variables)
+    finally:
+        entry.close()
+        end_servers(servers.address, job)
+
+
+@contextmanager
+def _on_own_node(servers: Servers, variables: dict[str, str]) -> Generator[Deployment]:
+    """Workers and servers on this host, with a Ray node that is started for them."""
     # The length of socket paths is limited, so they are not below a long TMPDIR.
     where = "/tmp" if os.name == "posix" else None
     folder = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
@@ -102,7 +174,7 @@ def _served(
             HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True
         )
         entry = _entry(servers, variables[environment.ADDRESS], job, token[ray_inside.AUTH_TOKEN])
-        yield [node], variables
+        yield Deployment([node], variables)
     finally:
         if entry is not None:
             entry.close()

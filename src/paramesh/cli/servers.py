@@ -42,6 +42,7 @@ def _shards(now: Sequence[dict[str, Any]]) -> dict[str, int]:
 #: Columns, and in which order they are left out where the terminal is too narrow.
 _COLUMNS = (
     "server",
+    "host",
     "starts",
     "shards",
     "version",
@@ -71,6 +72,17 @@ _LESS = (
 )
 
 
+def left_out(order: Sequence[str], servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """An order of columns that are left out, with the host: first where all have the same one.
+
+    Args:
+        order: of the others.
+        servers: what there is of each.
+    """
+    several = len({server["host"] for server in servers if "host" in server}) > 1
+    return [*order, "host"] if several else ["host", *order]
+
+
 def table_of(
     before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], without: Sequence[str] = ()
 ) -> Table:
@@ -78,7 +90,7 @@ def table_of(
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown = [name for name in _COLUMNS if name not in without]
     for name in shown:
-        left = ("server", "waiting", "transport", "last snapshot")
+        left = ("server", "host", "waiting", "transport", "last snapshot")
         side = "left" if name in left else "right"
         table.add_column(name, justify=side, no_wrap=True)
     shards = _shards(now)
@@ -86,7 +98,7 @@ def table_of(
     for old, new in zip(before, now, strict=True):
         # Of two, either may serve: their own names say nothing.
         server = "-".join(new["name"].split("-")[:2])
-        cells = {"server": server, "version": "no answer"}
+        cells = {"server": server, "host": str(new.get("host", "")), "version": "no answer"}
         if new.get("role") == "standby":
             cells |= {"server": f"{server} (standby)", "version": str(new["version"])}
             cells |= {"behind": str(newest - new["version"]), "last snapshot": new["trouble"]}
@@ -121,6 +133,22 @@ def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[
     }
 
 
+def places_in_words(places: Sequence[str]) -> str:
+    """Which workers are on which host: "0 and 2 on node-a, 1 on node-b".
+
+    Args:
+        places: the host of each worker.
+    """
+    workers: dict[str, list[str]] = {}
+    for worker, host in enumerate(places):
+        workers.setdefault(host, []).append(str(worker))
+    said: list[str] = []
+    for host, ranks in workers.items():
+        *before, last = ranks
+        said.append(f"{', '.join(before)} and {last} on {host}" if before else f"{last} on {host}")
+    return "; ".join(said)
+
+
 def _transport(stats: Mapping[str, Any]) -> str:
     """What carries the steps of the workers to a server."""
     direct, workers = len(stats["over_zmq"]), stats["workers"]
@@ -133,11 +161,12 @@ def fitting(
     console: Console, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
 ) -> Table:
     """The table with as many columns as the console has room for."""
-    for count in range(len(_LESS)):
-        table = table_of(before, now, _LESS[:count])
+    less = left_out(_LESS, now)
+    for count in range(len(less)):
+        table = table_of(before, now, less[:count])
         if fits(console, table):
             return table
-    return table_of(before, now, _LESS)
+    return table_of(before, now, less)
 
 
 def as_facts(
@@ -224,6 +253,9 @@ def show_status(
                 highlight=False,
                 soft_wrap=True,
             )
+            if run.places:
+                told = f"workers: {places_in_words(run.places)}"
+                console.print(told, highlight=False, soft_wrap=True)
         try:
             _show(looker, before, every, console, json_lines=json_lines)
         except RunEnded as ended:

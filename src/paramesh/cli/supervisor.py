@@ -2,7 +2,8 @@
 
 Glossary
     server      a process that serves the others: the run does not wait for it, and terminates it
-    restart     a process that a signal killed may be restarted, which is not a failure of the run
+    restart     a process that a signal killed, or whose host is lost, may be restarted, which is
+                not a failure of the run
     root cause  the failure that made the others fail: of those within a short time, a kill, then
                 the end of a server, then the earliest reported one, then any; a process that JAX
                 aborts because another one is gone comes last
@@ -11,24 +12,22 @@ Glossary
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import queue
 import signal
-import subprocess
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, Protocol
 
-from paramesh.parallel.processes.failures import REPORT
-from paramesh.parallel.processes.worker import LAUNCHER
+from paramesh.ps.processes.child import KILL, Child, End, Line
 from paramesh.ps.processes.janitor import Janitor
 
 #: Seconds between a failure and the termination of the others, in which they may report too.
@@ -40,11 +39,26 @@ INTERRUPT_SECONDS, TERM_SECONDS = 15.0, 3.0
 
 _POSIX = os.name == "posix"
 _SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if _POSIX else [])
-_KILL = signal.SIGKILL if _POSIX else signal.SIGTERM
-_TERM = ((signal.SIGTERM, TERM_SECONDS), (_KILL, TERM_SECONDS))
+_TERM = ((signal.SIGTERM, TERM_SECONDS), (KILL, TERM_SECONDS))
 _AWAKE = 0.2
 _LAST_LINES = 20
 _COLORS = (36, 33, 35, 32, 34, 31)
+
+
+class Running(Protocol):
+    """A process that was started, here or on another host."""
+
+    def send(self, number: int) -> None:
+        """Send a signal to the process and its children."""
+        ...
+
+    def read_out(self, seconds: float) -> None:
+        """Wait so long for the rest of its lines."""
+        ...
+
+
+class NoPlace(Exception):
+    """A process cannot be started again anywhere; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,11 @@ class ProcessSpec:
         server: whether it serves the others; see the glossary.
         restarts: how often it is restarted after a signal has killed it.
         quiet: its output is shown only if it fails.
+        start: starts it, given the path for its report, and who is told of lines and of its end;
+            None: on this host.
+        again: what is started in its place when it is restarted, given how it ended; may raise
+            `NoPlace`. None: the same.
+        log: told of each of its lines; None: nobody is.
     """
 
     label: str
@@ -66,6 +85,22 @@ class ProcessSpec:
     server: bool = False
     restarts: int = 0
     quiet: bool = False
+    start: Callable[[ProcessSpec, Path, Line, Callable[[End], None]], Running] | None = None
+    again: Callable[[End], ProcessSpec] | None = None
+    log: Callable[[bytes], None] | None = None
+
+
+def _start_here(
+    spec: ProcessSpec, report: Path, line: Line, ended: Callable[[End], None]
+) -> Running:
+    # Its own session: only the launcher gets Ctrl-C from the terminal, and passes it on; and the
+    # children of the process are terminated with it.
+    variables = os.environ | dict(spec.variables)
+    return Child(spec.command, variables, report, line, lambda _, end: ended(end))
+
+
+#: Shows a line of somebody, given the label.
+Show = Callable[[str, bytes], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +129,11 @@ class Interrupted(Exception):
 
 
 def supervise(
-    specs: Sequence[ProcessSpec], out: BinaryIO, err: BinaryIO, color: bool = False
+    specs: Sequence[ProcessSpec],
+    out: BinaryIO,
+    err: BinaryIO,
+    color: bool = False,
+    beside: Callable[[Show], AbstractContextManager[None]] | None = None,
 ) -> Failure | None:
     """Run processes until all except servers are done, or one fails; leave none running.
 
@@ -103,6 +142,7 @@ def supervise(
         out: gets their lines on stdout, each prefixed with the label of its process.
         err: the same for stderr.
         color: whether labels are coloured.
+        beside: entered while the processes run, with what shows lines of others among theirs.
 
     Returns:
         The failure; None if all ended with exit code 0.
@@ -115,50 +155,46 @@ def supervise(
     with TemporaryDirectory(prefix="paramesh-") as folder:
         janitor = Janitor(Path(folder))  # in case this process is killed
         try:
-            return _Run(specs, out, err, color, Path(folder)).run()
+            return _Run(specs, out, err, color, Path(folder)).run(beside)
         finally:
             janitor.dismiss()
 
 
 class _Process:
-    """A running process."""
+    """A process of the run."""
 
-    def __init__(self, spec: ProcessSpec, at: int, report: Path) -> None:
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        at: int,
+        report: Path,
+        show: Line,
+        ended: Callable[[_Process], None],
+    ) -> None:
         self.spec = spec
         self.at = at
-        self._report = report
         self.last: deque[bytes] = deque(maxlen=_LAST_LINES)
-        variables = {LAUNCHER: str(os.getpid()), REPORT: str(report)}
-        # Its own session: only the launcher gets Ctrl-C from the terminal, and passes it on; and
-        # the children of the process are terminated with it.
-        self.popen = subprocess.Popen(
-            list(spec.command),
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(spec.variables) | variables,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=_POSIX,
-        )
+        self.end = End(0)
+        self._show = show
+        self._ended = ended
+        self.running = (spec.start or _start_here)(spec, report, self._line, self._end)
 
-    def send(self, number: int) -> None:
-        """Send a signal to the process and its children."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if _POSIX:
-                os.killpg(self.popen.pid, number)
-            elif self.popen.poll() is None:
-                self.popen.terminate()
+    def _line(self, stream: str, text: bytes) -> None:
+        if stream == "stderr" or self.spec.quiet:
+            self.last.append(text + b"\n")
+        if self.spec.log is not None:
+            self.spec.log(text)
+        if not self.spec.quiet:
+            self._show(stream, text)
 
-    def report(self) -> dict[str, Any]:
-        """The report of the process about its end; {} if there is none."""
-        try:
-            return json.loads(self._report.read_bytes())
-        except (OSError, ValueError):
-            return {}
+    def _end(self, end: End) -> None:
+        self.end = end
+        self._ended(self)
 
     def failure(self) -> Failure:
         """How it ended."""
-        code, report = self.popen.returncode, self.report()
-        said = report.get("text") or b"".join(self.last).decode(errors="replace")
+        code = self.end.code
+        said = self.end.report.get("text") or b"".join(self.last).decode(errors="replace")
         if code < 0:
             what = self.killed()
             if self.spec.restarts:
@@ -168,13 +204,15 @@ class _Process:
         return Failure(self.spec.label, f"exited with code {code}", said, code or 1)
 
     def killed(self) -> str:
-        """By which signal."""
-        number = -self.popen.returncode
+        """By which signal, or with what it was lost."""
+        if self.end.lost is not None:
+            return self.end.lost
+        number = -self.end.code
         return f"was killed by {signal.Signals(number).name} (signal {number})"
 
     def order(self) -> tuple[int, float]:
         """Sort key of failures at about the same time; see the glossary."""
-        code, report = self.popen.returncode, self.report()
+        code, report = self.end.code, self.end.report
         if code < 0 and -code != signal.SIGABRT:
             return 0, 0.0
         if self.spec.server:
@@ -200,52 +238,48 @@ class _Run:
         self._writing = threading.Lock()
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._processes: list[_Process] = []
-        self._readers: list[threading.Thread] = []
+        self._colors: dict[str, int] = {}
         self._running: set[_Process] = set()
         self._restarts = [spec.restarts for spec in specs]
 
-    def run(self) -> Failure | None:
+    def run(self, beside: Callable[[Show], AbstractContextManager[None]] | None) -> Failure | None:
         before = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
-            for at, spec in enumerate(self._specs):
-                self._start(spec, at)
-            return self._watch()
+            with contextlib.ExitStack() as others:
+                if beside is not None:
+                    others.enter_context(beside(self._show_other))
+                for at, spec in enumerate(self._specs):
+                    self._start(spec, at)
+                return self._watch()
         finally:
             self._end(_TERM)
-            for reader in self._readers:  # orphaned children may keep its pipes open
-                reader.join(timeout=1.0)
+            for process in self._processes:
+                process.running.read_out(1.0)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _start(self, spec: ProcessSpec, at: int) -> None:
-        process = _Process(spec, at, self._folder / f"{at}.json")
+        def show(stream: str, text: bytes) -> None:
+            self._write(stream, spec.label, at, text)
+
+        process = _Process(spec, at, self._folder / f"{at}.json", show, self._events.put)
         self._processes.append(process)
         self._running.add(process)
-        prefix = f"[{spec.label}]"
-        if self._color:
+
+    def _show_other(self, label: str, text: bytes) -> None:
+        at = self._colors.setdefault(label, len(self._specs) + len(self._colors))
+        self._write("stdout", label, at, text)
+
+    def _write(self, stream: str, label: str, at: int, text: bytes, *, plain: bool = False) -> None:
+        prefix = f"[{label}]"
+        if self._color and not plain:
             prefix = f"\x1b[{_COLORS[at % len(_COLORS)]}m{prefix}\x1b[0m"
-        for name, stream in self._streams.items():
-            arguments = (process, name, stream, prefix.encode() + b" ")
-            self._readers.append(_thread(self._show, *arguments))
-        _thread(self._wait, process)
-
-    def _show(self, process: _Process, name: str, stream: BinaryIO, prefix: bytes) -> None:
-        with getattr(process.popen, name) as source:
-            for line in source:
-                text = line.rstrip(b"\r\n").rpartition(b"\r")[2]  # a progress bar's last state
-                if name == "stderr" or process.spec.quiet:
-                    process.last.append(text + b"\n")
-                if process.spec.quiet:
-                    continue
-                with self._writing, contextlib.suppress(OSError, ValueError):
-                    stream.write(prefix + text + b"\n")
-                    stream.flush()
-
-    def _wait(self, process: _Process) -> None:
-        process.popen.wait()
-        self._events.put(process)
+        out = self._streams[stream]
+        with self._writing, contextlib.suppress(OSError, ValueError):
+            out.write(prefix.encode() + b" " + text + b"\n")
+            out.flush()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._events.put(number)
@@ -257,29 +291,39 @@ class _Run:
             if isinstance(event, int):
                 self._interrupt(event)
             self._running.discard(event)
-            if event.popen.returncode < 0 and self._restarts[event.at]:
-                self._restart(event)
-            elif event.popen.returncode or event.spec.server:
+            if event.end.code < 0 and self._restarts[event.at]:
+                try:
+                    self._restart(event)
+                except NoPlace as error:
+                    self._end(_TERM)
+                    self._sweep()
+                    failure = event.failure()
+                    what = f"{event.killed()}, and {error}"
+                    return Failure(failure.label, what, failure.said, failure.code)
+            elif event.end.code or event.spec.server:
                 return self._root_cause(event)
         return None
 
     def _restart(self, process: _Process) -> None:
         spec, at = process.spec, process.at
-        process.send(_KILL)  # its children
+        process.running.send(KILL)  # its children
+        following = spec if spec.again is None else spec.again(process.end)
         self._restarts[at] -= 1
         count = spec.restarts - self._restarts[at]
-        line = f"[{spec.label}] {process.killed()}: restarted ({count} of {spec.restarts})"
-        with self._writing, contextlib.suppress(OSError, ValueError):
-            self._streams["stderr"].write(line.encode() + b"\n")
-            self._streams["stderr"].flush()
-        self._start(spec, at)
+        line = f"{process.killed()}: restarted ({count} of {spec.restarts})"
+        if following.label != spec.label:
+            line += f" as {following.label}"
+        if spec.log is not None:
+            spec.log(line.encode())
+        self._write("stderr", spec.label, at, line.encode(), plain=True)
+        self._start(following, at)
 
     def _root_cause(self, failed: _Process) -> Failure:
         """The root cause; see the glossary."""
         candidates = [failed]
         # When a Ray node dies, its users end without a report, before the node itself notices.
         served = any(process.spec.server for process in self._running)
-        silent = served and failed.popen.returncode > 0 and not failed.report()
+        silent = served and failed.end.code > 0 and not failed.end.report
         until = time.monotonic() + (SERVER_MOMENT if silent else MOMENT)
         while (left := until - time.monotonic()) > 0 and self._running:
             event = self._next(left)
@@ -287,7 +331,7 @@ class _Run:
                 self._interrupt(event)
             if event is not None:
                 self._running.discard(event)
-                if event.popen.returncode:
+                if event.end.code:
                     candidates.append(event)
                 if event.spec.server:
                     until = min(until, time.monotonic() + MOMENT)
@@ -305,7 +349,7 @@ class _Run:
         """Send signals, each with a time limit; another signal from outside skips to the next."""
         for number, seconds in steps:
             for process in self._running:
-                process.send(number)
+                process.running.send(number)
             until = time.monotonic() + seconds
             while self._running and (left := until - time.monotonic()) > 0:
                 event = self._next(left)
@@ -316,9 +360,9 @@ class _Run:
     def _sweep(self) -> None:
         """Kill orphaned children, and print the remaining output."""
         for process in self._processes:
-            process.send(_KILL)
-        for reader in self._readers:
-            reader.join(timeout=1.0)
+            process.running.send(KILL)
+        for process in self._processes:
+            process.running.read_out(1.0)
 
     def _next(self, seconds: float = math.inf) -> Any:
         """The next event within some seconds; None if there is none.
@@ -333,9 +377,3 @@ class _Run:
                 return self._events.get(timeout=left)
             if time.monotonic() >= until:
                 return None
-
-
-def _thread(target: Callable[..., None], *arguments: object) -> threading.Thread:
-    thread = threading.Thread(target=target, args=arguments, daemon=True)
-    thread.start()
-    return thread

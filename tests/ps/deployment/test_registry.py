@@ -160,3 +160,16 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
     assert tmp_path / "none" / "paramesh" not in live_entries.folders()
     assert live_entries.folders()[-1] == Path(f"/tmp/paramesh-{os.getuid()}")
+
+
+def test_workers_that_move_to_other_hosts(folder: Path) -> None:
+    entry = Entry(**FACTS, places=["a", "b"])
+    mine = Entry(**FACTS, wal_dir="/data/run")  # of a worker: it does not know
+    assert runs()[0].places == ["a", "b"]
+    entry.move(["a", "c"])
+    (run,) = runs()
+    assert (run.places, run.wal_dir) == (["a", "c"], "/data/run")
+    entry.close()
+    mine.close()
+    entry.move(["a", "d"])  # too late: nothing comes back
+    assert runs() == []

@@ -28,6 +28,8 @@ paramesh launch -n 4 train.py --epochs 3
 paramesh launch -n 2 --devices-per-process 4 -m project.train
 
 paramesh launch --servers 2 --workers 4 train.py
+
+paramesh launch --address 10.0.0.1:6379 --servers 4 --workers 16 --wal-dir /shared/run train.py
 """
 
 _RUN_EXAMPLES = """Examples:
@@ -142,8 +144,24 @@ def _launch(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="With --servers: the Ray cluster to run them on. Default: one that is started on "
-            "this host for the run.",
+            help="With --servers: the Ray cluster to run them on, and the workers on its hosts. "
+            "Default: one that is started on this host for the run.",
+        ),
+    ] = None,
+    hosts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST,…",
+            help="With --address: use only these hosts of the cluster (names or addresses). "
+            "Default: all.",
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]",
+            help="With --address: a variable for workers on other hosts, besides JAX_…, XLA_…, "
+            "PARAMESH_… and PYTHONPATH. Repeatable.",
         ),
     ] = None,
     wal_dir: Annotated[
@@ -152,13 +170,16 @@ def _launch(
             "--wal-dir",
             metavar="DIR",
             help="With --servers: folder of their write-ahead logs. Started with the same folder, "
-            "the run resumes. Default: what the script says, or a temporary folder.",
+            "the run resumes. Several hosts have to share it. Default: what the script says, or a "
+            "temporary folder.",
         ),
     ] = None,
     restarts: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="How often each worker that was killed is restarted."
+            min=0,
+            metavar="N",
+            help="How often each worker that was killed, or lost with its host, is restarted.",
         ),
     ] = 3,
     job: Annotated[
@@ -168,7 +189,7 @@ def _launch(
         ),
     ] = None,
 ) -> None:
-    """Run a program in several processes on this host, which train together.
+    """Run a program in several processes, which train together.
 
     Each line of output is prefixed with the rank of its process. When a
     process fails or is killed, the others are terminated, and its error is
@@ -176,10 +197,15 @@ def _launch(
     to all processes.
 
     With --servers and --workers, a worker that is killed is restarted and
-    resumes where it was; an exception in a worker ends the run.
+    resumes where it was; an exception in a worker ends the run. With
+    --address too, servers and workers are spread over the hosts of a Ray
+    cluster, with this host among them, and restarted elsewhere when a host
+    is lost. All output is also in WAL_DIR/logs.
     """
     if servers is None and not (workers is address is wal_dir is job is None):
         raise CommandError("--workers, --address, --wal-dir and --job go with --servers")
+    if (hosts or env) and (address is None or workers is None):
+        raise CommandError("--hosts and --env go with --address and --workers")
     if workers is not None and processes is not None:
         raise CommandError(
             "give -n or --workers, not both: workers are independent, the processes of -n are "
@@ -189,7 +215,16 @@ def _launch(
     if servers is not None:
         if workers is None and processes is None:
             workers = 1
-        of_servers = Servers(servers, workers, address, wal_dir, job, restarts)
+        of_servers = Servers(
+            servers,
+            workers,
+            address,
+            wal_dir,
+            job,
+            restarts,
+            tuple(word for word in (hosts or "").split(",") if word),
+            tuple(env or ()),
+        )
     words = tuple(arguments or ())
     raise typer.Exit(
         run_launch(Launch(processes or 1, program, words, module, devices, port, of_servers))

@@ -122,10 +122,15 @@ function workers(run) {
   ], run.per_worker, (w) => w.idle >= IDLE && !run.ended);
 }
 
+function placed(run) {
+  if (!run.places || run.places.length <= run.per_worker.length) return "";  // all report their steps
+  return `, workers ${run.places.map((host, rank) => `${rank} on ${host}`).join(", ")}`;
+}
+
 function servers(run) {
   $("servers-panel").hidden = !run.servers;
   $("servers-about").textContent = run.servers_error ||
-    `${run.address || ""}${run.wal_dir ? `, wal_dir ${run.wal_dir}` : ""}${run.per_server.length ? "" : " – asking the servers …"}`;
+    `${run.address || ""}${run.wal_dir ? `, wal_dir ${run.wal_dir}` : ""}${placed(run)}${run.per_server.length ? "" : " – asking the servers …"}`;
   const serves = (text) => (s) => (s.silent ? "no answer" : s.role === "standby" ? "" : text(s));
   const name = (s) => s.name.split("-").slice(0, 2).join("-") + (s.role === "standby" ? " (standby)" : "");
   const snapshot = (s) => {
@@ -134,7 +139,7 @@ function servers(run) {
     return `at ${whole(last.version)}, ${lasting(run.time - last.time)} ago`;
   };
   table($("servers"), [
-    ["server", "", name], ["starts", "right", serves((s) => String(s.incarnation))],
+    ["server", "", name], ["host", "", (s) => s.host || ""], ["starts", "right", serves((s) => String(s.incarnation))],
     ["version", "right", (s) => (s.silent ? "no answer" : whole(s.version))], ["lag", "right", serves((s) => String(s.lag))],
     ["rows", "right", serves((s) => whole(s.rows))], ["held", "right", serves((s) => bytes(s.bytes))],
     ["log", "right", serves((s) => bytes(s.bytes_logged))], ["updates/s", "right", serves((s) => number(s.updates_per_second, 3))],

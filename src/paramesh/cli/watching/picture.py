@@ -89,6 +89,7 @@ def picture(
         "ended": False,
         "address": None if run.servers is None else run.servers.address,
         "wal_dir": None if run.servers is None else run.servers.folder,
+        "places": None if run.servers is None else run.servers.places,
         "steps_per_second": first.get("steps_per_second"),
         "examples_per_second": sum(w["examples_per_second"] or 0 for w in workers) or None,
         "examples": sum(w["examples"] for w in workers),

@@ -17,12 +17,14 @@ class Servers(NamedTuple):
         job: the name of the run there.
         token: of the cluster, as far as it is known here.
         folder: of their events; None: nobody knows it here.
+        places: the name of the host of each worker; None: all are on this host.
     """
 
     address: str
     job: str
     token: str | None
     folder: str | None
+    places: list[str] | None = None
 
 
 class WatchedRun(NamedTuple):
@@ -92,4 +94,6 @@ def _servers(key: tuple[str, str], run: Run | None, workers: Sequence[Watched]) 
         said = worker.sources.get("servers")
         where = said.get("wal_dir") if isinstance(said, dict) else None
         folder = folder or (where if isinstance(where, str) else None)
-    return Servers(*key, None if run is None else run.token, folder)
+    if run is None:
+        return Servers(*key, None, folder)
+    return Servers(*key, run.token, folder, run.places)

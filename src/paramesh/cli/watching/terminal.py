@@ -14,7 +14,7 @@ from rich.text import Text
 
 from paramesh.cli.errors import CommandError
 from paramesh.cli.runs import ago, fits
-from paramesh.cli.servers import size
+from paramesh.cli.servers import left_out, places_in_words, size
 from paramesh.cli.watching.gathering import Gatherer
 from paramesh.train.facts import duration
 
@@ -121,18 +121,20 @@ def workers_table(run: Mapping[str, Any]) -> Table:
 
 
 #: Columns of the table of servers, and in which order they are left out.
-_COLUMNS = ("server", "version", "rows", "held", "log", "updates/s", "lag", "last snapshot")
+_COLUMNS = ("server", "host", "version", "rows", "held", "log", "updates/s", "lag", "last snapshot")
 _LESS = ("log", "lag", "last snapshot", "held")
 
 
 def servers_table(run: Mapping[str, Any], console: Console) -> Table:
     """A row for each server and standby, with as many columns as there is room for."""
     table = Table()
-    for count in range(len(_LESS) + 1):
-        shown = [name for name in _COLUMNS if name not in _LESS[:count]]
+    less = left_out(_LESS, run["per_server"])
+    for count in range(len(less) + 1):
+        shown = [name for name in _COLUMNS if name not in less[:count]]
         table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for name in shown:
-            table.add_column(name, justify="left" if name == "server" else "right", no_wrap=True)
+            side = "left" if name in ("server", "host") else "right"
+            table.add_column(name, justify=side, no_wrap=True)
         for server in run["per_server"]:
             cells = _server(server, run["time"])
             table.add_row(
@@ -148,14 +150,17 @@ def _server(server: Mapping[str, Any], now: float) -> dict[str, str]:
     name = "-".join(server["name"].split("-")[:2])
     if server.get("silent"):
         return {"server": name, "version": "no answer"}
+    host = str(server.get("host", ""))
     if server.get("role") == "standby":
-        return {"server": f"{name} (standby)", "version": f"{server['version']:,}"}
+        who = f"{name} (standby)"
+        return {"server": who, "host": host, "version": f"{server['version']:,}"}
     snapshot = server["last_snapshot"]
     last = "failed" if "failed" in snapshot else "none"
     if "version" in snapshot:
         last = f"at {snapshot['version']:.0f}, {ago(now - snapshot['time'])}"
     return {
         "server": name,
+        "host": host,
         "version": f"{server['version']:,}",
         "rows": f"{server['rows']:,}",
         "held": size(server["bytes"]),
@@ -185,6 +190,8 @@ def rendered(run: Mapping[str, Any], console: Console) -> RenderableType:
     workers = run["per_worker"]
     if len(workers) > 1 or any(w["cache_hits"] is not None or w["rows"] for w in workers):
         parts.append(workers_table(run))
+    if len(run["places"] or ()) > len(run["per_worker"]):  # some do not report their steps
+        parts.append(Text(f"\nworkers: {places_in_words(run['places'])}"))
     if run["per_server"]:
         parts.append(servers_table(run, console))
     elif run["servers_error"]:

@@ -113,6 +113,8 @@ class ServerActor(CheckpointCalls):
         job: the name of the run.
         run: its name in its folder, and which of its servers this is (see `identity`); None: nobody
             looks whose the folder is.
+        output: where what this process writes to its output goes: the path of a file, to which the
+            name of the host is added (see `Host.speak_to`); None: where Ray has it.
         host: the process that it is; None: this one.
     """
 
@@ -126,11 +128,14 @@ class ServerActor(CheckpointCalls):
         fsync: bool = False,
         job: str = "default",
         run: tuple[str, int] | None = None,
+        output: str | None = None,
         host: Host | None = None,
     ) -> None:
         if host is None:
             raise_limit(RESERVE)
         self._host = host or Host()
+        if output is not None:
+            self._host.speak_to(output)
         self._run = None if run is None else run[0]
         if run is not None:
             check_server(Path(folder), *run)
@@ -466,8 +471,13 @@ class ServerActor(CheckpointCalls):
         }
 
     async def look(self) -> dict[str, Any]:
-        """As `stats`, with `role`: "server", or "standby", which has few numbers."""
+        """As `stats`, with the name of the `host`, and `role`: "server", or "standby".
+
+        A standby has few numbers.
+        """
+        host = self._host.name()
         if self._server is not None:
-            return await self.stats() | {"role": "server"}
+            return await self.stats() | {"role": "server", "host": host}
         assert self._standby is not None
-        return self._standby.stats() | {"pid": self._host.pid, "role": "standby"}
+        said = {"pid": self._host.pid, "role": "standby", "host": host}
+        return self._standby.stats() | said

@@ -24,6 +24,7 @@ from typing import Any
 
 from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
+from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.access import (
     check_access,
     check_version,
@@ -32,8 +33,10 @@ from paramesh.ps.deployment.access import (
     token_variables,
 )
 from paramesh.ps.deployment.actors import SIGNS, ServerActor
+from paramesh.ps.deployment.cluster_hosts import at_home, hosts_of
 from paramesh.ps.deployment.node_failure import NodeWatch
 from paramesh.ps.deployment.registry import Entry
+from paramesh.ps.deployment.spread import Home, homes_of_servers
 from paramesh.ps.durability import identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.processes.janitor import Janitor, marked
@@ -135,7 +138,7 @@ class Cluster:
         job: a name for the run; workers of the same run on one cluster give the same.
         kills: planned deaths of servers, by number, for tests.
         standby: a second actor for each server, which follows its log and can take over; on another
-            node, if there are several.
+            host, if there are several (see `spread`).
         fsync: bring every record of the logs to the disk before an update is answered.
         run: the folder as that of a run, which is entered before a server is started, and left with
             the cluster; None: nobody looks whose it is.
@@ -204,11 +207,16 @@ class Cluster:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
             placed = bool(os.environ.get(PLACED))
-            nodes = sorted(
-                node["NodeID"]
-                for node in self._ray.nodes()
-                if node["Alive"] and (not placed or SERVER_PLACE in node["Resources"])
+            hosts = hosts_of(
+                self._ray.nodes(),
+                only=environment.hosts(),
+                resource=SERVER_PLACE if placed else None,
             )
+            nodes = [host.node for host in hosts]
+            homes: list[list[Home]] = []
+            if len(nodes) > 1 and (standby or not placed):
+                homes = homes_of_servers(nodes, servers, standby=standby)
+            logs = None if address is None else environment.logs()
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
                 where = str(identity.server_folder(Path(folder), i))
@@ -223,8 +231,10 @@ class Cluster:
                     options = self._options(name, job, address)
                     if placed and place == 0:  # a standby shares a node with another server
                         options["resources"] = {SERVER_PLACE: 1}
-                    if standby and len(nodes) > 1:
-                        options |= self._at_home(nodes[(i + place) % len(nodes)])
+                    if homes:
+                        options |= at_home(homes[i][place])
+                    if logs is not None:
+                        more["output"] = os.path.join(logs, name)
                     made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
                     actor = made.options(**options)
                     actors.append(actor.remote(*arguments, **more))
@@ -284,12 +294,6 @@ class Cluster:
         if address is not None:
             options["lifetime"] = "detached"
         return options
-
-    def _at_home(self, node: str) -> dict[str, Any]:
-        # A wish: when the node is gone, the actor is started again on another one. Ray listens to
-        # it only if the actor asks for something, and memory is what others rarely ask for.
-        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        return {"scheduling_strategy": affinity(node, soft=True), "memory": 1 << 20}
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray

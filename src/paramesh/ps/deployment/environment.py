@@ -5,6 +5,8 @@
     PARAMESH_PS_ADDRESS     address
     PARAMESH_PS_WAL_DIR     wal_dir             PARAMESH_PS_TRANSPORT   transport
     PARAMESH_PS_SCRATCH     wal_dir, if the script gives none
+    PARAMESH_PS_HOSTS       the addresses of the hosts that servers start on, with commas between
+    PARAMESH_PS_LOGS        the folder for what servers write to their output
 
 `paramesh launch` sets them; so may any other program that starts workers. A script may repeat what
 they say, and must not say otherwise.
@@ -24,6 +26,7 @@ SERVERS, WORKERS = "PARAMESH_PS_SERVERS", "PARAMESH_PS_WORKERS"
 ADDRESS, WAL_DIR = "PARAMESH_PS_ADDRESS", "PARAMESH_PS_WAL_DIR"
 SCRATCH, TRANSPORT = "PARAMESH_PS_SCRATCH", "PARAMESH_PS_TRANSPORT"
 RANK, JOB = "PARAMESH_PS_RANK", "PARAMESH_PS_JOB"
+HOSTS, LOGS = "PARAMESH_PS_HOSTS", "PARAMESH_PS_LOGS"
 
 _SETTINGS = {
     "server_num": SERVERS,
@@ -93,3 +96,13 @@ def is_placed() -> bool:
 def job() -> str:
     """The name of the run."""
     return os.environ.get(JOB) or "default"
+
+
+def hosts() -> list[str]:
+    """The addresses of the hosts that servers may have at first; none: any."""
+    return [address for address in os.environ.get(HOSTS, "").split(",") if address]
+
+
+def logs() -> str | None:
+    """The folder for the output of servers; None: Ray keeps it."""
+    return os.environ.get(LOGS) or None

@@ -10,12 +10,14 @@ import importlib
 import os
 import signal
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from paramesh.files.ownership import open_own
 from paramesh.ps.deployment.door import Door, Serve
 from paramesh.ps.deployment.metrics import ServerWatch
 from paramesh.ps.deployment.zmq_module import zmq_module
@@ -40,6 +42,32 @@ class Host:
     def where(self) -> str:
         """Which it is, in messages."""
         return f"process {os.getpid()} on {socket.gethostname()}"
+
+    def name(self) -> str:
+        """Of the machine, for people."""
+        return socket.gethostname()
+
+    def speak_to(self, path: str) -> None:
+        """Have all output of this process, of libraries too, end up in a file of its own.
+
+        A file that several hosts write to at once loses lines on a network's file system. Where
+        it cannot be opened, the output stays where it is: that is no reason not to serve.
+
+        Args:
+            path: of the file, without the name of the host and without suffix.
+        """
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            file = open_own(Path(f"{path}.{self.name()}.log"), flags)
+        except OSError as error:
+            print(f"paramesh: the output of this server stays here: {error}", file=sys.stderr)
+            return
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file, stream.fileno())
+        finally:
+            os.close(file)
 
     def identity(self) -> str:
         """See `host_identity`."""

@@ -7,6 +7,7 @@ and `paramesh watch` find it there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ class Run(NamedTuple):
         workers: how many.
         program: the words that started it.
         token: that its cluster asks for; None: the environment has it, or there is none.
+        places: the name of the host of each worker, by rank; None: all are on this host.
     """
 
     address: str
@@ -45,6 +47,7 @@ class Run(NamedTuple):
     workers: int
     program: str
     token: str | None
+    places: list[str] | None = None
 
     def __repr__(self) -> str:  # a token is not for logs
         shown = {**self._asdict(), "token": None if self.token is None else "..."}
@@ -73,14 +76,16 @@ class Entry:
         workers: int,
         wal_dir: str | None = None,
         token: str | None = None,
+        places: list[str] | None = None,
     ) -> None:
         program = " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])
-        facts = Run(
-            address, job, os.getpid(), time.time(), wal_dir, servers, workers, program, token
+        now = time.time()
+        self._facts = Run(
+            address, job, os.getpid(), now, wal_dir, servers, workers, program, token, places
         )
         self._entry: LiveEntry | None = None
         try:
-            self._entry = LiveEntry(json.dumps(facts._asdict()).encode(), SUFFIX)
+            self._entry = LiveEntry(self._content(), SUFFIX)
         except OSError as error:
             warnings.warn(
                 "paramesh ps status will not find this run without --address: "
@@ -88,6 +93,16 @@ class Entry:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+    def _content(self) -> bytes:
+        return json.dumps(self._facts._asdict()).encode()
+
+    def move(self, places: list[str]) -> None:
+        """Workers are on other hosts now; see `Run`."""
+        self._facts = self._facts._replace(places=places)
+        if self._entry is not None:
+            with contextlib.suppress(OSError):  # the old content stays
+                self._entry.replace(self._content())
 
     def close(self) -> None:
         """The run has ended."""
@@ -111,7 +126,9 @@ def runs() -> list[Run]:
     for run in sorted(entered, key=lambda run: run.started):
         first = found.setdefault((run.address, run.job), run)
         found[run.address, run.job] = first._replace(
-            wal_dir=first.wal_dir or run.wal_dir, token=first.token or run.token
+            wal_dir=first.wal_dir or run.wal_dir,
+            token=first.token or run.token,
+            places=first.places or run.places,
         )
     return list(found.values())
 

@@ -62,26 +62,7 @@ def _servers_of(
     address: str, job: str, token: str | None
 ) -> tuple[list[tuple[str, Any]], list[str]]:
     """(name, actor) of the servers of a run, and the names of all runs that are there."""
-    check_address(address)
-    ray = ray_module()
-    if not ray.is_initialized():
-        # Ray itself tries for minutes, and writes what it thinks of it to the terminal.
-        wait_for_cluster(address, PATIENCE)
-        if token is not None:
-            os.environ.update(token_variables(token))
-        join(address, PATIENCE)
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level="error",
-                **place_of_driver(address),
-            )
-        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise ParameterServerError(
-                f"the Ray cluster at {address!r} does not accept a program: {error}. Check that "
-                f"it is still running and that one of its nodes is on this host."
-            ) from error
+    ray = connect(address, token)
     try:
         listed = ray.util.list_named_actors(all_namespaces=True)
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
@@ -100,6 +81,41 @@ def _servers_of(
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:
             raise _ended(address, error) from None
     return found, jobs
+
+
+def connect(address: str, token: str | None) -> Any:
+    """Connect this process to a Ray cluster, unless it is connected; the module.
+
+    Args:
+        address: of the cluster.
+        token: of the cluster; None: as the environment says.
+
+    Raises:
+        ParameterServerError: no cluster there, another token, an address that is not safe, or no
+            node of it on this host.
+    """
+    check_address(address)
+    ray = ray_module()
+    if ray.is_initialized():
+        return ray
+    # Ray itself tries for minutes, and writes what it thinks of it to the terminal.
+    wait_for_cluster(address, PATIENCE)
+    if token is not None:
+        os.environ.update(token_variables(token))
+    join(address, PATIENCE)
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="error",
+            **place_of_driver(address),
+        )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise ParameterServerError(
+            f"the Ray cluster at {address!r} does not accept a program: {error}. Check that "
+            f"it is still running and that one of its nodes is on this host."
+        ) from error
+    return ray
 
 
 def _ended(address: str, error: Exception) -> RunEnded:

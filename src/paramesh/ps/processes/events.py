@@ -1,6 +1,7 @@
 """A log of what happened to servers and workers: one JSON line for each event.
 
-    {"time": "2026-11-26T15:04:05.123+00:00", "who": "server-0", "event": "recovered", …}
+    {"time": "2026-11-26T15:04:05.123+00:00", "who": "server-0", "host": "node-b",
+     "event": "recovered", …}
 
 Events are what somebody who looks for the reason of a pause or an error wants to know, and few: no
 line for a step. A server writes to its own folder, a worker beside it (`worker-0.events.jsonl`); a
@@ -24,6 +25,7 @@ import contextlib
 import datetime
 import json
 import os
+import socket
 from pathlib import Path
 
 from paramesh.files.ownership import open_own
@@ -47,7 +49,8 @@ class EventLog:
         if self.path is None:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "who": self.who, "event": event, **facts}) + "\n"
+        said = {"time": now, "who": self.who, "host": socket.gethostname(), "event": event}
+        line = json.dumps(said | facts) + "\n"
         with contextlib.suppress(OSError):
             # One write to a file that is only appended to: lines of several processes do not mix.
             number = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
