@@ -109,11 +109,11 @@ class Cluster(HostCluster):
 
 
 @contextmanager
-def cluster_of(names: Sequence[str], **more: float) -> Generator[Cluster]:
+def cluster_of(names: Sequence[str], delay: float = 0.0) -> Generator[Cluster]:
     folder = Path("/tmp") / f"pm-{secrets.token_hex(4)}"  # the paths of sockets are short by law
     folder.mkdir(mode=0o700)
     try:
-        with Network(names, **more) as network:
+        with Network(names, delay) as network:
             cluster = Cluster(network, folder)
             cluster.begin()
             yield cluster

@@ -108,6 +108,10 @@ def node_of_driver() -> Any:
     return node if hasattr(node, "dead_processes") else None
 
 
+def _strategies() -> Any:
+    return importlib.import_module("ray.util.scheduling_strategies")
+
+
 def near(node: str, away: Sequence[str] = ()) -> Any:
     """The strategy by which an actor starts on a node, and on any other one when that is lost.
 
@@ -117,7 +121,7 @@ def near(node: str, away: Sequence[str] = ()) -> Any:
         node: its identity.
         away: nodes that it never starts on.
     """
-    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    strategies = _strategies()
     if not away:
         return strategies.NodeAffinitySchedulingStrategy(node, soft=True)
     label, within, without = "ray.io/node-id", strategies.In, strategies.NotIn
@@ -128,7 +132,7 @@ def near(node: str, away: Sequence[str] = ()) -> Any:
 
 def only_at(node: str) -> Any:
     """The strategy by which an actor is on a node, or nowhere."""
-    strategies: Any = importlib.import_module("ray.util.scheduling_strategies")
+    strategies = _strategies()
     return strategies.NodeAffinitySchedulingStrategy(node, soft=False)
 
 

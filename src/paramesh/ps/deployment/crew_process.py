@@ -35,7 +35,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO, TypeAlias
 
 from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
@@ -51,6 +51,26 @@ _ANSWER, _PAUSE, _START = 20.0, 0.5, 90.0
 #: Calls that an agent has at a time: some of them wait.
 _CALLS = 8
 
+Commands: TypeAlias = "queue.SimpleQueue[tuple[Any, ...]]"
+
+
+class RemoteMethod(Protocol):
+    """A method of an actor, as Ray has it."""
+
+    def remote(self, *args: object) -> object:
+        """A reference to what a call gives."""
+        ...
+
+
+class AgentHandle(Protocol):
+    """Ray's handle of a `HostAgent`: what is called here."""
+
+    facts: RemoteMethod
+    see: RemoteMethod
+    tell: RemoteMethod
+    follow: RemoteMethod
+    journals: RemoteMethod
+
 
 class Post:
     """One host: its agent, what it is told, and what it reports.
@@ -64,8 +84,8 @@ class Post:
 
     def __init__(self, ray: ModuleType, at: int, host: ClusterHost, out: Events) -> None:
         self._ray, self._at, self._host, self._out = ray, at, host, out
-        self._commands: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self._agent: Any = None
+        self._commands: Commands = queue.SimpleQueue()
+        self._agent: AgentHandle | None = None
         self._life = 0
         self._changing = threading.Lock()
 
@@ -83,6 +103,7 @@ class Post:
     def see(self, asked: Mapping[str, Any]) -> None:
         """Ask whether the host has what a run needs; the answer is an event."""
         agent = self._agent
+        assert agent is not None, "begin() comes first"
 
         def ask() -> None:
             try:
@@ -111,7 +132,7 @@ class Post:
         with self._changing:
             self._commands.put(("signal", key, number))
 
-    def _tell(self, agent: Any, gone: threading.Event, commands: Any) -> None:
+    def _tell(self, agent: AgentHandle, gone: threading.Event, commands: Commands) -> None:
         number = 0
         while not gone.is_set():
             try:
@@ -126,7 +147,7 @@ class Post:
                 except self._ray.exceptions.RayError:  # `_follow` tells whether it is dead
                     time.sleep(_PAUSE)
 
-    def _follow(self, agent: Any, gone: threading.Event) -> None:
+    def _follow(self, agent: AgentHandle, gone: threading.Event) -> None:
         exceptions = self._ray.exceptions
         seen, answered = 0, False
         while True:
@@ -149,7 +170,7 @@ class Post:
                     seen = number
                     self._out.report(report)
 
-    def _watch(self, agent: Any, gone: threading.Event) -> None:
+    def _watch(self, agent: AgentHandle, gone: threading.Event) -> None:
         last: dict[int, bytes] = {}
         while not gone.wait(EVERY):
             with contextlib.suppress(self._ray.exceptions.RayError):  # the next time
@@ -184,7 +205,7 @@ class Events:
         self._out = out
         self._writing = threading.Lock()
 
-    def put(self, event: str, **facts: Any) -> None:
+    def put(self, event: str, **facts: object) -> None:
         """Write one."""
         line = json.dumps({"event": event, **facts})
         # A launcher that is gone is noticed by its end of the other pipe.
