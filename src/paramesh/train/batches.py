@@ -109,9 +109,6 @@ def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[An
         given += 1
         if given > seen:
             yield as_inputs(batch)
-    reset = getattr(dataset, "reset", None)
-    if callable(reset) and hasattr(dataset, "create_tuple_iterator"):
-        reset()  # MindSpore's kind is set back after each pass
     if not given:
         raise ValueError(f"{argument} gave no batch. Is it empty, or used up by an earlier pass?")
     if given < seen:

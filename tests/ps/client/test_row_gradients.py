@@ -133,9 +133,9 @@ def test_an_optimizer_pushes_what_it_was_given_and_the_worker_adds_it_up(
     summed: list[bool] = []
     to_push = row_gradients.to_push
 
-    def seen(ids: Any, grad: Any, rows: int, one: bool) -> Any:
+    def seen(ids: Any, grad: Any, rows: int, one: bool, *more: Any) -> Any:
         summed.append(one)
-        return to_push(ids, grad, rows, one)
+        return to_push(ids, grad, rows, one, *more)
 
     monkeypatch.setattr("paramesh.ps.integration.placement.to_push", seen)
     for name in ("nothing", "sign"):
