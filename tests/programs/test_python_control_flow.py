@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import runpy
@@ -342,3 +343,28 @@ def test_a_name_of_one_branch_that_the_next_turn_reads() -> None:
 
     # x: 1, then 1 + 1, 2 + 3, 5 + 8
     assert run(tensor(1), Tensor(4)).asnumpy().tolist() == [13]
+
+
+def test_functions_that_the_collector_does_not_see() -> None:
+    """`gc.freeze` puts objects away, as servers do before they fork."""
+    made = type("Frozen", (nn.Cell,), {"construct": Frozen.construct})
+    frozen_jit = paramesh.jit(frozen_plain)
+    gc.collect()
+    gc.freeze()
+    try:
+        assert made()(tensor(1.0)).asnumpy().tolist() == [2.0]
+        assert frozen_jit(tensor(-1.0)).asnumpy().tolist() == [1.0]
+    finally:
+        gc.unfreeze()
+    assert made()(tensor(-1.0)).asnumpy().tolist() == [1.0]
+
+
+class Frozen(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else -x
+
+
+def frozen_plain(x: Tensor) -> Tensor:
+    if x.sum() > 0:
+        return x * 2
+    return -x

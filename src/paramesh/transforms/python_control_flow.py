@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import gc
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -289,7 +289,7 @@ def _converts(frame: types.FrameType, frames: Sequence[types.FrameType]) -> bool
     code = frame.f_code
     if code in _results or frame.f_globals.get("__name__", "").startswith("paramesh."):
         return False
-    functions = _functions_of(code)
+    functions = _functions_of(code) or _functions_near(code, frames)
     place = (code, code.co_filename)
     if place not in _made and functions:
         made = _made[place] = rewritten(functions[0])
@@ -304,7 +304,7 @@ def _converts(frame: types.FrameType, frames: Sequence[types.FrameType]) -> bool
     for outer in dict.fromkeys(each.f_code for each in frames):
         swapped = _swapped(outer, code, made)
         if swapped is not outer:
-            for fn in _functions_of(outer):
+            for fn in _functions_of(outer) or _functions_near(outer, frames):
                 fn.__code__ = swapped
     return True
 
@@ -312,6 +312,38 @@ def _converts(frame: types.FrameType, frames: Sequence[types.FrameType]) -> bool
 def _functions_of(code: types.CodeType) -> list[types.FunctionType]:
     found = gc.get_referrers(code)
     return [fn for fn in found if isinstance(fn, types.FunctionType) and fn.__code__ is code]
+
+
+def _functions_near(
+    code: types.CodeType, frames: Sequence[types.FrameType]
+) -> list[types.FunctionType]:
+    """The functions of a code among what frames know, and the methods of it.
+
+    The collector does not see objects that `gc.freeze` has put away.
+    """
+    found: dict[int, types.FunctionType] = {}
+    for frame in frames:
+        values = list(frame.f_locals.values())
+        if frame.f_code is code:
+            values += frame.f_globals.values()
+        for value in values:
+            classes = value.__mro__ if isinstance(value, type) else type(value).__mro__
+            members = [member for each in classes for member in vars(each).values()]
+            for one in (value, *members):
+                for fn in _inside(one):
+                    if isinstance(fn, types.FunctionType) and fn.__code__ is code:
+                        found[id(fn)] = fn
+    return list(found.values())
+
+
+def _inside(value: object) -> Iterator[object]:
+    """It, and the functions that it is made of."""
+    yield value
+    if isinstance(value, types.MethodType | classmethod | staticmethod):
+        yield value.__func__
+    held = getattr(value, "__dict__", None)
+    if isinstance(held, dict):
+        yield from (held[name] for name in ("__wrapped__", "fn") if name in held)
 
 
 def _swapped(outer: types.CodeType, old: types.CodeType, new: types.CodeType) -> types.CodeType:
