@@ -37,6 +37,12 @@ def test_a_step_returns_gradients_and_scales_the_loss() -> None:
         }
     with pytest.raises(TypeError, match="optimizer must be an Optimizer, got str"):
         TrainOneStepCell(net, wrong("sgd"))
+    other = nn.Dense(2, 1)
+    message = r"TrainOneStepCell: a step would change nothing.*'weight', …\).*trainable_params"
+    with pytest.raises(ValueError, match=message):
+        TrainOneStepCell(net, nn.SGD(other.trainable_params(), 0.1))
+    with pytest.raises(ValueError, match="a step would change nothing"):
+        paramesh.Model(nn.Dense(2, 1), nn.MSELoss(), nn.SGD(other.trainable_params(), 0.1))
 
 
 def test_gradients_pass_the_placement(monkeypatch) -> None:

@@ -134,6 +134,18 @@ class WithGradCell(Cell):
         return self.grad(self.network_with_loss, self.weights)(*inputs, *sens)
 
 
+def _check_common(owner: str, network: Cell, optimizer: Optimizer) -> None:
+    mine = list(network.get_parameters())
+    known = {id(param) for param in mine}
+    if mine and not any(id(param) in known for param in optimizer.parameters):
+        raise ValueError(
+            f"{owner}: a step would change nothing, since no Parameter of the optimizer "
+            f"('{optimizer.parameters[0].name}', …) is one of the network ('{mine[0].name}', …); "
+            "equal names do not make them the same. Make the optimizer of "
+            "net.trainable_params() of this network."
+        )
+
+
 class TrainOneStepCell(LazyAttributes):
     """`cell(*inputs)` makes one step and returns the loss: forward, backward, and the update.
 
@@ -148,6 +160,8 @@ class TrainOneStepCell(LazyAttributes):
 
     Raises:
         TypeError: `network` is not a Cell, or `optimizer` is not an Optimizer.
+        ValueError: the optimizer has none of the Parameters of the network: a step would change
+            nothing.
     """
 
     lazy_attributes = STEP
@@ -163,6 +177,7 @@ class TrainOneStepCell(LazyAttributes):
                 f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}. "
                 "optim.from_optax makes one of an optax transformation."
             )
+        _check_common(name, network, optimizer)
         self.network = network
         self.optimizer = optimizer
         self.weights = optimizer.parameters
