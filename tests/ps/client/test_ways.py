@@ -80,8 +80,21 @@ def test_what_is_hopeless_is_left_out_of_the_rest_of_a_trial() -> None:
     assert not ways.trying
 
 
+def test_a_difference_that_chance_explains_changes_nothing() -> None:
+    schedule = Schedule(warm=1, settle=0, counted=5, rounds=(1, 1))
+    ways = Ways(schedule)
+    ways.offer((CACHE, DEMAND))
+    ways.took(0.0)
+    for middle in (5.0, 4.5):
+        for time in (1.0, 9.0, middle, 1.0, 9.0):
+            ways.took(time)
+    assert not ways.trying
+    assert ways.choice == CACHE
+
+
 def test_the_first_steps_of_a_block_do_not_count() -> None:
-    schedule = Schedule(warm=1, rounds=(1, 1))
+    # More than those that count, so that no median would hide them.
+    schedule = Schedule(warm=1, settle=5, counted=4, rounds=(1, 1))
     ways = Ways(schedule)
     ways.offer((CACHE, DEMAND))
     ways.took(0.0)

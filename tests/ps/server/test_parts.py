@@ -17,7 +17,7 @@ from paramesh.errors import CheckpointError, ParameterServerError
 from paramesh.ps.server.loading import load_some
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import Store
-from paramesh.ps.specification.checkpoints import shard_range
+from paramesh.ps.specification.checkpoints import LoadOrder, shard_range
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import RunConfig
 from saved_stores import load_orders, save_stores
@@ -256,6 +256,33 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
     load()  # a worker that is started again
     with pytest.raises(ParameterServerError, match="'living' was to be loaded at version 1"):
         load(param="living", name="living")
+    server.close()
+
+
+def test_the_load_of_a_second_worker_leaves_what_is_being_saved(tmp_path: Path) -> None:
+    stores = trained(1, 3)
+    folder = tmp_path / "x.sharded"
+    identity = save_stores(stores, folder, 3)
+    (server,) = loaded(folder, identity, 1, tmp_path)
+    (order,) = [o for o in load_orders(server.store, folder, identity) if o.param == "plain"]
+
+    def load(order: LoadOrder = order) -> bool:
+        """Whether a view from before can still be read."""
+        view = server.store.view()
+        load_some(server, order, range(SHARDS), 0, lambda: False)
+        view.release()
+        return not any(table.broken for table in view.tables)
+
+    assert load()
+    # Other rows, or rows from elsewhere, have to be loaded over.
+    ids = server.store.rows("plain")
+    server.put("plain", {"value": np.zeros((len(ids), 3), np.float32)}, ids)
+    assert not load()
+    same([server.store], stores)
+    assert load()
+    other = tmp_path / "y.sharded"
+    identity = save_stores(trained(1, 4), other, 4)
+    assert not load(order._replace(folder=str(other), identity=identity))
     server.close()
 
 

@@ -116,7 +116,6 @@ class Saves:
     Args:
         point: called with the name of every point that is reached.
         in_background: write in a thread, while updates go on.
-
         holding: hold the versions that are to be written.
 
     Attributes:

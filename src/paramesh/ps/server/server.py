@@ -342,6 +342,7 @@ class Server(Checkpointed):
 
     def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
         _put(self.store, name, arrays)
+        self._complete.pop(name, None)
         self._given.add(name)
         ids = arrays.get("ids")
         if ids is None and "value" in arrays:
