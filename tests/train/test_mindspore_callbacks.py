@@ -11,7 +11,9 @@ import pytest
 
 import paramesh
 from paramesh import CheckpointConfig, Model, ModelCheckpoint, Parameter, Tensor, nn, optim
+from paramesh.errors import ParameterShapeError
 from paramesh.mindspore_internals import InternalCallbackParam
+from paramesh.sampling.seed import next_key
 from paramesh.train import Callback, LossMonitor, RunContext, TimeMonitor, callback_internals
 from type_checks import wrong
 
@@ -151,6 +153,13 @@ def test_values_for_the_network_that_was_said() -> None:
     assert callback_internals._checkpoint_cb_for_save_op(listed)
     (bias,) = (p for p in net.get_parameters() if p.name == "bias")
     assert bias.asnumpy().tolist() == [3]
+    listed = [
+        {"name": "bias", "data": np.full(1, 5, np.float32)},
+        {"name": "weight", "data": np.ones(7, np.float32)},
+    ]
+    with pytest.raises(ParameterShapeError, match="nothing was loaded"):
+        callback_internals._checkpoint_cb_for_save_op(listed)
+    assert bias.asnumpy().tolist() == [3]
 
 
 def test_what_a_configuration_takes() -> None:
@@ -206,7 +215,9 @@ def test_a_backend_of_predict() -> None:
 def test_descriptions_of_inputs() -> None:
     net = nn.ReLU()
     assert net.get_inputs() is None
+    paramesh.set_seed(3)
     described = Tensor(shape=[None, 3], dtype=paramesh.float32)
+    assert next_key() == (3, 0)  # nothing was drawn for it
     assert described.shape == (-1, 3)
     assert described.dtype is paramesh.float32
     assert "shape=[-1, 3]" in repr(described)

@@ -462,7 +462,9 @@ def _recipe_from(
     if not isinstance(init, NoData) and None in listed:
         raise ValueError(f"Tensor(init=...) needs a shape of ints, got {listed}.")
     sizes = tuple(-1 if size is None else operator.index(size) for size in listed)
-    return Recipe(init, next_key(), sizes, to_dtype(dtype))
+    # A description draws no number: those of what follows would be others.
+    key = (0, 0) if isinstance(init, NoData) else next_key()
+    return Recipe(init, key, sizes, to_dtype(dtype))
 
 
 def _flatten(tensor: Tensor) -> tuple[tuple[Array], None]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from paramesh.nn import loading
 from paramesh.nn.cell import Cell
 from paramesh.tensor.base import Tensor
 from paramesh.train.callbacks import Callback, Callbacks, RunContext, as_callbacks
@@ -151,15 +152,20 @@ def _checkpoint_cb_for_save_op(parameter_list: Iterable[Mapping[str, Any]]) -> b
         Whether there is a network.
 
     Raises:
-        ParameterShapeError, ParameterDtypeError: a value does not fit its Parameter.
+        ParameterShapeError, ParameterDtypeError: values do not fit their Parameters; none is
+            written.
     """
     if _network is None:
         return False
     mine = dict(_network.parameters_dict())
-    for each in parameter_list:
-        param, data = mine.get(each["name"]), each["data"]
-        if param is not None:
-            param.set_data(data if isinstance(data, Tensor) else Tensor(data))
+    given = {
+        each["name"]: each["data"] if isinstance(each["data"], Tensor) else Tensor(each["data"])
+        for each in parameter_list
+        if each["name"] in mine
+    }
+    loading.check_all("_checkpoint_cb_for_save_op", mine, given)
+    for name, value in given.items():
+        mine[name].set_data(value)
     return True
 
 
