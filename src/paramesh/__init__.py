@@ -192,7 +192,7 @@ _LAZY = lazy_names.homes(
             ConfusionMatrixMetric HausdorffDistance MeanSurfaceDistance OcclusionSensitivity
             RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping
-            ReduceLROnPlateau History SummaryRecord SummaryCollector
+            ReduceLROnPlateau History BackupAndRestore SummaryRecord SummaryCollector
         """,
         "paramesh.train.amp": "build_train_network mixed_precision",
         "paramesh.transforms": """
