@@ -44,6 +44,7 @@ ELSEWHERE = {
         "recurrent",
         "resizing",
         "special",
+        "unpooling",
         "updates",
         "volumes",
     ]

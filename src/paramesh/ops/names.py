@@ -29,6 +29,7 @@ from paramesh.ops import (
     resizing,
     special,
     state,
+    unpooling,
     updates,
     volumes,
 )
@@ -58,6 +59,7 @@ from paramesh.ops.reduce import *
 from paramesh.ops.resizing import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
+from paramesh.ops.unpooling import *
 from paramesh.ops.updates import *
 from paramesh.ops.volumes import *
 
@@ -88,5 +90,6 @@ __all__ += reduce.__all__
 __all__ += resizing.__all__
 __all__ += special.__all__
 __all__ += state.__all__
+__all__ += unpooling.__all__
 __all__ += updates.__all__
 __all__ += volumes.__all__
