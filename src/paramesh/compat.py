@@ -165,6 +165,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
+        "paramesh.mindspore_names",
         "paramesh.mindspore_internals",
     ),
     "train.loss_scale_manager": ("paramesh.optim",),

@@ -23,6 +23,7 @@ from paramesh.initializer.factory import (
     XavierNormal,
     XavierUniform,
     Zero,
+    _assignment,
     initializer,
 )
 
