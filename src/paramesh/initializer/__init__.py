@@ -23,9 +23,9 @@ from paramesh.initializer.factory import (
     XavierNormal,
     XavierUniform,
     Zero,
-    _assignment,
     initializer,
 )
+from paramesh.initializer.factory import _assignment as _assignment  # scripts import it
 
 __all__ = [
     "ALIASES",

@@ -23,7 +23,8 @@ from paramesh.tensor.promotion import cast, scalar_kind
 __all__ = [
     "slice", "strided_slice", "Slice", "StridedSlice", "gather", "gather_d", "gather_nd",
     "index_select", "Gather", "GatherV2", "SparseGatherV2", "GatherD", "GatherNd",
-    "gather_elements", "scatter_nd", "ScatterNd", "tensor_scatter_update", "tensor_scatter_add", "tensor_scatter_sub",
+    "gather_elements", "scatter_nd", "ScatterNd", "tensor_scatter_update",
+    "tensor_scatter_add", "tensor_scatter_sub",
     "tensor_scatter_max", "tensor_scatter_min", "TensorScatterUpdate", "TensorScatterAdd",
     "TensorScatterSub", "TensorScatterMax", "TensorScatterMin", "unsorted_segment_sum",
     "unsorted_segment_max", "unsorted_segment_min", "UnsortedSegmentSum", "UnsortedSegmentMax",
