@@ -17,7 +17,12 @@ __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
 def _sizes(
-    x: jax.Array, n: int, kernel: Ints, stride: Ints | None, padding: Ints, wanted: Any
+    x: jax.Array,
+    n: int,
+    kernel: Ints,
+    stride: Ints | None,
+    padding: Ints,
+    wanted: Sequence[int] | None,
 ) -> tuple[int, ...]:
     """The sizes of the result's last n axes."""
     kernels, pads = pair("kernel_size", kernel, n), pair("padding", padding, n, least=0)
@@ -27,7 +32,7 @@ def _sizes(
         (size - 1) * s - 2 * p + k
         for size, s, p, k in zip(x.shape[-n:], strides, pads, kernels, strict=True)
     )
-    if wanted is None or (isinstance(wanted, tuple | list) and not wanted):
+    if wanted is None or not len(wanted):
         return usual
     given = tuple(int(size) for size in wanted)
     lead = given[:-n]
