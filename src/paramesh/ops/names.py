@@ -19,6 +19,7 @@ from paramesh.ops import (
     linalg,
     losses,
     math,
+    more_updates,
     nn_ops,
     overflow,
     pooling,
@@ -27,6 +28,7 @@ from paramesh.ops import (
     recurrent,
     reduce,
     resizing,
+    scattering,
     special,
     state,
     updates,
@@ -48,6 +50,7 @@ from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
 from paramesh.ops.math import *
+from paramesh.ops.more_updates import *
 from paramesh.ops.nn_ops import *
 from paramesh.ops.overflow import *
 from paramesh.ops.pooling import *
@@ -56,6 +59,7 @@ from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
 from paramesh.ops.resizing import *
+from paramesh.ops.scattering import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
 from paramesh.ops.updates import *
@@ -76,6 +80,7 @@ __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
 __all__ += math.__all__
+__all__ += more_updates.__all__
 __all__ += nn_ops.__all__
 __all__ += overflow.__all__
 __all__ += pooling.__all__
@@ -86,6 +91,7 @@ __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
 __all__ += resizing.__all__
+__all__ += scattering.__all__
 __all__ += special.__all__
 __all__ += state.__all__
 __all__ += updates.__all__
