@@ -57,8 +57,9 @@ def _pulled(fn: Callable[..., Any], dy: jax.Array, *at: jax.Array) -> Any:
         raise ValueError(
             f"the gradient must be of the output's shape {tuple(out.shape)}, got {tuple(dy.shape)}."
         )
-    found = back(dy.astype(out.dtype))
-    return found[0] if len(found) == 1 else found
+    # Of complex numbers MindSpore has the conjugate derivative.
+    found = [jnp.conj(each) for each in back(jnp.conj(dy.astype(out.dtype)))]
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def _raw(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,10 +88,10 @@ def _at_output(name: str, fn: Callable[[Any, Any], Any], dy_first: bool = False)
     """The derivative as a function of the output `y` and of `dy`."""
 
     def compute(y: Array, dy: Array) -> Any:
-        return fn(y, dy)
+        return fn(jnp.conj(y), dy)
 
     def turned(dy: Array, y: Array) -> Any:
-        return fn(y, dy)
+        return fn(jnp.conj(y), dy)
 
     chosen = turned if dy_first else compute
     chosen.__doc__ = f"{name[:-4]}: takes ({'dy, y' if dy_first else 'y, dy'}), y being the output."

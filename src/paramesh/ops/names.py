@@ -7,6 +7,8 @@ from paramesh.ops import (
     along_axis,
     array,
     attention,
+    bessel,
+    blocks,
     boxes,
     collectives,
     composite,
@@ -38,6 +40,8 @@ from paramesh.ops.activations import *
 from paramesh.ops.along_axis import *
 from paramesh.ops.array import *
 from paramesh.ops.attention import *
+from paramesh.ops.bessel import *
+from paramesh.ops.blocks import *
 from paramesh.ops.boxes import *
 from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
@@ -69,6 +73,8 @@ __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += array.__all__
 __all__ += attention.__all__
+__all__ += bessel.__all__
+__all__ += blocks.__all__
 __all__ += boxes.__all__
 __all__ += collectives.__all__
 __all__ += composite.__all__
