@@ -21,6 +21,7 @@ from paramesh.ops import (
     linalg,
     losses,
     math,
+    more_random,
     more_updates,
     nn_ops,
     overflow,
@@ -54,6 +55,7 @@ from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
 from paramesh.ops.math import *
+from paramesh.ops.more_random import *
 from paramesh.ops.more_updates import *
 from paramesh.ops.nn_ops import *
 from paramesh.ops.overflow import *
@@ -86,6 +88,7 @@ __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
 __all__ += math.__all__
+__all__ += more_random.__all__
 __all__ += more_updates.__all__
 __all__ += nn_ops.__all__
 __all__ += overflow.__all__
