@@ -10,6 +10,7 @@ from paramesh.ops import (
     bessel,
     blocks,
     boxes,
+    changed_copies,
     collectives,
     composite,
     conv,
@@ -44,6 +45,7 @@ from paramesh.ops.attention import *
 from paramesh.ops.bessel import *
 from paramesh.ops.blocks import *
 from paramesh.ops.boxes import *
+from paramesh.ops.changed_copies import *
 from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
@@ -78,6 +80,7 @@ __all__ += attention.__all__
 __all__ += bessel.__all__
 __all__ += blocks.__all__
 __all__ += boxes.__all__
+__all__ += changed_copies.__all__
 __all__ += collectives.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__

@@ -187,6 +187,7 @@ MAKES: dict[str, Any] = {
     "addr": lambda x, vec1, vec2, *, beta=1, alpha=1: beta * x + alpha * jnp.outer(vec1, vec2),
     "addbmm": lambda x, batch1, batch2, *, beta=1, alpha=1:
         beta * x + alpha * jnp.sum(jnp.matmul(batch1, batch2), 0),
+    "inplace_update": lambda x, v, indices: x.at[jnp.asarray(_ints((indices,)))].set(v),
     "cross": lambda x, other, dim=None:
         jnp.cross(x, other, axis=_axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
