@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 import paramesh.mindspore_gradients as gradients
 from paramesh import Tensor, ops
@@ -211,6 +212,13 @@ def test_of_positions() -> None:
     assert gradients.ConcatOffset(2, 1)((Tensor(X), Tensor(X))) == ((0, 0), (0, 3))
     bits = gradients.StridedSliceGrad()(Tensor([True]), (3,), (1,), (2,), (1,))
     assert bits.asnumpy().tolist() == [False, True, False]
+
+
+def test_of_the_incomplete_gamma_function() -> None:
+    a, x, step = 1.5, 2.0, 1e-3
+    high, low = (scipy.special.gammainc(a + s, x) for s in (step, -step))
+    found = gradients.IgammaGradA()(Tensor([a]), Tensor([x])).asnumpy()
+    np.testing.assert_allclose(found, [(high - low) / (2 * step)], rtol=1e-4)
 
 
 def test_of_complex_numbers_the_conjugate() -> None:

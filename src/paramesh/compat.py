@@ -159,6 +159,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.math_ops": ("paramesh.ops.operations",),
     "ops.operations.other_ops": ("paramesh.ops.operations",),
     "ops.operations.random_ops": ("paramesh.ops.operations",),
+    "ops.operations.sparse_ops": ("paramesh.ops.operations", "paramesh.mindspore_sets"),
     "ops.operations.spectral_ops": ("paramesh.ops.operations",),
     "ops.operations.array_ops": ("paramesh.ops.operations",),
     "ops.operations._grad_ops": ("paramesh.mindspore_gradients",),

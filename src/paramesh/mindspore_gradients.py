@@ -220,6 +220,14 @@ def _dropout(grad: Array, mask: Array, keep_prob: float) -> Any:
 
 _gradient("DropoutGrad", _dropout, lambda keep_prob=0.5: {"keep_prob": keep_prob})
 
+
+def _igamma_by_a(a: Floating, x: Floating) -> Any:
+    """Igamma: takes (a, x); its derivative by a."""
+    return jax.lax.igamma_grad_a(*jnp.broadcast_arrays(a, x.astype(a.dtype)))
+
+
+_gradient("IgammaGradA", _igamma_by_a)
+
 # Shapes.
 
 

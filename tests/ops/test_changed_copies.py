@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.special
 
 import paramesh.ops as ops
@@ -67,6 +68,14 @@ def changed(how: str) -> np.ndarray:
         ),
         (lambda: ops.DataFormatDimMap()(t(0, 1, -1, dtype=np.int32)), np.array([0, 2, 1])),
         (lambda: ops.matrix_solve(Tensor(S), Tensor(S), adjoint=True), np.eye(2)),
+        (
+            lambda: ops.MatrixTriangularSolve(lower=False, adjoint=True)(Tensor(S), Tensor(S)),
+            np.linalg.solve(np.triu(S).T, S),
+        ),
+        (
+            lambda: ops.orgqr(*map(Tensor, scipy.linalg.lapack.sgeqrf(A)[:2])),
+            scipy.linalg.qr(A, mode="economic")[0],
+        ),
         (lambda: ops.cholesky_inverse(Tensor(np.linalg.cholesky(S))), np.linalg.inv(S)),
         (
             lambda: ops.CholeskyInverse(True)(Tensor(np.linalg.cholesky(S).T.copy())),

@@ -47,6 +47,17 @@ def test_into_a_parameter(how: str, dtype: type) -> None:
         np.testing.assert_allclose(result.asnumpy(), expected)
 
 
+def test_slices_added_along_an_axis() -> None:
+    for form in (ops.inplace_index_add, None):
+        param = Parameter(Tensor(np.zeros((2, 3), np.float32)), name="w")
+        at, values = Tensor(np.array([2, 0, 2])), Tensor(np.ones((2, 3), np.float32))
+        if form is None:
+            ops.InplaceIndexAdd(1)(param, at, values)
+        else:
+            form(param, at, values, -1)
+        assert param.asnumpy().tolist() == [[1, 0, 2]] * 2
+
+
 def test_what_is_refused() -> None:
     at, values = Tensor([[0]]), Tensor([1.5])
     with pytest.raises(TypeError, match="ops.scatter_nd_mul: variable must be a Parameter"):

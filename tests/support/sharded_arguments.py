@@ -151,16 +151,17 @@ PAIRS = """
 
 #: Not tried over several devices; their axis rules are found like those of the others.
 UNTRIED = """
-    ApplyAdaMax ApplyAdadelta ApplyAdagradV2 ApplyAdamWithAmsgrad ApplyAddSign ApplyCenteredRMSProp
-    ApplyFtrl ApplyPowerSign ApplyProximalAdagrad ApplyProximalGradientDescent ApproximateEqual
-    BatchToSpace BatchToSpaceND BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0
-    BesselY1 CholeskyInverse ConjugateTranspose DataFormatDimMap DepthwiseConv2dNative EqualCount
-    FillDiagonal FusedSparseAdam FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad
-    InplaceAdd InplaceSub InplaceUpdate Inv IsClose MatrixSolve Mvlgamma PadV3 Padding
-    PopulationCount ReLUV2 Renorm ScatterDiv ScatterMax ScatterMin ScatterMul ScatterNdDiv
-    ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch SpaceToBatchND
-    SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl SparseApplyProximalAdagrad
-    TensorScatterDiv TensorScatterMul UniqueWithPad
+    ApplyAdaMax ApplyAdadelta ApplyAdagradV2 ApplyAdamWithAmsgrad ApplyAddSign
+    ApplyCenteredRMSProp ApplyFtrl ApplyPowerSign ApplyProximalAdagrad
+    ApplyProximalGradientDescent ApproximateEqual BatchToSpace BatchToSpaceND BesselJ0 BesselJ1
+    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 CholeskyInverse ConjugateTranspose
+    DataFormatDimMap DepthwiseConv2dNative EqualCount FillDiagonal FusedSparseAdam
+    FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad InplaceAdd InplaceIndexAdd
+    InplaceSub InplaceUpdate Inv IsClose MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PadV3
+    Padding PopulationCount ReLUV2 Renorm ScatterDiv ScatterMax ScatterMin ScatterMul
+    ScatterNdDiv ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch
+    SpaceToBatchND SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl
+    SparseApplyProximalAdagrad TensorScatterDiv TensorScatterMul UniqueWithPad
 """
 
 RANDOM = """

@@ -26,6 +26,7 @@ __all__ = [
     "UniqueWithPad", "approximate_equal", "ApproximateEqual", "equal_count", "EqualCount",
     "population_count", "PopulationCount", "relu_with_mask", "ReLUV2", "mvlgamma", "Mvlgamma",
     "data_format_dim_map", "DataFormatDimMap", "matrix_solve", "MatrixSolve", "cholesky_inverse",
+    "matrix_triangular_solve", "MatrixTriangularSolve", "orgqr", "Orgqr",
     "CholeskyInverse", "conjugate_transpose", "ConjugateTranspose", "IsClose", "Renorm",
 ]
 # fmt: on
@@ -274,6 +275,45 @@ def matrix_solve(matrix: Floating, rhs: Floating, adjoint: bool = False) -> Any:
             f"{tuple(rhs.shape)}."
         )
     return jnp.linalg.solve(jnp.conj(matrix.swapaxes(-1, -2)) if adjoint else matrix, rhs)
+
+
+@function
+def matrix_triangular_solve(
+    matrix: Floating, rhs: Floating, lower: bool = True, adjoint: bool = False
+) -> Any:
+    """Solutions x of matrix @ x = rhs for triangles: (..., n, n) and (..., n, k) -> (..., n, k).
+
+    Args:
+        matrix: the matrices, of which one triangle is read.
+        rhs: the right sides.
+        lower: the lower triangle.
+        adjoint: with the conjugate transpose of the matrix.
+    """
+    batch = jnp.broadcast_shapes(matrix.shape[:-2], rhs.shape[:-2])
+    matrix = jnp.broadcast_to(matrix, (*batch, *matrix.shape[-2:]))
+    rhs = jnp.broadcast_to(rhs, (*batch, *rhs.shape[-2:]))
+    return jax.scipy.linalg.solve_triangular(matrix, rhs, 2 if adjoint else 0, lower)
+
+
+MatrixTriangularSolve = primitive(
+    "MatrixTriangularSolve",
+    matrix_triangular_solve,
+    lambda lower=True, adjoint=False: {"lower": lower, "adjoint": adjoint},
+)
+
+
+@function
+def orgqr(input: Floating, input2: Floating) -> Any:
+    """The product of Householder's reflections: (..., n, m), (..., k) -> (..., n, m).
+
+    Args:
+        input: the reflections' vectors, below the diagonal.
+        input2: their factors, k up to m.
+    """
+    return jax.lax.linalg.householder_product(input, input2)
+
+
+Orgqr = primitive("Orgqr", orgqr)
 
 
 @function

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import x64
+from paramesh.ops.array import axis_in
 from paramesh.ops.indexing import tensor_scatter_update
 from paramesh.ops.state import as_parameter, fitting, locking, positions, written
 from paramesh.ops.table import Array, function, operator_of, primitive
@@ -117,8 +118,29 @@ def _copy(input_x: jax.Array, indices: jax.Array, updates: jax.Array, how: str) 
 TensorScatterMul = primitive("TensorScatterMul", tensor_scatter_mul)
 TensorScatterDiv = primitive("TensorScatterDiv", tensor_scatter_div)
 
+
+@function
+def inplace_index_add(var: Parameter, indices: Array, updates: NumberLike, axis: int) -> Any:
+    """Slices added to those of a Parameter along an axis; several for one position add up.
+
+    Args:
+        var: the Parameter.
+        indices: (k,): integers, positions on the axis.
+        updates: of the Parameter's shape, but of size k along the axis.
+        axis: the axis.
+
+    Returns:
+        The new value.
+    """
+    at = axis_in(axis, as_parameter(var).value().ndim)
+    return _into(var, (*(slice(None),) * at, indices), updates, "add")
+
+
+InplaceIndexAdd = primitive("InplaceIndexAdd", inplace_index_add, lambda axis: {"axis": axis})
+
 # fmt: off
 __all__ = [
+    "inplace_index_add", "InplaceIndexAdd",
     "scatter_sub", "scatter_mul", "scatter_div", "scatter_max", "scatter_min", "ScatterSub",
     "ScatterMul", "ScatterDiv", "ScatterMax", "ScatterMin", "scatter_nd_sub", "scatter_nd_mul",
     "scatter_nd_div", "scatter_nd_max", "scatter_nd_min", "ScatterNdSub", "ScatterNdMul",
