@@ -280,6 +280,10 @@ class Arithmetic:
                     changed = jnp.asarray(value).at[index].set(item_value)
             except ValueError:
                 there = jax.eval_shape(lambda: jnp.asarray(value)[index]).shape
+                more = np.ndim(item_value) - len(there)
+                if more > 0 and set(np.shape(item_value)[:more]) == {1}:  # numpy takes it, too
+                    self[index] = self._wrap(jnp.squeeze(item_value, tuple(range(more))))
+                    return
                 given = tuple(np.shape(item_value))
                 raise ValueError(
                     f"Values of shape {given} cannot be stored in the elements of shape {there} "
