@@ -39,15 +39,15 @@ def test_kernels_run_as_soon_as_what_they_read_is_there() -> None:
 def test_what_is_made_early_is_live_until_it_is_used() -> None:
     links = (("a", (), 3.0), ("b", ("a",), 3.0), ("w", (), 4.0), ("c", ("b", "w"), 1.0))
     kernels = chain(*links)
-    assert peak(kernels, 0) == 8.0
-    assert peak(early(kernels), 0) == 10.0
+    assert peak(kernels) == 8.0
+    assert peak(early(kernels)) == 10.0
 
 
 def test_results_take_the_place_only_of_what_they_may() -> None:
     a, b = Kernel(0, makes={("a",): 2.0}), Kernel(1, {("a",)}, {("b",): 2.0})
-    assert peak([a, b], 0) == 4.0
+    assert peak([a, b]) == 4.0
     b.replaces = frozenset([("a",)])
-    assert peak([a, b], 0) == 2.0
+    assert peak([a, b]) == 2.0
 
 
 def test_a_loop_runs_as_one_and_needs_its_peak_while_it_runs() -> None:

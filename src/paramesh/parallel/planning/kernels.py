@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import filled_up
+from paramesh.parallel.planning.tiles import filled_up, in_tiles
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -72,6 +72,7 @@ _MULTIPLIED = ("mul", "square", "integer_pow")
 #: Cheap ones that make a tensor smaller: what they give is kept.
 _REDUCES = ("reduce_", "argmax", "argmin")
 _PRODUCTS = ("dot_general", "conv_general_dilated")
+_ENTRIES = ("carry", "slice of scan")
 _OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
 
 
@@ -108,6 +109,7 @@ class _Kernels:
         self.graph, self.choice = plan.problem.graph, plan.solution.choice
         self._specs = _Specs(self.problem, self.choice)
         self._habits = HABITS.get(plan.machine.target.name, Habits())
+        self._narrowing = plan.problem.narrowing
         self._outputs: dict[int, bool] = {}
         for number, tensor in enumerate(self.graph.outputs):
             if tensor is not None:
@@ -172,8 +174,29 @@ class _Kernels:
         if copy not in self._copies:
             self._copies.add(copy)
             size = self._size(tensor, wanted)
-            self._kernels.append(Kernel(number, set(at_home), {copy: size}))
+            if self._narrowing is not None and not self._narrowing.everywhere(tensor):
+                size /= (
+                    2 if self.graph.tensors[tensor].float32 and self._narrowing.by(number) else 1
+                )
+            reads = set(at_home)
+            if self._is_gathered_apart(number, home, wanted):
+                gathered: Buffer = ("gathered", tensor, wanted)
+                self._kernels.append(Kernel(number, reads, {gathered: size}))
+                reads = {gathered}
+            self._kernels.append(Kernel(number, reads, {copy: size}))
         return frozenset([copy]), frozenset([copy])
+
+    def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
+        """Whether what the CPU gathers for a loop is copied once more.
+
+        It gathers with the shards one after the other. Where they are not along the first
+        dimension, that is another order than the one in which loops take arrays.
+        """
+        if not self._habits.turns or self.graph.operators[number].name not in _ENTRIES:
+            return False
+        found = steps(self.problem.machine.sizes, home, wanted)
+        gone = {a for a, b in zip(home, wanted, strict=True) if b == REPLICATED and a > 0}
+        return bool(gone) and bool(found) and found[-1].kind == "all-gather"
 
     def _is_turned(self, operator: Operator, place: int) -> bool:
         """Whether the sum goes along another dimension of an operand than the CPU wants."""
@@ -183,10 +206,20 @@ class _Kernels:
         factors = roots(operator.inputs[place][1])
         made = roots(operator.outputs[0][1])
         if operator.name == "dot_general":
-            return place == 0 and bool(factors) and factors[-1] is not None and factors[-1] in made
+            first = 1 if self._is_transposed(operator) else 0
+            if place != first or not factors or factors[-1] is None:
+                return False
+            return factors[-1] in made
         summed = {self.graph.factors.root(f) for f in operator.summed}
         right = len(factors) - 1 - place  # the last dimension of images, the one before of kernels
         return any(f in summed and d != right for d, f in enumerate(factors))
+
+    def _is_transposed(self, operator: Operator) -> bool:
+        """Whether only the transpose of a product is used: then its operands change places."""
+        tensor, _ = operator.outputs[0]
+        users = [self.graph.operators[number].name for number in self._users[tensor]]
+        rank = len(self.graph.tensors[tensor].shape)
+        return rank == 2 and bool(users) and set(users) == {"transpose"}
 
     def _turned(self, number: int, tensor: int, wanted: Spec) -> Buffer:
         copy: Buffer = ("turned", tensor, wanted)
@@ -194,7 +227,8 @@ class _Kernels:
             self._copies.add(copy)
             home = self._specs.home(tensor)
             at_home = self._sources.get((tensor, home), frozenset())
-            reads = set(self._again.get((tensor, home), at_home))
+            kept = (tensor, home) in at_home
+            reads = set(at_home if kept else self._again.get((tensor, home), at_home))
             self._kernels.append(Kernel(number, reads, {copy: self._size(tensor, wanted)}))
         return copy
 
@@ -242,7 +276,14 @@ class _Kernels:
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
             return 0.0
-        return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
+        nbytes = self.graph.tensors[tensor].nbytes
+        if self._narrowing is not None and self._narrowing.everywhere(tensor):
+            nbytes /= 2
+        machine = self.problem.machine
+        size = local(machine, nbytes, spec)
+        if not self._habits.on_chip:
+            return size
+        return in_tiles(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
@@ -263,6 +304,8 @@ class _Kernels:
                 return True
             if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):
                 continue  # a product takes its operands in any order
+            if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
+                continue  # computed for what is looked up alone
             if not _cheap(user) or user.name == BARRIER:
                 places = [i for i, (t, _) in enumerate(user.inputs) if t == tensor]
                 if all(self._is_turned(user, place) for place in places):

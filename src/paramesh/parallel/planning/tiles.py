@@ -11,9 +11,9 @@ from paramesh.parallel.search.resharding import Spec, local
 
 #: Rows and numbers.
 _TILE = (8, 128)
-#: The part of the memory on the chip that one buffer may have. With libtpu 0.0.42, 112 MiB of 128
-#: lie between a buffer that is there (64 MiB) and one that is not (122 MiB).
-_OF_CHIP = 7 / 8
+#: The part of the memory on the chip that buffers may have: of its 128 MiB the compiler keeps 16
+#: for what kernels need as they run (libtpu 0.0.42, `xla_tpu_scoped_vmem_limit_kib`).
+OF_CHIP = 7 / 8
 
 
 def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_chip: float) -> float:
@@ -41,15 +41,45 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     size = local(problem.machine, own.nbytes, spec)
     filled = size * _filled(own.shape, spec, problem.machine.sizes)
     lies = size if size <= on_chip < filled else filled
-    return lies if filled > size and lies > _OF_CHIP * on_chip else 0.0
+    return lies if filled > size and lies > OF_CHIP * on_chip else 0.0
+
+
+def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+    """Bytes of an array with what fills up its tiles.
+
+    One of the last two dimensions is along the 128 numbers, whichever fills up less. Tiles of
+    arrays with one, two or four rows have no more.
+
+    Args:
+        nbytes: that a device has of it.
+        shape: of the full array.
+        spec: how it is sharded.
+        sizes: of the mesh.
+    """
+    if len(shape) < 2:
+        return nbytes
+    rows, numbers = (
+        max(shape[dim] // _parts(dim, spec, sizes), 1) for dim in (len(shape) - 2, len(shape) - 1)
+    )
+    return nbytes * min(_of_tiles(rows, numbers), _of_tiles(numbers, rows))
+
+
+def _parts(dim: int, spec: Spec, sizes: tuple[int, ...]) -> int:
+    return math.prod(n for d, n in zip(spec, sizes, strict=True) if d == dim)
+
+
+def _of_tiles(rows: int, numbers: int) -> float:
+    """How much larger so many rows of numbers are in tiles."""
+    high = next((n for n in (1, 2, 4) if rows <= n), _TILE[0])
+    wide = _TILE[1]
+    return math.ceil(rows / high) * high / rows * math.ceil(numbers / wide) * wide / numbers
 
 
 def _filled(shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
     """How much larger an array is in tiles."""
     more = 1.0
     for dim, tile in zip((len(shape) - 2, len(shape) - 1), _TILE, strict=True):
-        parts = math.prod(n for d, n in zip(spec, sizes, strict=True) if d == dim)
-        own = max(shape[dim] // parts, 1)
+        own = max(shape[dim] // _parts(dim, spec, sizes), 1)
         if own == 1 and dim == len(shape) - 1:
             return 1.0  # a column is kept as a vector
         more *= math.ceil(own / tile) * tile / own

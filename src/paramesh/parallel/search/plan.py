@@ -171,7 +171,7 @@ class Plan:
                     for use, spec in zip(edge.uses, ends, strict=True)
                     if spec == wanted
                 )
-                sends = sent(self.machine, start, wanted, tensor.nbytes)
+                sends = sent(self.machine, start, wanted, tensor.nbytes, edge.narrow)
                 found += [
                     Collective(
                         one.kind,
