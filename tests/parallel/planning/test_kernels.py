@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import pytest
 
 from paramesh.parallel.planning.kernels import Buffer, Kernel, kernels_of
-from paramesh.parallel.planning.predicted import early, peak, with_loops_as_one
+from paramesh.parallel.planning.predicted import (
+    early,
+    off_chip,
+    peak,
+    updates_first,
+    with_loops_as_one,
+)
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Plan, Program, find
@@ -84,3 +90,44 @@ def test_stacks_of_a_loop_are_there_from_the_beginning_on_the_cpu() -> None:
     zeros = [buffer for kernel in kernels for buffer in kernel.makes if buffer[0] == "zeros"]
     assert len(zeros) == 1
     assert zeros[0] in kernels[0].makes
+
+
+def test_updates_run_as_soon_as_their_gradients_are_there() -> None:
+    kernels = chain(("a", (), 4), ("b", (), 4), ("c", (), 4))
+    kernels += [Kernel(3 + n, {(made,)}, {(f"new {made}",): 0.0}) for n, made in enumerate("abc")]
+    order: list[list[Buffer]] = [list(kernel.makes) for kernel in updates_first(kernels)]
+    assert order == [[("a",)], [("new a",)], [("b",)], [("new b",)], [("c",)], [("new c",)]]
+    assert peak(kernels) == 12.0
+    assert peak(updates_first(kernels)) == 4.0
+
+
+def test_what_is_used_soon_is_on_the_chip_and_what_waits_is_not() -> None:
+    links = (("long", (), 3.0), ("a", (), 3.0), ("b", ("a",), 2.0), ("c", ("b", "long"), 1.0))
+    held = {b[0]: n for k in off_chip(chain(*links), 5.0) for b, n in k.makes.items()}
+    assert held == {"long": 3.0, "a": 0.0, "b": 0.0, "c": 0.0}
+    held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
+    assert not any(held.values())
+
+
+def test_what_is_looked_up_is_computed_for_what_is_looked_up_alone_on_the_cpu() -> None:
+    def loss(w: Any, x: Any) -> Any:
+        scores = x @ w
+        return jnp.take_along_axis(
+            scores - scores.max(-1, keepdims=True), jnp.ones((16, 1), int), 1
+        )
+
+    for target, kept in (("cpu", False), ("h100", True)):
+        plan = plan_of(loss, (8, 64), (16, 8), target=target)
+        made = {buffer[0] for kernel in kernels_of(plan) for buffer in kernel.makes}
+        (sub,) = (op.outputs[0][0] for op in plan.problem.graph.operators if op.name == "sub")
+        assert (sub in made) is kept, target
+
+
+def test_a_product_that_is_transposed_has_its_operands_exchanged_on_the_cpu() -> None:
+    def turned(fn: Any) -> list[int]:
+        plan = plan_of(fn, (16, 8), (16, 24))
+        made = [b for kernel in kernels_of(plan) for b in kernel.makes if b[0] == "turned"]
+        return [plan.problem.graph.inputs.index(b[1]) for b in made]
+
+    assert turned(lambda a, b: jnp.tanh(jnp.einsum("ki,kj->ij", a, b))) == [0]
+    assert turned(lambda a, b: jnp.tanh(jnp.einsum("ki,kj->ij", a, b).T)) == [1]

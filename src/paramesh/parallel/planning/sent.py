@@ -51,6 +51,7 @@ def sent_by(text: str) -> list[SentByCompiler]:
     """The collectives in the text of a compiled program, by kind, the most bytes first."""
     bodies, entry = _computations(text)
     # By channel: TPUs spread one collective over several fused computations, each with its text.
+    # Some may be in a loop that turns while it goes on, so that the fewest turns count.
     channels: dict[tuple[str, Any], float] = {}
     for name, turns in _turns(bodies, entry).items():
         for line in bodies[name]:
@@ -64,7 +65,7 @@ def sent_by(text: str) -> list[SentByCompiler]:
             channel = re.search(r"channel_id=(\d+)", line)
             key = kind, channel[1] if channel else line
             if size:
-                channels[key] = max(size, channels.get(key, 0.0))
+                channels[key] = min(size, channels.get(key, size))
     counts: collections.Counter[str] = collections.Counter()
     nbytes: dict[str, float] = collections.defaultdict(float)
     for (kind, _), size in channels.items():
