@@ -79,3 +79,26 @@ def test_a_plan_for_tpus_gathers_operands_of_products_in_half(target: str, part:
     plan = find(program, TARGETS[target], sizes=(8,))
     gathers = [one.nbytes for one in plan.collectives() if one.kind == "all-gather"]
     assert gathers == [64 * 64 * 4 * 7 / 8 / part]
+
+
+def test_the_sum_of_a_large_product_is_scattered_in_a_ring_on_tpus() -> None:
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    specs = (PartitionSpec(None, "d"), PartitionSpec("d", None), PartitionSpec("d", None))
+    x_lies, w_lies, out_lies = (NamedSharding(mesh, spec) for spec in specs)
+
+    def step(x: Any, w: Any) -> Any:
+        return jax.lax.with_sharding_constraint(jnp.tanh(x) @ w, out_lies)
+
+    def sends(rows: int, target: str) -> dict[str, float]:
+        shapes = ((rows, 32768), (32768, 1024))
+        args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+        given = {0: Given(x_lies, "the test"), 1: Given(w_lies, "the test")}
+        closed = live(jax.make_jaxpr(step)(*args))
+        program = Program(closed, ("", ""), {}, given, tuple(range(8)))
+        return find(program, TARGETS[target], sizes=(8,)).sent()
+
+    small, large = (rows * 1024 * 4 * 7 / 8 for rows in (2048, 4096))
+    # As libtpu compiles it.
+    assert sends(2048, "v5e") == {"reduce-scatter": small}
+    assert sends(4096, "v5e") == {"collective-permute": pytest.approx(large * 9 / 7)}
+    assert sends(4096, "h100") == {"reduce-scatter": large}

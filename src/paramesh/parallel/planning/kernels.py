@@ -206,20 +206,10 @@ class _Kernels:
         factors = roots(operator.inputs[place][1])
         made = roots(operator.outputs[0][1])
         if operator.name == "dot_general":
-            first = 1 if self._is_transposed(operator) else 0
-            if place != first or not factors or factors[-1] is None:
-                return False
-            return factors[-1] in made
+            return place == 0 and bool(factors) and factors[-1] is not None and factors[-1] in made
         summed = {self.graph.factors.root(f) for f in operator.summed}
         right = len(factors) - 1 - place  # the last dimension of images, the one before of kernels
         return any(f in summed and d != right for d, f in enumerate(factors))
-
-    def _is_transposed(self, operator: Operator) -> bool:
-        """Whether only the transpose of a product is used: then its operands change places."""
-        tensor, _ = operator.outputs[0]
-        users = [self.graph.operators[number].name for number in self._users[tensor]]
-        rank = len(self.graph.tensors[tensor].shape)
-        return rank == 2 and bool(users) and set(users) == {"transpose"}
 
     def _turned(self, number: int, tensor: int, wanted: Spec) -> Buffer:
         copy: Buffer = ("turned", tensor, wanted)
@@ -227,8 +217,7 @@ class _Kernels:
             self._copies.add(copy)
             home = self._specs.home(tensor)
             at_home = self._sources.get((tensor, home), frozenset())
-            kept = (tensor, home) in at_home
-            reads = set(at_home if kept else self._again.get((tensor, home), at_home))
+            reads = set(self._again.get((tensor, home), at_home))
             self._kernels.append(Kernel(number, reads, {copy: self._size(tensor, wanted)}))
         return copy
 

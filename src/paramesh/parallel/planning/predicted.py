@@ -92,8 +92,9 @@ def _as_one(members: list[Kernel], outside: Iterable[Kernel]) -> Kernel:
 def off_chip(kernels: list[Kernel], room: float) -> list[Kernel]:
     """The kernels without the buffers that a memory on the chip holds.
 
-    A buffer is there if there is room from where it is made to where it is used last; what is used
-    soon goes first, as with the compiler of TPUs. Others are brought there for each use.
+    What a kernel reads and makes goes through that memory. A buffer stays there if there is room
+    for it beside that from where it is made to where it is used last; what is used soon goes first,
+    as with the compiler of TPUs. Others are brought there for each use.
 
     Args:
         kernels: in the order in which they run.
@@ -101,15 +102,20 @@ def off_chip(kernels: list[Kernel], room: float) -> list[Kernel]:
     """
     made = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
     sizes = {buffer: size for kernel in kernels for buffer, size in kernel.makes.items()}
-    last = dict(made)
-    for at, kernel in enumerate(kernels):
-        last.update((buffer, at) for buffer in kernel.reads if buffer in made)
+    uses: dict[Buffer, list[int]] = {buffer: [at] for buffer, at in made.items()}
     used = np.zeros(len(kernels))
+    for at, kernel in enumerate(kernels):
+        for buffer in kernel.reads & made.keys():
+            uses[buffer].append(at)
+    for buffer, own in uses.items():
+        used[own] += sizes[buffer]
     there: set[Buffer] = set()
-    for buffer in sorted(made, key=lambda b: (last[b] - made[b], sizes[b])):
-        span = slice(made[buffer], last[buffer] + 1)
-        if used[span].max() + sizes[buffer] <= room:
-            used[span] += sizes[buffer]
+    for buffer in sorted(made, key=lambda b: (uses[b][-1] - made[b], sizes[b])):
+        span = slice(made[buffer], uses[buffer][-1] + 1)
+        more = np.full(span.stop - span.start, sizes[buffer])
+        more[np.array(uses[buffer]) - span.start] = 0.0
+        if (used[span] + more).max() <= room:
+            used[span] += more
             there.add(buffer)
     return [
         dataclasses.replace(

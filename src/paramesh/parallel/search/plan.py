@@ -25,7 +25,7 @@ from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, in_ring, local, sent
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
 
@@ -172,6 +172,8 @@ class Plan:
                     if spec == wanted
                 )
                 sends = sent(self.machine, start, wanted, tensor.nbytes, edge.narrow)
+                if SUM in start and self._is_in_ring(tensor.maker):
+                    sends = [in_ring(self.machine, one, start) for one in sends]
                 found += [
                     Collective(
                         one.kind,
@@ -186,6 +188,19 @@ class Plan:
                     for one in sends
                 ]
         return sorted(found, key=lambda one: -one.nbytes)
+
+    def _is_in_ring(self, maker: int) -> bool:
+        """Whether the compiler scatters the sum of a product as it computes it."""
+        problem, operator = self.problem, self.problem.graph.operators[maker]
+        least = self.machine.target.ring_from
+        if not least or operator.name != "dot_general":
+            return False
+        strategies = problem.nodes[operator.cluster].strategies
+        strategy = strategies[self.solution.choice[operator.cluster]]
+        return any(
+            local(self.machine, problem.graph.tensors[t].nbytes, problem.spec(strategy, f)) >= least
+            for t, f in operator.inputs
+        )
 
     def sent(self) -> dict[str, float]:
         """Bytes that a device sends in a step, by kind of collective."""
