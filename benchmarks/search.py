@@ -356,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen"))
+    record.run(main, variants=("--only", "--unseen", "--devices"))
