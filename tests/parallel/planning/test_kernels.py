@@ -127,3 +127,27 @@ def test_a_kernel_that_fills_the_chip_leaves_no_room_for_what_waits() -> None:
     links = (("long", (), 1.0), ("a", (), 1.0), ("b", ("a",), 9.0), ("c", ("long",), 1.0))
     held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
     assert held == {"long": 1.0, "a": 1.0, "b": 9.0, "c": 0.0}
+
+
+def test_what_waits_long_for_its_size_is_not_kept_on_the_chip() -> None:
+    links = (("x", (), 4.0), ("a", (), 1.0), ("b", ("a",), 1.0), ("c", ("b", "x"), 1.0))
+    kernels = chain(*links)
+    for kernel in kernels:
+        kernel.seconds = 1.0
+    for patience, held in ((1.0, 0.0), (0.1, 4.0)):
+        found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
+        assert found["x"] == held
+        assert not found["c"]
+
+
+def test_tables_in_rows_need_the_chip_while_they_are_added_up_on_tpus() -> None:
+    def step(table: Any, ids: Any, updates: Any) -> Any:
+        return table + jnp.zeros_like(table).at[ids[:, 0].astype(int)].add(jnp.tanh(updates))
+
+    plan = plan_of(step, (4096, 8), (128, 1), (128, 8), target="v5e")
+    (scatter,) = (op for op in plan.problem.graph.operators if op.name == "scatter-add")
+    made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
+    (needed,) = (kernel.on_chip for kernel in kernels_of(plan) if kernel.on_chip)
+    assert needed == 4096 * 128 * 4
+    updates = scatter.inputs[-1][0]
+    assert {n for b, n in made.items() if b[0] == updates} == {128 * 128 * 4}

@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import filled_up, in_tiles
+from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -72,6 +72,7 @@ _MULTIPLIED = ("mul", "square", "integer_pow")
 #: Cheap ones that make a tensor smaller: what they give is kept.
 _REDUCES = ("reduce_", "argmax", "argmin")
 _PRODUCTS = ("dot_general", "conv_general_dilated")
+_SUMS_OF_UPDATES = ("scatter-add", "scatter_add")
 _ENTRIES = ("carry", "slice of scan")
 _OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
 
@@ -87,6 +88,8 @@ class Kernel:
         replaces: the buffers among those that it reads whose place a result may take, if nobody
             needs them any more.
         passing: bytes that it needs while it runs.
+        on_chip: bytes that it needs of the memory on the chip while it runs.
+        seconds: that it takes, as modelled.
         loop: see the glossary; None outside of loops.
     """
 
@@ -95,6 +98,8 @@ class Kernel:
     makes: dict[Buffer, float] = field(default_factory=dict)
     replaces: frozenset[Buffer] = frozenset()
     passing: float = 0.0
+    on_chip: float = 0.0
+    seconds: float = 0.0
     loop: Path | None = None
 
 
@@ -118,6 +123,9 @@ class _Kernels:
         for number, operator in enumerate(self.graph.operators):
             for tensor, _ in operator.inputs:
                 self._users[tensor].append(number)
+        self._updates = {
+            op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
+        }
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
@@ -125,6 +133,7 @@ class _Kernels:
         #: What elementwise work reads in its place.
         self._again: dict[Buffer, frozenset[Buffer]] = {}
         self._copies: set[Buffer] = set()
+        self._timed: set[int] = set()
 
     def run(self) -> list[Kernel]:
         for number, operator in enumerate(self.graph.operators):
@@ -133,7 +142,17 @@ class _Kernels:
             loop = self._loop(operator)
             for kernel in self._kernels[before:]:
                 kernel.loop = loop
+            self._take_time(self._kernels[before:], operator.cluster)
         return self._kernels
+
+    def _take_time(self, kernels: list[Kernel], cluster: int) -> None:
+        """Have the first kernel of a cluster take its time."""
+        if kernels and cluster not in self._timed:
+            self._timed.add(cluster)
+            node = self.problem.nodes[cluster]
+            if node.times > 1:
+                return  # what a loop uses is there for all of its turns
+            kernels[-1].seconds = float(node.seconds[self.choice[cluster]])
 
     def _loop(self, operator: Operator) -> Path | None:
         path = operator.path
@@ -178,7 +197,7 @@ class _Kernels:
                 size /= (
                     2 if self.graph.tensors[tensor].float32 and self._narrowing.by(number) else 1
                 )
-            reads = set(at_home)
+            reads: set[Buffer] = set(at_home)
             if self._is_gathered_apart(number, home, wanted):
                 gathered: Buffer = ("gathered", tensor, wanted)
                 self._kernels.append(Kernel(number, reads, {gathered: size}))
@@ -225,7 +244,11 @@ class _Kernels:
         graph = self.graph
         replaces = frozenset(reads) if operator.joins else frozenset[Buffer]()
         kernel = Kernel(number, set(reads), replaces=replaces)
-        kernel.passing = filled_up(self.problem, self.choice, operator, self._habits.on_chip)
+        filled = filled_up(self.problem, self.choice, operator, self._habits.on_chip)
+        if filled > OF_CHIP * self._habits.on_chip:
+            kernel.passing = filled
+        else:
+            kernel.on_chip = filled
         if self._habits.early:
             self._begin_with_zeros(number, operator, kernel)
         for tensor, _ in operator.outputs:
@@ -272,7 +295,8 @@ class _Kernels:
         size = local(machine, nbytes, spec)
         if not self._habits.on_chip:
             return size
-        return in_tiles(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
+        lies = in_rows if tensor in self._updates else in_tiles
+        return lies(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""

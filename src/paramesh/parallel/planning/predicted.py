@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -23,6 +24,9 @@ from paramesh.parallel.planning.tiles import OF_CHIP, in_tiles
 from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local
+
+#: How often as long as a copy takes a buffer may stay on the chip between its uses (libtpu 0.0.42).
+_PATIENCE = 80.0
 
 
 def arguments(plan: Plan) -> float:
@@ -48,7 +52,8 @@ def passing(plan: Plan) -> float:
     habits = _habits_of(plan)
     kernels = kernels_of(plan)
     if habits.on_chip:
-        kernels = off_chip(updates_first(kernels), OF_CHIP * habits.on_chip)
+        patience = _PATIENCE / plan.machine.target.memory_bandwidth
+        kernels = off_chip(updates_first(kernels), OF_CHIP * habits.on_chip, patience)
     if habits.early:
         kernels = early(with_loops_as_one(kernels))
     return peak(kernels)
@@ -89,21 +94,23 @@ def _as_one(members: list[Kernel], outside: Iterable[Kernel]) -> Kernel:
     return Kernel(members[0].place, reads, leaves, replaces, peak(early(inner)))
 
 
-def off_chip(kernels: list[Kernel], room: float) -> list[Kernel]:
+def off_chip(kernels: list[Kernel], room: float, patience: float = math.inf) -> list[Kernel]:
     """The kernels without the buffers that a memory on the chip holds.
 
     What a kernel reads and makes goes through that memory. A buffer stays there if there is room
-    for it beside that from where it is made to where it is used last; what is used soon goes first,
-    as with the compiler of TPUs. Others are brought there for each use.
+    for it beside that from where it is made to where it is used last, and if that is soon; what is
+    used first goes first, as with the compiler of TPUs. Others are brought there for each use.
 
     Args:
         kernels: in the order in which they run.
         room: bytes of that memory.
+        patience: seconds that a byte may stay there.
     """
     made = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
     sizes = {buffer: size for kernel in kernels for buffer, size in kernel.makes.items()}
     uses: dict[Buffer, list[int]] = {buffer: [at] for buffer, at in made.items()}
-    used = np.zeros(len(kernels))
+    used = np.array([kernel.on_chip for kernel in kernels])
+    ends = np.cumsum([kernel.seconds for kernel in kernels])
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads & made.keys():
             uses[buffer].append(at)
@@ -111,11 +118,13 @@ def off_chip(kernels: list[Kernel], room: float) -> list[Kernel]:
         used[own] += sizes[buffer]
     there: set[Buffer] = set()
     for buffer in sorted(made, key=lambda b: (uses[b][-1] - made[b], sizes[b])):
-        span = slice(made[buffer], uses[buffer][-1] + 1)
-        more = np.full(span.stop - span.start, sizes[buffer])
-        more[np.array(uses[buffer]) - span.start] = 0.0
-        if (used[span] + more).max() <= room:
-            used[span] += more
+        first, last = made[buffer], uses[buffer][-1]
+        if ends[max(last - 1, first)] - ends[first] > patience * sizes[buffer]:
+            continue
+        more = np.full(last + 1 - first, sizes[buffer])
+        more[np.array(uses[buffer]) - first] = 0.0
+        if (used[first : last + 1] + more).max() <= room:
+            used[first : last + 1] += more
             there.add(buffer)
     return [
         dataclasses.replace(

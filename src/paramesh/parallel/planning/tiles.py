@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ OF_CHIP = 7 / 8
 
 
 def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_chip: float) -> float:
-    """Bytes in which a TPU adds up the updates of a table, if they are not on the chip; or 0.
+    """Bytes in which a TPU adds up the updates of a table, if they are filled up; or 0.
 
     The sum lies row by row if that is small enough for the chip, or else column by column, which
     fills up nothing; where neither is, row by row (libtpu 0.0.42). Then it is brought into the
@@ -41,14 +42,14 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     size = local(problem.machine, own.nbytes, spec)
     filled = size * _filled(own.shape, spec, problem.machine.sizes)
     lies = size if size <= on_chip < filled else filled
-    return lies if filled > size and lies > OF_CHIP * on_chip else 0.0
+    return lies if filled > size else 0.0
 
 
 def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
     """Bytes of an array with what fills up its tiles.
 
-    One of the last two dimensions is along the 128 numbers, whichever fills up less. Tiles of
-    arrays with one, two or four rows have no more.
+    The compiler lays out two of the dimensions in tiles so that it fills up least. Tiles of arrays
+    with one, two or four rows have no more.
 
     Args:
         nbytes: that a device has of it.
@@ -58,10 +59,14 @@ def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int
     """
     if len(shape) < 2:
         return nbytes
-    rows, numbers = (
-        max(shape[dim] // _parts(dim, spec, sizes), 1) for dim in (len(shape) - 2, len(shape) - 1)
-    )
-    return nbytes * min(_of_tiles(rows, numbers), _of_tiles(numbers, rows))
+    own = [max(size // _parts(dim, spec, sizes), 1) for dim, size in enumerate(shape)]
+    return nbytes * min(itertools.starmap(_of_tiles, itertools.permutations(own, 2)))
+
+
+def in_rows(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+    """Bytes of an array that lies row by row, as the updates of a table do; as `in_tiles`."""
+    own = max(shape[-1] // _parts(len(shape) - 1, spec, sizes), 1) if shape else 1
+    return nbytes * math.ceil(own / _TILE[1]) * _TILE[1] / own if own > 1 else nbytes
 
 
 def _parts(dim: int, spec: Spec, sizes: tuple[int, ...]) -> int:

@@ -32,8 +32,8 @@ class Target:
         peaks: operations in a second by element type, where they are known.
         per_host: how many devices share an interconnect, where that is fixed; 0: any number.
         narrows: whether it computes products of Float32 in one pass of bfloat16 (`narrowing.py`).
-        ring_from: bytes of an operand on a device from which its compiler scatters the sum of a
-            product while it computes it, in a ring of permutations; 0 for never.
+        rings: whether its compiler scatters the sum of a large product while it computes it, in a
+            ring of permutations.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Target:
     peaks: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     per_host: int = 0
     narrows: bool = False
-    ring_from: int = 0
+    rings: bool = False
 
     def peak(self, dtype: str) -> float:
         """Operations in a second for an element type; `flops` where that has no peak of its own."""
@@ -63,10 +63,6 @@ class Target:
 _GB = 10**9
 _GIB = 2**30
 _T = 1e12
-
-
-#: Of libtpu 0.0.42: operands of 32 MiB are added up as usual, those of 64 MiB in a ring.
-_RING = 64 * 2**20
 
 
 def _peaks(float32: float, half: float, eight: float, float64: float) -> dict[str, float]:
@@ -143,7 +139,7 @@ TARGETS: dict[str, Target] = {
             16 * _GB,
             _peaks(197 * _T, 197 * _T, 393 * _T, 197 * _T / 64),
             narrows=True,
-            ring_from=_RING,
+            rings=True,
         ),
         # cloud.google.com/tpu/docs/v5p: BF16 459; HBM2e 95 GiB, 2,765 GB/s; ICI of a chip 1,200
         # GB/s both ways; network of a chip 50 Gb/s. INT8 918: announcement of TPU v5p (2023-12).
@@ -157,7 +153,7 @@ TARGETS: dict[str, Target] = {
             95 * _GIB,
             _peaks(459 * _T, 459 * _T, 918 * _T, 459 * _T / 64),
             narrows=True,
-            ring_from=_RING,
+            rings=True,
         ),
         # cloud.google.com/tpu/docs/v6e: BF16 918, INT8 1,836; HBM 32 GB, 1,600 GB/s; ICI of a chip
         # 3,200 Gb/s one way; network of a pod of 256 chips 25.6 Tb/s.
@@ -171,7 +167,7 @@ TARGETS: dict[str, Target] = {
             32 * _GB,
             _peaks(918 * _T, 918 * _T, 1836 * _T, 918 * _T / 64),
             narrows=True,
-            ring_from=_RING,
+            rings=True,
         ),
     )
 }
