@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.parallel.planning.kernels import Buffer, Kernel, kernels_of
 from paramesh.parallel.planning.predicted import (
@@ -18,7 +20,7 @@ from paramesh.parallel.planning.predicted import (
 )
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
-from paramesh.parallel.search.plan import Plan, Program, find
+from paramesh.parallel.search.plan import Given, Plan, Program, find
 
 
 def plan_of(fn: Any, *shapes: tuple[int, ...], target: str = "cpu") -> Plan:
@@ -151,3 +153,24 @@ def test_tables_in_rows_need_the_chip_while_they_are_added_up_on_tpus() -> None:
     assert needed == 4096 * 128 * 4
     updates = scatter.inputs[-1][0]
     assert {n for b, n in made.items() if b[0] == updates} == {128 * 128 * 4}
+
+
+@pytest.mark.parametrize(
+    ("dim", "target", "copies"), [(2, "cpu", 1), (1, "cpu", 1), (0, "cpu", 0), (2, "h100", 0)]
+)
+def test_what_the_cpu_gathers_for_a_loop_is_copied_once_more_but_along_the_first_dimension(
+    dim: int, target: str, copies: int
+) -> None:
+    def turns(x: Any) -> Any:
+        def turn(c: Any, row: Any) -> Any:
+            return c + jnp.linalg.cholesky(row), None
+
+        return jax.lax.scan(turn, x[0], x)[0]
+
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    spec = PartitionSpec(*("d" if d == dim else None for d in range(3)))
+    given = {0: Given(NamedSharding(mesh, spec), "the test")}
+    closed = live(jax.make_jaxpr(turns)(jax.ShapeDtypeStruct((8, 16, 16), jnp.float32)))
+    program = Program(closed, ("",), {}, given, tuple(range(8)))
+    made = [b for k in kernels_of(find(program, TARGETS[target], sizes=(8,))) for b in k.makes]
+    assert sum(buffer[0] == "gathered" for buffer in made) == copies
