@@ -25,13 +25,9 @@ from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, in_ring, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, sent
+from paramesh.parallel.search.rings import with_rings
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
-
-#: The part of the time of a reduce-scatter that a product takes at least where it is in a ring.
-#: With libtpu 0.0.42 for a v5e it lies between 0.59 and 0.91, those of sums over 1,024 and 1,576
-#: numbers on a device.
-_RING = 0.7
 
 
 @dataclass(frozen=True)
@@ -177,13 +173,7 @@ class Plan:
                     if spec == wanted
                 )
                 sends = sent(self.machine, start, wanted, tensor.nbytes, edge.narrow)
-                if SUM in start:
-                    sends = [
-                        in_ring(self.machine, one, start)
-                        if self._is_in_ring(tensor.maker, one)
-                        else one
-                        for one in sends
-                    ]
+                sends = with_rings(problem, choice, edge.tensor, start, sends)
                 found += [
                     Collective(
                         one.kind,
@@ -198,18 +188,6 @@ class Plan:
                     for one in sends
                 ]
         return sorted(found, key=lambda one: -one.nbytes)
-
-    def _is_in_ring(self, maker: int, one: Sent) -> bool:
-        """Whether the compiler scatters the sum of a product as it computes it."""
-        target, operator = self.machine.target, self.problem.graph.operators[maker]
-        if not target.rings or operator.name != "dot_general":
-            return False
-        strategies = self.problem.nodes[operator.cluster].strategies
-        strategy = strategies[self.solution.choice[operator.cluster]]
-        sizes = zip(strategy, self.machine.sizes, strict=True)
-        parts = math.prod(size for factor, size in sizes if factor != REPLICATED)
-        computing = operator.flops / parts / target.peak(operator.dtype)
-        return computing >= _RING * one.nbytes / target.link
 
     def sent(self) -> dict[str, float]:
         """Bytes that a device sends in a step, by kind of collective."""

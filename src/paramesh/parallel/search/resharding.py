@@ -174,23 +174,6 @@ def sent(machine: Machine, start: Spec, end: Spec, nbytes: int, narrow: bool = F
     return found
 
 
-def in_ring(machine: Machine, one: Sent, start: Spec) -> Sent:
-    """A reduce-scatter as permutations in both directions of a ring, while the summands are made.
-
-    Over k devices they are k + 1 of a device's part, two more than a reduce-scatter sends. The time
-    stays that of the reduce-scatter: it goes on beside the product.
-
-    Args:
-        machine: whose devices send.
-        one: a collective; what is no reduce-scatter stays.
-        start: how the tensor lies before it.
-    """
-    count = math.prod(n for n, dim in zip(machine.sizes, start, strict=True) if dim == SUM)
-    if one.kind != "reduce-scatter" or count < 3:
-        return one
-    return Sent("collective-permute", one.nbytes * (count + 1) / (count - 1), one.seconds)
-
-
 def local(machine: Machine, nbytes: float, spec: Spec) -> float:
     """Bytes of the part that one device has."""
     for dim, size in zip(spec, machine.sizes, strict=True):
