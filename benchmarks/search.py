@@ -7,8 +7,9 @@ Everything is on eight virtual devices; the cost model counts with the figures o
     time        processor seconds of tracing and of searching a GPT's whole training step, gradients
                 and Adam included, over meshes (`--layers`); the bound that proves the plan beside
                 its cost
-    quality     modelled time and bytes that a device sends of the plan, beside the best of the
-                layouts that people give by hand (`searched/peers.py`); `--every` prints all
+    quality     modelled time of the plan, bytes that a device sends and in how many collectives,
+                beside the best of the layouts that people give by hand (`searched/peers.py`);
+                `--every` prints all
     peers       bytes that a device sends as XLA compiled them: the plan beside the same layouts
     compiled    bytes that a device holds and sends as predicted, beside what XLA's
                 `memory_analysis` and its program say (`--devices`); devices without their compiler
@@ -76,15 +77,17 @@ MESHES: dict[str, tuple[tuple[int, ...], int]] = {
 
 
 class Cost(NamedTuple):
-    """What a layout comes to: modelled seconds, and bytes that a device sends."""
+    """What a layout comes to: modelled seconds, bytes that a device sends, in how many sends."""
 
     name: str
     seconds: float
     nbytes: float
+    sends: int
 
 
 def cost_of(name: str, plan: Plan) -> Cost:
-    return Cost(name, plan.seconds, sum(plan.sent().values()))
+    sends = plan.collectives()
+    return Cost(name, plan.seconds, sum(s.nbytes for s in sends), sum(s.times for s in sends))
 
 
 # Time of the search.
@@ -145,9 +148,10 @@ class Peers:
 def quality(
     console: Console, target: Target, networks: list[str], meshes: list[str], every: bool
 ) -> None:
-    table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "fewest MB by hand")
-    table.add_column("gain", justify="right")
-    listed = Table("network", "mesh", "layout", "modelled ms", "of the plan's", "MB sent")
+    table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "sends")
+    for title in ("fewest MB by hand", "sends", "gain"):
+        table.add_column(title, justify="right")
+    listed = Table("network", "mesh", "layout", "modelled ms", "of the plan's", "MB sent", "sends")
     gains: list[tuple[float, float]] = []
     for name in networks:
         network = ALL[name]()
@@ -161,12 +165,13 @@ def quality(
             gain = best.seconds / plan.seconds, least.nbytes / max(plan.nbytes, 1.0)
             gains.append(gain)
             row = (name, mesh, f"{plan.seconds * 1e3:.3f}", best.name, f"{best.seconds * 1e3:.3f}")
-            sent = f"{plan.nbytes / 1e6:.1f}", f"{least.nbytes / 1e6:.1f} ({least.name})"
-            table.add_row(*row, f"{gain[0]:.2f}", *sent, f"{gain[1]:.2f}")
+            sent = f"{plan.nbytes / 1e6:.1f}", str(plan.sends)
+            fewest = f"{least.nbytes / 1e6:.1f} ({least.name})", str(least.sends)
+            table.add_row(*row, f"{gain[0]:.2f}", *sent, *fewest, f"{gain[1]:.2f}")
             for cost in (plan, *others):
                 ratio = f"{cost.seconds / plan.seconds:.2f}"
                 numbers = (f"{cost.seconds * 1e3:.3f}", ratio, f"{cost.nbytes / 1e6:.1f}")
-                listed.add_row(name, mesh, cost.name, *numbers)
+                listed.add_row(name, mesh, cost.name, *numbers, str(cost.sends))
     title = f"The plan and the best layouts by hand, modelled for eight '{target.name}' devices"
     console.print(title, table)
     for number, what in enumerate(("modelled time", "bytes")):

@@ -3,8 +3,8 @@
 What is predicted was worked out on the networks of `networks.py`. These have other operators and
 other shapes: separate products for queries, keys and values, biases, sequences that eight does not
 divide, tables that are looked up several times for each row, rotary positions, groups of channels,
-convolutions over time, and gates that a scan carries. `benchmarks/search.py --unseen` takes them all,
-and `--networks …` some by name.
+convolutions over time, and gates that a scan carries. `benchmarks/search.py --unseen` takes them
+all, and `--networks …` some by name.
 """
 
 from __future__ import annotations
