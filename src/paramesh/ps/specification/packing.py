@@ -177,6 +177,9 @@ def unpack_updates(packed: PackedUpdates) -> dict[str, dict[str, Array]]:
     found: dict[str, dict[str, Array]] = {
         name: {"grad": grad} for name, grad in packed.dense.items()
     }
+    names, counts, rows_of_tables = packed.ids
+    if not (names or packed.grads.groups or packed.grads.rows or len(counts) + len(rows_of_tables)):
+        return found
     ids = unpack_ids(packed.ids)
     if found.keys() & ids.keys():
         raise ParameterServerError("the message is not valid: it names a Parameter twice.")
