@@ -6,7 +6,7 @@ of their own that make turns of some steps one after another, so that all meet t
 
     jax         by hand, tables on the device: places are given, no index is needed
     torch       `EmbeddingBag` with sparse gradients, local tables: as above
-    torchrec    TorchRec's fused tables, local: likewise; their optimizer is part of the backward pass
+    torchrec    TorchRec's fused tables, local: likewise, with the optimizer in the backward pass
     alone       paramesh, the server in the process of the worker
     1+1 ray     paramesh, one server and one worker, the messages over Ray
     1+1 zmq     over ZeroMQ; "ahead": the next batch is announced by `step.prefetch(…)`
