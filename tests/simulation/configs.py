@@ -102,7 +102,7 @@ _HARD = {"full disk": 0.12, "flip log": 0.06, "lose folder": 0.05}
 
 
 #: The share of seeds whose servers are moved.
-MOVED = 0.1
+MOVED = 0.03
 
 
 def draw(seed: int) -> Config:
@@ -171,8 +171,10 @@ def resized(config: Config, rng: random.Random) -> Config:
         kinds=kinds,
         table=rng.random() < 0.6,
         steps=config.steps + rng.randint(0, 6),
-        # An increment goes on from what the same servers have saved.
+        # An increment goes on from what the same servers have saved; and what a worker loads once
+        # more, since servers have just begun, ends a save.
         increments=False,
+        saves=0.0 if config.loaded else config.saves,
         resizes=tuple((when, rng.randint(1, 4)) for when in times),
         mover=rng.choice((0.0, 0.003, 0.02)),
     )

@@ -35,8 +35,9 @@ def persistently(worker: Worker, begin: Callable[[], Operation[T]], follow: Foll
             return (yield from begin())
         except Replaced:
             raise
-        except ParameterServerError as error:
-            # Servers that were left behind may be ended by others: whatever is said of them.
+        except (ParameterServerError, OSError) as error:
+            # Servers that were left behind may be ended by others, and their folders removed:
+            # whatever is said of them.
             found = follow(error)
             if found is None:
                 raise

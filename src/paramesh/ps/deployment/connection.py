@@ -278,7 +278,7 @@ class RayClient:
             try:
                 operation = checkpoints.saved(identity, range(len(actors)))
                 return carried_out(operation, functools.partial(_asked, delivery))
-            except ParameterServerError as error:
+            except (ParameterServerError, OSError) as error:
                 # The servers that the run has moved to know what the former ones have saved.
                 if not self._moved_on(generation, error):
                     raise
