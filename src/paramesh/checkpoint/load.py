@@ -246,8 +246,10 @@ def _copied(array: Array) -> Any:
 def _prefixes(argument: str, given: str | Iterable[str] | None) -> tuple[str, ...]:
     if given is None:
         return ()
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    prefixes = tuple(given) if several else (given,)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        prefixes = (given,)
+    else:
+        prefixes = tuple(given)
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix:
             kind = ValueError if isinstance(prefix, str) else TypeError

@@ -23,9 +23,9 @@ from paramesh.initializer.factory import (
     XavierNormal,
     XavierUniform,
     Zero,
+    assignment,
     initializer,
 )
-from paramesh.initializer.factory import _assignment as _assignment  # scripts import it
 
 __all__ = [
     "ALIASES",
@@ -48,5 +48,7 @@ __all__ = [
     "Zero",
     "initializer",
 ]
+
+_assignment = assignment  # MindSpore's name, which scripts import
 
 lazy_names.callable_module(__name__)
