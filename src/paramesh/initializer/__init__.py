@@ -27,6 +27,8 @@ from paramesh.initializer.factory import (
     initializer,
 )
 
+_assignment = assignment  # scripts import it by this name
+
 __all__ = [
     "ALIASES",
     "Constant",
@@ -48,7 +50,5 @@ __all__ = [
     "Zero",
     "initializer",
 ]
-
-_assignment = assignment  # MindSpore's name, which scripts import
 
 lazy_names.callable_module(__name__)
