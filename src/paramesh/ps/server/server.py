@@ -55,6 +55,8 @@ class Server(Checkpointed):
         following: begin with nothing, and write nothing until `begin` (see `standby`).
         beside: bytes of an update from which on its record is written while it is applied.
         snapshots_beside: write snapshots, and parts of checkpoints, in threads, while steps go on.
+        claimed: called when the next incarnation is this server's; what it raises ends the start
+            before anything is read or written.
         holds_saves: hold the versions of checkpoints that are to be written; False for who only
             reads.
 
@@ -73,6 +75,7 @@ class Server(Checkpointed):
         beside: int = 1 << 23,
         snapshots_beside: bool = False,
         following: bool = False,
+        claimed: Callable[[], None] = lambda: None,
         holds_saves: bool = True,
     ) -> None:
         self.folder = folder
@@ -91,6 +94,7 @@ class Server(Checkpointed):
         if not following:
             began = time.monotonic()
             incarnation = start_incarnation(folder)
+            claimed()
             self.begin(incarnation, self.recover(serving=True), began)
 
     def begin(self, incarnation: int, number: int, began: float) -> None:
