@@ -51,6 +51,7 @@ _OTHERS: dict[str, list[tuple[Any, ...]]] = {
     "column_stack": [([V, W],)],
     "concatenate": [([X, Y],), ((X, Y), 1)],
     "convolve": [(V, W)],
+    "correlate": [(V, W), (V, W[:2])],
     "cross": [(V, W)],
     "diag_indices": [(3,)],
     "diagflat": [(V,)],
@@ -103,6 +104,9 @@ _OTHERS: dict[str, list[tuple[Any, ...]]] = {
     "tile": [(V, (2, 2))],
     "trace": [(M,)],
     "trapezoid": [(V,)],
+    "trapz": [(V, None, 0.5)],
+    "matrix_power": [(M, 3)],
+    "multi_dot": [([M, M, V],)],
     "tri": [(3,)],
     "tril_indices": [(3,)],
     "triu_indices": [(3,)],
@@ -117,7 +121,12 @@ CASES = [(name, (X,)) for name in _OF_ONE.split() if name not in ("unwrap", "gra
 CASES += [("unwrap", (V,)), ("gradient", (V,))]
 CASES += [(name, (X, Y)) for name in _OF_TWO.split()]
 CASES += [(name, args) for name, listed in _OTHERS.items() for args in listed]
-_THEIRS = {"norm": np.linalg.norm}
+_THEIRS = {
+    "matrix_power": np.linalg.matrix_power,
+    "multi_dot": np.linalg.multi_dot,
+    "norm": np.linalg.norm,
+    "trapz": np.trapezoid,
+}
 #: What scripts use most; the rest takes a compilation each.
 _MOST = """
     arange zeros ones sum diag reshape expand_dims concatenate log transpose minimum repeat isin

@@ -25,23 +25,29 @@ _NAMES = """
     abs absolute add all any append arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
     argmax argmin argsort array array_split asarray atleast_1d atleast_2d atleast_3d average
     bincount bitwise_and bitwise_or bitwise_xor broadcast_arrays broadcast_to cbrt ceil clip
-    column_stack concatenate convolve copysign corrcoef cos cosh count_nonzero cov cross cumprod
-    cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide divmod dot
-    dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip fliplr
+    column_stack concatenate convolve copysign corrcoef correlate cos cosh count_nonzero cov cross
+    cumprod cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide divmod
+    dot dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip fliplr
     flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
     greater_equal heaviside histogram hsplit hstack hypot identity inner interp invert isclose
     isfinite isin isinf isnan kron lcm less less_equal linspace log log10 log1p log2 logaddexp
-    logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul max maximum mean
-    meshgrid min minimum mod moveaxis multiply nanmax nanmean nanmin nanstd nansum nanvar negative
-    nonzero norm not_equal ones ones_like outer pad polyadd polyval positive power prod ptp rad2deg
-    radians ravel reciprocal remainder repeat reshape rint roll rollaxis rot90 searchsorted
-    select sign signbit sin sinh size sort split sqrt square squeeze stack std subtract sum swapaxes
-    take take_along_axis tan tanh tensordot tile trace transpose trapezoid tri tril tril_indices
-    triu triu_indices true_divide trunc unique unravel_index unwrap vander var vsplit vstack where
-    zeros zeros_like
+    logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul matrix_power max
+    maximum mean meshgrid min minimum mod moveaxis multi_dot multiply nanmax nanmean nanmin nanstd
+    nansum nanvar negative nonzero norm not_equal ones ones_like outer pad polyadd polyval positive
+    power prod ptp rad2deg radians ravel reciprocal remainder repeat reshape rint roll rollaxis
+    rot90 searchsorted select sign signbit sin sinh size sort split sqrt square squeeze stack std
+    subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace transpose trapezoid
+    trapz tri tril tril_indices triu triu_indices true_divide trunc unique unravel_index unwrap
+    vander var vsplit vstack where zeros zeros_like
 """
 #: What `jax.numpy` calls otherwise.
-_THEIRS = {"fix": "trunc", "norm": "linalg.norm"}
+_THEIRS = {
+    "fix": "trunc",
+    "matrix_power": "linalg.matrix_power",
+    "multi_dot": "linalg.multi_dot",
+    "norm": "linalg.norm",
+    "trapz": "trapezoid",
+}
 #: What MindSpore calls the first argument where numpy calls it `ary`.
 _FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"

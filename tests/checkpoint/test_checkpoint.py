@@ -144,6 +144,11 @@ def test_dicts_lists_and_choices(tmp_path: Path) -> None:
     assert set(load_checkpoint(path, filter_prefix="fc.w")) == {"fc.bias"}
     assert set(load_checkpoint(path, filter_prefix=["fc.w", "fc.b"])) == set()
     assert set(load_checkpoint(path, specify_prefix=["fc.w", "x"])) == {"fc.weight"}
+    with pytest.raises(ValueError, match=r"no name in '.*' starts with specify_prefix='x'"):
+        load_checkpoint(path, specify_prefix="x")
+    for given, error in (("", ValueError), (3, TypeError), ([3], TypeError)):
+        with pytest.raises(error, match="filter_prefix must be a non-empty str or several"):
+            load_checkpoint(path, filter_prefix=wrong(given))
     assert set(load_checkpoint(path, choice_func=lambda n: "bias" in n)) == {"fc.bias"}
     with pytest.raises(DuplicateNameError, match="two different Tensors of the list .* 'a'"):
         save_checkpoint([{"name": "a", "data": a}, {"name": "a", "data": b}], tmp_path / "x")

@@ -45,6 +45,10 @@ def test_groups_by_pattern_predicate_and_rest() -> None:
         0.1,
     )
     assert [q.name for q in optimizer.parameters] == list(NAMES)
+    assert optimizer.is_group
+    assert optimizer.is_group_params_ordered
+    assert not optim.SGD([{"params": params()}], 0.1).is_group_params_ordered
+    assert not optim.SGD(params(), 0.1).is_group_params_ordered
     assert moved(optimizer, p) == {
         "conv.weight": 0.2,
         "conv.bias": 0.5,

@@ -223,6 +223,11 @@ def test_arguments_of_train() -> None:
     for bad in (0, -1):
         with pytest.raises(ValueError, match="epoch must be at least 1"):
             m.train(bad, BATCHES)
+    for given in ("True", 1):
+        with pytest.raises(TypeError, match="train: dataset_sink_mode must be a bool, got"):
+            model().train(1, BATCHES, dataset_sink_mode=wrong(given))
+        with pytest.raises(TypeError, match="eval: dataset_sink_mode must be a bool, got"):
+            model().eval(BATCHES, dataset_sink_mode=wrong(given))
     with pytest.raises(TypeError, match="epoch must be an int, got 1.5"):
         m.train(wrong(1.5), BATCHES)
     with pytest.raises(TypeError, match="give an instance, not the class"):

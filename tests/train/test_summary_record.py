@@ -163,3 +163,11 @@ def test_what_the_collector_collects(tmp_path: Path) -> None:
     assert found({"collect_metric": False}, True) == {**every, "collect_metric": False}
     assert found({"collect_metric": True}, False) == {"collect_metric": True}
     assert found(None, False) == {}
+
+
+def test_one_collector_in_a_training(tmp_path: Path) -> None:
+    net = nn.Dense(1, 1)
+    model = paramesh.Model(net, nn.MSELoss(), nn.SGD(net.trainable_params()))
+    batches = [(np.ones((1, 1), np.float32),) * 2]
+    with pytest.raises(ValueError, match="more than one SummaryCollector instance"):
+        model.train(1, batches, [SummaryCollector(tmp_path)] * 2, progress=False)

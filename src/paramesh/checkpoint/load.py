@@ -85,7 +85,8 @@ def load_checkpoint(
         FileNotFoundError: there is no such file.
         CheckpointError: the file is not valid, not complete, encrypted, or does not fit the
             network, or it is an `.npz` and `format` does not say so; nothing was loaded.
-        TypeError, ValueError: an invalid argument; another format; an encryption key.
+        TypeError, ValueError: an invalid argument; another format; an encryption key; no name
+            starts with `specify_prefix`.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike):
         raise TypeError(
@@ -101,7 +102,8 @@ def load_checkpoint(
     path = Path(ckpt_file_name)
     kind = None if format is None else readable_format(format)
     left_out = _prefixes("filter_prefix", filter_prefix)
-    only = _prefixes("specify_prefix", specify_prefix) or ("",)
+    chosen = _prefixes("specify_prefix", specify_prefix)
+    only = chosen or ("",)
 
     def wanted(name: str) -> bool:
         return (
@@ -120,6 +122,11 @@ def load_checkpoint(
                 f"'{path}' is a NumPy .npz archive, which may hold any arrays. "
                 'If it is a checkpoint, pass format="npz", or convert it once: paramesh convert '
                 f"{path} {path.with_suffix('.safetensors')}"
+            )
+        if chosen and not any(n.startswith(chosen) for n in (*source.names(), *source.appended)):
+            raise ValueError(
+                f"load_checkpoint: no name in '{path}' starts with specify_prefix="
+                f"{specify_prefix!r}."
             )
         if crc_check:
             source.verify()
@@ -239,10 +246,14 @@ def _copied(array: Array) -> Any:
 def _prefixes(argument: str, given: str | Iterable[str] | None) -> tuple[str, ...]:
     if given is None:
         return ()
-    prefixes = (given,) if isinstance(given, str) else tuple(given)
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        prefixes = (given,)
+    else:
+        prefixes = tuple(given)
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix:
-            raise TypeError(
+            kind = ValueError if isinstance(prefix, str) else TypeError
+            raise kind(
                 f"load_checkpoint: {argument} must be a non-empty str or several of them, "
                 f"got {given!r}."
             )

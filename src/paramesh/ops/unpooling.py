@@ -32,7 +32,7 @@ def _sizes(
         (size - 1) * s - 2 * p + k
         for size, s, p, k in zip(x.shape[-n:], strides, pads, kernels, strict=True)
     )
-    if wanted is None or (isinstance(wanted, tuple | list) and not wanted):
+    if wanted is None or not len(wanted):
         return usual
     given = tuple(int(size) for size in wanted)
     lead = given[:-n]

@@ -94,6 +94,7 @@ class GroupPlan:
     groups: list[Group]
     group_of: list[int]
     grouped: bool
+    ordered: bool = False  # by `order_params`
 
 
 def make_group_plan(owner: str, parameters: object, weight_decay: object) -> GroupPlan:
@@ -218,7 +219,7 @@ def _grouped(owner: str, items: list[dict[str, Any]], decay: WeightDecay) -> Gro
     _refuse_duplicates(owner, params)
     _refuse_integers(owner, params)
     groups = [_settings(owner, i, item, decay) for i, item in enumerate(group_dicts)]
-    return GroupPlan(params, groups, [group_of[p] for p in params], True)
+    return GroupPlan(params, groups, [group_of[p] for p in params], True, order is not None)
 
 
 def _settings(owner: str, i: int, item: dict[str, Any], decay: WeightDecay) -> Group:

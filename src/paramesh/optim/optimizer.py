@@ -117,6 +117,7 @@ class Optimizer(Cell):
         group_plan = groups.make_group_plan(name, parameters, weight_decay)
         params = ParameterTuple(group_plan.parameters)
         self.is_group = group_plan.grouped
+        self.is_group_params_ordered = group_plan.ordered
         self._group_of = tuple(group_plan.group_of)
         self._centralize = tuple(group_plan.groups[i].centralize for i in group_plan.group_of)
         self._preprocesses = True

@@ -225,6 +225,7 @@ class Model:
             FileNotFoundError, CheckpointError: `resume` is not a checkpoint of such a run, differs
                 between processes, or does not fit the training Cell; nothing was loaded.
         """
+        _check_flag("train", dataset_sink_mode)
         _check_integer("epoch", epoch, 1)
         _check_integer("initial_epoch", initial_epoch, 0)
         _check_integer("valid_frequency", valid_frequency, 1)
@@ -364,6 +365,7 @@ class Model:
             ValueError: no metrics, no loss function and no evaluation network, or no batch.
             TypeError: an argument of the wrong type.
         """
+        _check_flag("eval", dataset_sink_mode)
         network = self._check_metrics("eval")
         batches.check_dataset(valid_dataset, 1, "valid_dataset")
         listed = as_callbacks(callbacks)
@@ -496,6 +498,11 @@ def _looks_ahead() -> bool:
 def _notify(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
     for callback in callbacks:
         getattr(callback, moment)(run)
+
+
+def _check_flag(method: str, sinks: object) -> None:
+    if not isinstance(sinks, bool):
+        raise TypeError(f"Model.{method}: dataset_sink_mode must be a bool, got {sinks!r}.")
 
 
 def _check_integer(argument: str, value: object, low: int) -> None:

@@ -63,7 +63,8 @@ COLLECTED: dict[str, Any] = {
     "histogram_regular": None,
     "collect_landscape": _LANDSCAPE,
 }
-_FORMATS: dict[str, set[str | None]] = {"tensor_format": {"npy", None}}
+#: What `export_options` may say.
+EXPORT_FORMATS: dict[str, set[str | None]] = {"tensor_format": {"npy", None}}
 
 
 def check_type(name: str, value: object, *kinds: type) -> None:
@@ -215,10 +216,10 @@ def check_export(given: object) -> None:
     for key, value in given.items():
         check_type("export_option", key, str)
         check_type("export_format", value, str, type(None))
-    _check_keys("SummaryRecord", '"export_options"', given, _FORMATS)
+    _check_keys("SummaryRecord", '"export_options"', given, EXPORT_FORMATS)
     for key, value in given.items():
-        if value not in _FORMATS[key]:
+        if value not in EXPORT_FORMATS[key]:
             raise ValueError(
                 f'For "SummaryRecord", the export_format {{{value!r}}} of "export_options" are '
-                f"unsupported for {key}, expect the follow values: {list(_FORMATS[key])}"
+                f"unsupported for {key}, expect the follow values: {list(EXPORT_FORMATS[key])}"
             )

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from paramesh.train import summary_arguments as arguments
-from paramesh.train.callbacks import Callback, RunContext, evaluates, loss_number
+from paramesh.train.callbacks import Callback, Facts, RunContext, evaluates, loss_number
 from paramesh.train.summary_record import SummaryRecord
 
 __all__ = ["SummaryCollector"]
@@ -35,7 +35,7 @@ class SummaryCollector(Callback):
     Raises:
         TypeError: an argument of the wrong type.
         ValueError: a number is below 1, `summary_dir` is empty; an unknown key, or a pattern that
-            is none.
+            is none; in training, two collectors among the callbacks.
         NotADirectoryError: `summary_dir` is a file.
         ImportError: in training, tensorboardX is not installed.
     """
@@ -79,7 +79,17 @@ class SummaryCollector(Callback):
     def begin(self, run_context: RunContext) -> None:
         """Open a file."""
         if not evaluates(run_context):
+            self._check_callbacks(run_context.original_args())
             self._record = SummaryRecord(self._dir)
+
+    def _check_callbacks(self, cb_params: Facts) -> None:
+        given = cb_params.get("list_callback")
+        listed = given if isinstance(given, list | tuple) else []
+        if sum(isinstance(callback, SummaryCollector) for callback in listed) > 1:
+            raise ValueError(
+                "There is more than one SummaryCollector instance in callback list: their files "
+                "would mix. Give one."
+            )
 
     def step_end(self, run_context: RunContext) -> None:
         """Write what is due."""

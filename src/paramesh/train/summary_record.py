@@ -17,10 +17,11 @@ import numpy as np
 
 from paramesh.array_types import ArrayLike, HostArray
 from paramesh.ops import graph_marks
-from paramesh.train.summary_arguments import WRITTEN, check_export, check_folder
+from paramesh.train.summary_arguments import EXPORT_FORMATS, WRITTEN, check_export, check_folder
 
 __all__ = ["SummaryRecord", "_cache_summary_tensor_data", "write_histogram"]
 
+_DEFAULT_EXPORT_OPTIONS = EXPORT_FORMATS  # MindSpore's name, which scripts import
 _logger = logging.getLogger("paramesh")
 
 
