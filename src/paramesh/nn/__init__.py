@@ -342,7 +342,7 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-            DistributedGradReducer
+            DistributedGradReducer MicroBatchInterleaved
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta

@@ -63,6 +63,7 @@ _WITH_GRADIENT: dict[str, tuple[int, ...]] = {
             "tile",
             "sort",
             "conv_general_dilated",
+            "sharding_constraint",
         ],
         (),
     ),
