@@ -18,7 +18,6 @@ from paramesh.parallel.operators.axis_rules import traced
 from paramesh.parallel.operators.operands import operands_of, replaced
 from paramesh.parallel.operators.operator_layouts import layouts_of_call
 from sharded_operator_cases import CALLS, LEFT_OUT, Call, allowed, given, rule_for, shapes_of
-from type_checks import present
 
 Numbers = list[list[np.ndarray]]
 
@@ -199,7 +198,7 @@ def test_the_strategy_of_an_operator_of_scalars_is_that_of_its_result() -> None:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     spaced = ops.LinSpace().shard(((4,),))
     out = paramesh.jit(lambda a, b: spaced(a, b, 8))(Tensor(np.float32(1)), Tensor(np.float32(8)))
-    np.testing.assert_array_equal(out.asnumpy(), np.arange(1, 9, dtype=np.float32))
+    np.testing.assert_allclose(out.asnumpy(), np.arange(1, 9), 1e-6)
     assert jnp.asarray(out).addressable_data(0).shape == (2,)
 
 
@@ -214,10 +213,10 @@ def test_a_look_up_by_fields_shards_its_table_like_the_columns(name: str) -> Non
     columns = np.random.default_rng(0).integers(0, 8, (3, 4)).astype(np.int32)
     out = paramesh.jit(lambda indices: look_up(table, indices, 0))(Tensor(columns))
     np.testing.assert_array_equal(out.asnumpy(), rows[columns])
-    assert present(table.layout).parts == (4, 2)
+    assert jnp.asarray(table).addressable_data(0).shape == (2, 1)
     assert jnp.asarray(out).addressable_data(0).shape == (3, 1, 1)
     look_up.shard(((4, 1), (1, 2)))
-    with pytest.raises(LayoutError, match=r"index1"):
+    with pytest.raises(LayoutError, match=r"into 2 shards, but another axis.* into 4"):
         paramesh.jit(lambda indices: look_up(table, indices, 0))(Tensor(columns))
 
 

@@ -207,7 +207,7 @@ CASES = [
         "gather",
         [x, i(0, 3, 2, 5), 1, 1],
         lambda v, j, a, n: np.stack([np.take(r, k, 0) for r, k in zip(v, j, strict=True)]),
-        settings={"Gather": {"batch_dims": 1}, "GatherV2": {"batch_dims": 1}},
+        settings={name: {"batch_dims": 1} for name in ("Gather", "GatherV2", "SparseGatherV2")},
     ),
     Case(
         "gather",
@@ -234,6 +234,9 @@ CASES = [
     Case("tensor_scatter_min", [x, positions, f(3, 4)], at(0, np.minimum)),
     Case("unsorted_segment_sum", [f(6, 2), v6 - 1, 4], segments(lambda d: 0, np.add), grad=True),
     Case("unsorted_segment_sum", [m, i(0, 2, 2, 3), 2], segments(lambda d: 0, np.add)),
+    Case(
+        "unsorted_segment_prod", [f(6, 2), v6 - 1, 4], segments(lambda d: 1, np.multiply), grad=True
+    ),
     Case("unsorted_segment_max", [f(6, 2), v6, 5], segments(lowest, np.maximum)),
     Case("unsorted_segment_min", [f(6, 2), v6, 5], segments(highest, np.minimum)),
     Case("one_hot", [v6, 4], lambda j, n: np.eye(n, dtype=np.int64)[j]),
