@@ -302,8 +302,11 @@ def test_the_older_place_of_the_shard_size() -> None:
         context.set_auto_parallel_context(optimizer_weight_shard_size=0)
     with pytest.raises(ValueError, match="pass only one"):
         context.set_auto_parallel_context(
-            optimizer_weight_shard_size=2, parallel_optimizer_config={}
+            optimizer_weight_shard_size=2,
+            parallel_optimizer_config={"optimizer_weight_shard_size": 2},
         )
+    context.set_auto_parallel_context(optimizer_weight_shard_size=4, parallel_optimizer_config={})
+    assert read("optimizer_weight_shard_size") == 4
 
 
 def test_a_device_num_of_one_is_not_the_same_as_none() -> None:

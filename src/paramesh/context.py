@@ -358,10 +358,11 @@ def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[s
 def _with_shard_size(call: str, settings: dict[str, Any]) -> dict[str, Any]:
     """`optimizer_weight_shard_size` at the place that MindSpore has for it now."""
     name = "parallel_optimizer_config"
-    if name in settings:
+    config = settings.get(name, _parallel[name]) or {}
+    if name in settings and not (isinstance(config, dict) and _SHARD_SIZE not in config):
         raise ValueError(f"{call}: {name} has an entry {_SHARD_SIZE}; pass only one.")
     rest = {k: v for k, v in settings.items() if k != _SHARD_SIZE}
-    return rest | {name: (_parallel[name] or {}) | {_SHARD_SIZE: settings[_SHARD_SIZE]}}
+    return rest | {name: config | {_SHARD_SIZE: settings[_SHARD_SIZE]}}
 
 
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
