@@ -39,13 +39,11 @@ __all__ = [
     "_handle_loss",
     "_load_dismatch_prefix_params",
     "_pynative_executor",
-    "_set_cur_net",
     "_update_param",
     "cell_attr_register",
     "gradient_accumulation_op",
     "gradient_clear_op",
     "opt_init_args_register",
-    "set_cur_net",
 ]
 
 #: MindSpore has modules below it (see `compat`).
@@ -191,13 +189,6 @@ class _VirtualDataset:
             name = "in_strategy of _VirtualDataset"
             inputs = placement.current().constrain(inputs, self._strategies, name)
         return inputs[0] if len(inputs) == 1 else inputs
-
-
-def set_cur_net(net: Cell) -> None:
-    """Nothing: checkpoints are of the network that they are given."""
-
-
-_set_cur_net = set_cur_net
 
 
 class ConvertModelUtils:
