@@ -137,6 +137,7 @@ _OWN: dict[str, list[Given]] = {
     "Sort": [c(X)],
     "SparseSoftmaxCrossEntropyWithLogits": [c(X, i(16, 8))],
     "Split": [c(X, axis=1, output_num=2)],
+    "SplitV": [c(X, size_splits=(4, 12), split_dim=1, num_split=2)],
     "Squeeze": [c(f(8, 1, 16))],
     "SquareSumAll": [c(X, f(8, 16))],
     "Stack": [c((X, f(8, 16)), axis=1)],

@@ -98,6 +98,12 @@ CASES = [
     Case("split", [x, 2, 1], lambda v, s, a: (v[:, :2], v[:, 2:])),
     Case("split", [x, (1, 3), 2], lambda v, s, a: (v[:, :, :1], v[:, :, 1:])),
     Case(
+        "split_by_sizes",
+        [x, (1, -1), 2, 2],
+        lambda v, s, a, n: (v[:, :, :1], v[:, :, 1:]),
+        settings={"SplitV": {"size_splits": (1, -1), "split_dim": 2, "num_split": 2}},
+    ),
+    Case(
         "split_equally",
         [x, 2, 2],
         lambda v, a, n: tuple(np.split(v, n, a)),
