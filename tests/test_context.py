@@ -274,6 +274,41 @@ def test_the_older_name_of_fusion() -> None:
     assert read("all_reduce_fusion_config") == [3, 5]
 
 
+def test_settings_that_are_recorded() -> None:
+    read = context.get_auto_parallel_context
+    assert read("enable_alltoall") is False
+    assert read("communi_parallel_mode") == "all_group_parallel"
+    context.set_auto_parallel_context(
+        enable_alltoall=True, communi_parallel_mode="no_group_parallel"
+    )
+    assert read("enable_alltoall") is True
+    assert read("communi_parallel_mode") == "no_group_parallel"
+    with pytest.raises(ValueError, match="communi_parallel_mode"):
+        context.set_auto_parallel_context(communi_parallel_mode="some")
+    with pytest.raises(TypeError, match="enable_alltoall"):
+        context.set_auto_parallel_context(enable_alltoall=1)
+
+
+def test_the_older_place_of_the_shard_size() -> None:
+    read = context.get_auto_parallel_context
+    assert read("optimizer_weight_shard_size") == -1
+    context.set_auto_parallel_context(parallel_optimizer_config={"parallel_optimizer_threshold": 8})
+    context.set_auto_parallel_context(optimizer_weight_shard_size=2)
+    assert read("optimizer_weight_shard_size") == 2
+    config = read("parallel_optimizer_config")
+    assert config["parallel_optimizer_threshold"] == 8
+    assert config["optimizer_weight_shard_size"] == 2
+    with pytest.raises(ValueError, match="optimizer_weight_shard_size"):
+        context.set_auto_parallel_context(optimizer_weight_shard_size=0)
+    with pytest.raises(ValueError, match="pass only one"):
+        context.set_auto_parallel_context(
+            optimizer_weight_shard_size=2,
+            parallel_optimizer_config={"optimizer_weight_shard_size": 2},
+        )
+    context.set_auto_parallel_context(optimizer_weight_shard_size=4, parallel_optimizer_config={})
+    assert read("optimizer_weight_shard_size") == 4
+
+
 def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
     assert context.device_num() is None
     key = context.program_key()

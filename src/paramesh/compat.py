@@ -114,7 +114,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "nn.wrap.loss_scale": ("paramesh.train",),
     "ops.auto_generate": ("paramesh.ops",),
     "ops.function": ("paramesh.ops.functional",),
-    "ops.operations.comm_ops": ("paramesh.ops.operations", "paramesh.ops.collectives"),
+    "ops.operations.comm_ops": (
+        "paramesh.ops.operations",
+        "paramesh.ops.collectives",
+        "paramesh.mindspore_internals",
+    ),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops", "paramesh.mindspore_primitives"),
     "parallel": ("paramesh.parallel", "paramesh.nn.sharded_function", "paramesh.mindspore_names"),

@@ -77,7 +77,12 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "strategy_ckpt_load_file": "",
     "search_mode": "recursive_programming",
     "device_memory": None,
+    "enable_alltoall": False,
+    "communi_parallel_mode": "all_group_parallel",
 }
+#: An entry of `parallel_optimizer_config` that MindSpore 1.x has as a setting of its own.
+_SHARD_SIZE = "optimizer_weight_shard_size"
+_GROUP_MODES = ("all_group_parallel", "same_server_group_parallel", "no_group_parallel")
 _PS_MODES = ("sync", "stale", "async")
 #: What may carry the messages of steps to servers and back.
 PS_TRANSPORTS = ("auto", "zmq", "ray")
@@ -318,8 +323,10 @@ def set_auto_parallel_context(**settings: object) -> None:
       splits at the given positions among the gradients, and "auto" leaves it to paramesh. The
       entries "allgather" and "reducescatter" are recorded only.
     - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
-      `auto_parallel_search_mode` that of `search_mode`.
+      `auto_parallel_search_mode` that of `search_mode`. `optimizer_weight_shard_size` is the entry
+      of `parallel_optimizer_config`.
     - `pipeline_stages`: 1 only.
+    - `enable_alltoall` and `communi_parallel_mode`: recorded; XLA chooses the collectives.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
@@ -330,6 +337,8 @@ def set_auto_parallel_context(**settings: object) -> None:
         settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
+    if _SHARD_SIZE in settings:
+        settings = _with_shard_size(call, settings)
     checked: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in _PARALLEL_DEFAULTS:
@@ -347,6 +356,16 @@ def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[s
     if name in settings:
         raise ValueError(f"{call}: {old} and {name} are the same setting; pass only one.")
     return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
+
+
+def _with_shard_size(call: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """`optimizer_weight_shard_size` at the place that MindSpore has for it now."""
+    name = "parallel_optimizer_config"
+    config = settings.get(name, _parallel[name]) or {}
+    if name in settings and not (isinstance(config, dict) and _SHARD_SIZE not in config):
+        raise ValueError(f"{call}: {name} has an entry {_SHARD_SIZE}; pass only one.")
+    rest = {k: v for k, v in settings.items() if k != _SHARD_SIZE}
+    return rest | {name: config | {_SHARD_SIZE: settings[_SHARD_SIZE]}}
 
 
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -368,6 +387,8 @@ def _check_parallel(call: str, name: str, value: object) -> Any:
         return setting_checks.whole(call, name, value, 0, 4095)
     if name == "search_mode":
         return setting_checks.one_of(call, name, value, _SEARCH_MODES)
+    if name == "communi_parallel_mode":
+        return setting_checks.one_of(call, name, value, _GROUP_MODES)
     if name == "device_memory":
         return memory_bytes(call, name, value)
     if name == "grad_accumulation_step":
@@ -401,6 +422,8 @@ def get_auto_parallel_context(name: str) -> Any:
     if name == "all_reduce_fusion_config":
         fusion = (_parallel["comm_fusion"] or {}).get("allreduce", {})
         return list(fusion["config"]) if fusion.get("mode") == "index" else []
+    if name == _SHARD_SIZE:
+        return (_parallel["parallel_optimizer_config"] or {}).get(_SHARD_SIZE, -1)
     if name not in _parallel:
         raise ValueError(
             f"get_auto_parallel_context: there is no setting {name!r}. "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
 from paramesh.parameter import Parameter
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train.callbacks import Facts, first_loss
 from paramesh.train.model import Model
@@ -28,8 +29,10 @@ __all__ = [
     "ConvertModelUtils",
     "GradientAccumulation",
     "InternalCallbackParam",
+    "VirtualDatasetCellTriple",
     "_InternalCallbackParam",
     "_Loss",
+    "_VirtualDataset",
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
     "_get_mode",
@@ -151,6 +154,41 @@ class _VirtualDatasetCell(Cell):
     def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
         return self._backbone(*inputs)
+
+
+class VirtualDatasetCellTriple(_VirtualDatasetCell):
+    """A network of three inputs that is given the batch as its data: here each program is."""
+
+
+class _VirtualDataset:
+    """Gives the batch, as it comes: MindSpore's compiler finds the data of a program by it."""
+
+    def __init__(self) -> None:
+        self._strategies: tuple[Any, ...] | None = None
+
+    def shard(self, in_strategy: tuple[Any, ...]) -> Self:
+        """Say how the batch is sharded, as `Cell.shard` does; returns self.
+
+        Args:
+            in_strategy: for each input a tuple of ints, or a Layout.
+        """
+        self._strategies = in_strategy
+        return self
+
+    def add_prim_attr(self, name: str, value: object) -> Self:
+        """Nothing; returns self."""
+        return self
+
+    def __call__(self, *inputs: Tree) -> Any:
+        """The inputs; the input itself if there is one.
+
+        Raises:
+            LayoutError: the strategy does not fit them.
+        """
+        if self._strategies is not None:
+            name = "in_strategy of _VirtualDataset"
+            inputs = placement.current().constrain(inputs, self._strategies, name)
+        return inputs[0] if len(inputs) == 1 else inputs
 
 
 class ConvertModelUtils:

@@ -773,8 +773,9 @@ def test_hints_for_the_compiler_are_noted_once(caplog: pytest.LogCaptureFixture)
         net.set_jit_config(paramesh.JitConfig(jit_level="O2"))
         net.set_inputs(Tensor(np.zeros((1, 2), np.float32)))
         assert net.set_boost("less_bn").set_broadcast_flag().set_data_parallel() is net
+        assert net.set_auto_parallel() is net
         net.offload()
     assert len(net.get_inputs() or ()) == 1
     said = [record.getMessage() for record in caplog.records]
-    assert len(said) == 6
+    assert len(said) == 7
     assert "Cell.set_jit_config is MindSpore's and has no effect here: XLA is" in said[0]

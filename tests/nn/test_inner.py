@@ -153,6 +153,7 @@ def test_other_names_of_mindspore() -> None:
     with pytest.raises(TypeError, match=r"Dense.shard: in_strategy and strategy"):
         layer.shard(((1, 1),), strategy=((1, 1),))
     assert operator.set_device("CPU").attrs["primitive_target"] == "CPU"
+    assert operator.set_device("").attrs["primitive_target"] == ""
     with pytest.raises(ValueError, match=r"MatMul.set_device: 'TPU' is not one of CPU, GPU"):
         operator.set_device("TPU")
     with pytest.raises(TypeError, match=r"MatMul.set_device: expected a str, got int"):

@@ -128,3 +128,13 @@ def test_numbers_and_parameters_have_none() -> None:
     np.testing.assert_array_equal(
         grad(lambda x, n: x * n, (0, 1))(Tensor([2.0]), 3)[1].asnumpy(), 0
     )
+
+
+def test_extremes_of_segments_pass_gradients_to_their_rows() -> None:
+    segments = Tensor([0, 0, 1, 1], paramesh.int32)
+    n = Tensor([2, 3, 7, 5], paramesh.int32)
+    weights = Tensor([2.0, 4.0])
+    largest = grad(lambda n: (ops.unsorted_segment_max(n, segments, 2) * weights).sum())(n)
+    smallest = grad(lambda n: (ops.unsorted_segment_min(n, segments, 2) * weights).sum())(n)
+    assert largest.asnumpy().tolist() == [0, 2, 4, 0]
+    assert smallest.asnumpy().tolist() == [2, 0, 0, 4]

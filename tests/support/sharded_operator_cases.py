@@ -137,6 +137,7 @@ _OWN: dict[str, list[Given]] = {
     "Sort": [c(X)],
     "SparseSoftmaxCrossEntropyWithLogits": [c(X, i(16, 8))],
     "Split": [c(X, axis=1, output_num=2)],
+    "SplitV": [c(X, size_splits=(4, 12), split_dim=1, num_split=2)],
     "Squeeze": [c(f(8, 1, 16))],
     "SquareSumAll": [c(X, f(8, 16))],
     "Stack": [c((X, f(8, 16)), axis=1)],
@@ -149,7 +150,7 @@ _OWN: dict[str, list[Given]] = {
     "TopK": [c(X, 4)],
     "Transpose": [c(X, (1, 0)), c(f(8, 4, 2), (2, 0, 1))],
     "Unstack": [c(X, axis=0)],
-    **{f"UnsortedSegment{how}": [c(X, i(4, 8), 4)] for how in ("Max", "Min", "Sum")},
+    **{f"UnsortedSegment{how}": [c(X, i(4, 8), 4)] for how in ("Max", "Min", "Prod", "Sum")},
 }
 _SQUARES = f(8, 4, 4) + 4 * np.eye(4, dtype=np.float32)
 _ROWS = np.arange(0, 8, 2, dtype=np.int32)
@@ -204,9 +205,7 @@ _OTHERS = """
     ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
     TupleToArray UniformInt UniformReal Unique UniqueConsecutive Zeros
 """
-#: JAX has no gradient of the products of segments that overlap.
-_NO_GRADIENT = {"UnsortedSegmentProd"}
-LEFT_OUT = frozenset(_OTHERS.split()) | _NO_GRADIENT | frozenset(sharded_arguments.WITHOUT_STRATEGY)
+LEFT_OUT = frozenset(_OTHERS.split()) | frozenset(sharded_arguments.WITHOUT_STRATEGY)
 
 
 def _calls() -> list[Call]:

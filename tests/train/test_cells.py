@@ -270,6 +270,26 @@ def test_with_grad_cell() -> None:
         nn.WithGradCell("net")
 
 
+def test_micro_batches_are_added_up() -> None:
+    net = nn.Dense(2, 1, weight_init="ones", bias_init="zeros")
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    loss = nn.MicroBatchInterleaved(WithLossCell(net, nn.MSELoss()), 2)
+    labels = np.zeros((4, 1), np.float32)
+    means = [(rows[half].sum(1) ** 2).mean() for half in (slice(0, 2), slice(2, 4))]
+    assert loss(Tensor(rows), Tensor(labels)).asnumpy() == sum(means)
+    assert [p.name for p in loss.get_parameters()] == ["weight", "bias"]
+    halves = nn.MicroBatchInterleaved(net, 2)(Tensor(rows))
+    assert halves.asnumpy().ravel().tolist() == [1 + 9, 5 + 13]
+    with pytest.raises(ValueError, match=r"interleave_num=3 does not divide .* \(4, 2\)"):
+        nn.MicroBatchInterleaved(net, 3)(Tensor(rows))
+    with pytest.raises(ValueError, match="int from 1, got 0"):
+        nn.MicroBatchInterleaved(net, 0)
+    with pytest.raises(TypeError, match="must be an int, got 2.0"):
+        nn.MicroBatchInterleaved(net, wrong(2.0))
+    with pytest.raises(TypeError, match="network must be a Cell, got str"):
+        nn.MicroBatchInterleaved(wrong("net"))
+
+
 def test_writing_to_a_parameter() -> None:
     net = nn.Dense(2, 1)
     bias = present(net.bias)

@@ -106,6 +106,11 @@ class CompilerHints:
         self._hint("set_data_parallel", "use shard")
         return self
 
+    def set_auto_parallel(self) -> Self:
+        """Without effect, and logged once: the parallel mode is a setting of all programs."""
+        self._hint("set_auto_parallel", "use set_auto_parallel_context(parallel_mode=…)")
+        return self
+
     def offload(self, backward_prefetch: object = "Auto") -> None:
         """Without effect, and logged once: activations stay on the device, see `recompute`."""
         self._hint("offload", "use recompute")

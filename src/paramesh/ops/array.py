@@ -19,8 +19,9 @@ __all__ = [
     "Rank", "DType", "reshape", "flatten", "squeeze", "expand_dims", "broadcast_to", "Reshape",
     "Flatten", "Squeeze", "ExpandDims", "BroadcastTo", "unsqueeze", "transpose", "swapaxes",
     "movedim", "flip", "roll", "Transpose", "ReverseV2", "permute", "swapdims", "reverse",
-    "concat", "stack", "unstack", "split", "split_equally", "chunk", "Concat", "Stack", "Pack",
-    "Unstack", "Unpack", "Split", "cat", "unbind", "tile", "repeat_interleave", "repeat_elements",
+    "concat", "stack", "unstack", "split", "split_equally", "split_by_sizes", "chunk", "Concat",
+    "Stack", "Pack", "Unstack", "Unpack", "Split", "SplitV", "cat", "unbind", "tile",
+    "repeat_interleave", "repeat_elements",
     "pad", "pad_axes", "Tile", "Pad", "MirrorPad",
 ]
 # fmt: on
@@ -309,6 +310,27 @@ def split_equally(input_x: Array, axis: int = 0, output_num: int = 1) -> Any:
 
 
 @function
+def split_by_sizes(input_x: Array, size_splits: Ints, split_dim: int, num_split: int) -> Any:
+    """A tuple of `num_split` pieces of the given sizes along an axis; one may be -1, what is left.
+
+    Raises:
+        ValueError: there is another number of sizes, or they do not add up to the axis.
+    """
+    sizes, total = list(ints(size_splits)), input_x.shape[axis_in(split_dim, input_x.ndim)]
+    if len(sizes) != num_split:
+        raise ValueError(f"size_splits has {len(sizes)} sizes, but num_split is {num_split}.")
+    if sizes.count(-1) == 1:
+        sizes[sizes.index(-1)] = total - sum(sizes) - 1
+    if sum(sizes) != total or min(sizes, default=0) < 0:
+        raise ValueError(
+            f"size_splits {size_splits} does not divide axis {split_dim}, which has {total}."
+        )
+    return tuple(
+        jnp.split(input_x, [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)], split_dim)
+    )
+
+
+@function
 def chunk(input: Array, chunks: int, axis: int = 0) -> Any:
     """A tuple of at most `chunks` pieces along an axis, the last of which may be smaller."""
     total = input.shape[axis_in(axis, input.ndim)]
@@ -323,6 +345,15 @@ Unstack = primitive("Unstack", unstack, lambda axis=0, num=None: {"axis": axis, 
 Unpack = alias("Unpack", Unstack)
 Split = primitive(
     "Split", split_equally, lambda axis=0, output_num=1: {"axis": axis, "output_num": output_num}
+)
+SplitV = primitive(
+    "SplitV",
+    split_by_sizes,
+    lambda size_splits, split_dim, num_split: {
+        "size_splits": size_splits,
+        "split_dim": split_dim,
+        "num_split": num_split,
+    },
 )
 cat = alias("cat", concat)
 unbind = alias("unbind", unstack)

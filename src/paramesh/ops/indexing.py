@@ -4,6 +4,7 @@ An index outside its axis cannot raise inside a program. Gathering gives NaN the
 number for integers), scattering leaves such updates out.
 """
 
+import functools
 import operator
 from typing import Any
 
@@ -28,7 +29,8 @@ __all__ = [
     "tensor_scatter_max", "tensor_scatter_min", "TensorScatterUpdate", "TensorScatterAdd",
     "TensorScatterSub", "TensorScatterMax", "TensorScatterMin", "unsorted_segment_sum",
     "unsorted_segment_max", "unsorted_segment_min", "UnsortedSegmentSum", "UnsortedSegmentMax",
-    "UnsortedSegmentMin", "one_hot", "OneHot", "where", "select", "Select", "masked_fill",
+    "UnsortedSegmentMin", "unsorted_segment_prod", "UnsortedSegmentProd",
+    "one_hot", "OneHot", "where", "select", "Select", "masked_fill",
     "MaskedFill", "sequence_mask", "masked_select", "nonzero", "unique", "MaskedSelect", "Unique",
     "sort", "argsort", "topk", "Sort", "TopK", "intopk", "InTopK", "invert_permutation",
     "InvertPermutation",
@@ -331,7 +333,46 @@ def unsorted_segment_min(input_x: Array, segment_ids: Array, num_segments: int) 
     return _segments(input_x, segment_ids, num_segments, "min", _highest(input_x.dtype))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _products(x: jax.Array, ids: jax.Array, count: int) -> jax.Array:
+    return _segments(x, ids, count, "mul", 1)
+
+
+@_products.defjvp
+def _products_and_tangents(
+    count: int, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]
+) -> tuple[jax.Array, jax.Array]:
+    """The derivative by an element is the product of the others of its segment.
+
+    JAX divides the product by the element, and has no rule for rows of one segment.
+    """
+    x, ids = primals
+    zero = x == 0
+    zeros = _segments(zero.astype(jnp.int32), ids, count, "add", 0)
+    others = _products(jnp.where(zero, 1, x), ids, count)
+    own = jnp.where(ids < 0, count, ids)  # those that are left out have none
+    zeros = zeros.at[own].get(mode="fill", fill_value=2)
+    others = others.at[own].get(mode="fill", fill_value=0)
+    rest = jnp.where(zero, others, others / jnp.where(zero, 1, x))
+    rest = jnp.where(zeros == zero, rest, 0)
+    return _products(x, ids, count), _segments(rest * tangents[0], ids, count, "add", 0)
+
+
+@function
+def unsorted_segment_prod(x: Array, segment_ids: Array, num_segments: int) -> Any:
+    """The product of the rows of each segment; of none 1: (n, ...) and (n,) -> (segments, ...).
+
+    Args:
+        x: (...).
+        segment_ids: integers of the shape of the first axes of `x`; negative ones are left out, and
+            so are those from `num_segments` on.
+        num_segments: how many products.
+    """
+    return _products(x, segment_ids, _count(num_segments))
+
+
 UnsortedSegmentSum = primitive("UnsortedSegmentSum", unsorted_segment_sum)
+UnsortedSegmentProd = primitive("UnsortedSegmentProd", unsorted_segment_prod)
 UnsortedSegmentMax = primitive("UnsortedSegmentMax", unsorted_segment_max)
 UnsortedSegmentMin = primitive("UnsortedSegmentMin", unsorted_segment_min)
 

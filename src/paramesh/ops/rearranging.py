@@ -1,7 +1,6 @@
 """Parts of Tensors picked, joined and written: what `array` and `indexing` leave out."""
 
 import itertools
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +50,6 @@ __all__ = [
     "IndexAdd",
     "index_fill",
     "IndexFill",
-    "unsorted_segment_prod",
-    "UnsortedSegmentProd",
     "unique_consecutive",
     "UniqueConsecutive",
     "unfold",
@@ -343,17 +340,6 @@ def slice_scatter(
     """`src` written to a slice along an axis."""
     at = axis_in(axis, input.ndim)
     return input.at[(slice(None),) * at + (slice(start, end, step),)].set(src.astype(input.dtype))
-
-
-@function
-def unsorted_segment_prod(x: Array, segment_ids: Array, num_segments: int) -> Any:
-    """The product of the rows of each segment; of none 1: (n, ...) and (n,) -> (segments, ...)."""
-    size = operator.index(num_segments)
-    rows = x.reshape(-1, *x.shape[segment_ids.ndim :])
-    return jax.ops.segment_prod(rows, segment_ids.reshape(-1), size)
-
-
-UnsortedSegmentProd = primitive("UnsortedSegmentProd", unsorted_segment_prod)
 
 
 @function

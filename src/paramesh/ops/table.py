@@ -273,7 +273,7 @@ class Primitive:
         """Record where MindSpore would run the operator: a program is on one device here.
 
         Args:
-            device_target: "CPU", "GPU" or "Ascend".
+            device_target: "CPU", "GPU" or "Ascend"; "" for none.
 
         Returns:
             The operator itself.
@@ -285,7 +285,7 @@ class Primitive:
             raise TypeError(
                 f"{self.name}.set_device: expected a str, got {type(device_target).__name__}."
             )
-        if device_target not in TARGETS:
+        if device_target and device_target not in TARGETS:
             raise ValueError(
                 f"{self.name}.set_device: {device_target!r} is not one of {', '.join(TARGETS)}."
             )

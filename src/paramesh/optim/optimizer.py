@@ -44,6 +44,7 @@ from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
+from paramesh.optim.row_updates import RowUpdates
 from paramesh.parameter import Parameter, ParameterTuple, Pool
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.argument_types import RawNumber, TensorLike
@@ -183,6 +184,11 @@ class Optimizer(Cell):
                 f"{type(self).__name__}.target: {value!r} is not one of {', '.join(TARGETS)}."
             )
         self.__dict__["_target"] = value
+
+    @property
+    def sparse_opt(self) -> RowUpdates:
+        """MindSpore's operator for sparse gradients, of which scripts say where it runs."""
+        return RowUpdates(functools.partial(setattr, self, "target"))
 
     @property
     def _sources(self) -> tuple[rates.Rate, ...]:

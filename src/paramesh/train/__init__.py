@@ -56,6 +56,7 @@ from paramesh.train.metrics import (
     names,
     rearrange_inputs,
 )
+from paramesh.train.micro_batches import MicroBatchInterleaved
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLROnPlateau
@@ -78,6 +79,7 @@ __all__ = [
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
+    "MicroBatchInterleaved",
     # workers of servers
     "pending_steps",
     "first_step",

@@ -63,6 +63,7 @@ _WITH_GRADIENT: dict[str, tuple[int, ...]] = {
             "tile",
             "sort",
             "conv_general_dilated",
+            "sharding_constraint",
         ],
         (),
     ),
@@ -76,6 +77,13 @@ _BY_DATA: dict[str, tuple[int, ...]] = {
     "scatter": (0, 2),
     "scatter-add": (0, 2),
     "scatter_add": (0, 2),
+    "scatter-max": (0, 2),
+    "scatter-min": (0, 2),
+}
+#: Operators that hold a program for the type of their operands.
+_MADE_ANEW: dict[str, Callable[..., Array]] = {
+    "scatter-max": jax.lax.scatter_max,
+    "scatter-min": jax.lax.scatter_min,
 }
 #: Constant almost everywhere, or without any gradient: it is zero, as MindSpore's.
 _WITHOUT_GRADIENT = frozenset(
@@ -286,6 +294,10 @@ _truth.defvjp(
 def _bind_floats(equation: JaxprEqn, values: list[Any]) -> list[Any]:
     """The operator of an equation for floats in place of integers."""
     params = dict(equation.params)
+    anew = _MADE_ANEW.get(equation.primitive.name)
+    if anew is not None:
+        names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+        return [anew(*values, **{name: params[name] for name in names})]
     if params.get("preferred_element_type") is not None:
         params["preferred_element_type"] = jnp.float64 if x64_enabled() else jnp.float32
     out = equation.primitive.bind(*values, **params)

@@ -135,6 +135,12 @@ def test_an_optimizer_has_a_target() -> None:
         optimizer.target = "x"
     with pytest.raises(TypeError, match=r"Adam.target: expected a str, got int"):
         optimizer.target = 1  # type: ignore[assignment]
+    assert optimizer.sparse_opt.set_device("CPU").add_prim_attr("use_locking", "no")
+    assert optimizer.target == "CPU"
+    optimizer.sparse_opt.add_prim_attr("primitive_target", "GPU")
+    assert optimizer.target == "GPU"
+    with pytest.raises(ValueError, match=r"Adam.target: 'x' is not one of"):
+        optimizer.sparse_opt.set_device("x")
 
 
 def test_an_interleaved_axis_is_left_out() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, ops
+from paramesh import Parameter, Tensor, context, ops
 from paramesh.errors import LayoutError
 from paramesh.ops.table import CLASSES
 from paramesh.parallel.operators.axis_rules import traced
@@ -192,6 +192,42 @@ def test_the_strategy_of_an_operator_without_tensors_is_that_of_its_result(
     refused = operator().shard(((3, 1),))
     with pytest.raises(LayoutError, match=r"the strategy of output 0: .*axis 0 has size 8"):
         paramesh.jit(lambda: refused(*args))()
+
+
+def test_the_strategy_of_an_operator_of_scalars_is_that_of_its_result() -> None:
+    context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
+    spaced = ops.LinSpace().shard(((4,),))
+    out = paramesh.jit(lambda a, b: spaced(a, b, 8))(Tensor(np.float32(1)), Tensor(np.float32(8)))
+    np.testing.assert_allclose(out.asnumpy(), np.arange(1, 9), 1e-6)
+    assert jnp.asarray(out).addressable_data(0).shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["manual_split", "manual_split_with_offset"])
+def test_a_look_up_by_fields_shards_its_table_like_the_columns(name: str) -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    rows = np.arange(16, dtype=np.float32).reshape(8, 2)
+    table = Parameter(Tensor(rows), name="table")
+    look_up = ops.Gather().shard(((4, 2), (1, 4))).add_prim_attr(name, (1, 3, 2, 2))
+    columns = np.random.default_rng(0).integers(0, 8, (3, 4)).astype(np.int32)
+    out = paramesh.jit(lambda indices: look_up(table, indices, 0))(Tensor(columns))
+    np.testing.assert_array_equal(out.asnumpy(), rows[columns])
+    assert jnp.asarray(table).addressable_data(0).shape == (2, 1)
+    assert jnp.asarray(out).addressable_data(0).shape == (3, 1, 1)
+    look_up.shard(((4, 1), (1, 2)))
+    with pytest.raises(LayoutError, match=r"into 2 shards, but another axis.* into 4"):
+        paramesh.jit(lambda indices: look_up(table, indices, 0))(Tensor(columns))
+
+
+def test_gradients_by_integers_pass_a_strategy() -> None:
+    product = ops.Mul().shard(((8,), (8,)))
+    whole = Tensor(np.arange(8, dtype=np.int32))
+    derived = paramesh.jit(paramesh.grad(lambda x: product(x, x).sum()))
+    expected = derived(whole).asnumpy()
+    context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
+    np.testing.assert_array_equal(derived(whole).asnumpy(), expected)
+    assert expected.tolist() == [2 * n for n in range(8)]
 
 
 def test_every_operator_of_tensors_has_a_case() -> None:

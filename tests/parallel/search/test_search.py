@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxpr_as_fun
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
@@ -21,7 +21,7 @@ from paramesh.parallel.search.machine import Target, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.model import Model
 from paramesh.parallel.search.plan import find
-from paramesh.parallel.search.problem import Problem, lifted
+from paramesh.parallel.search.problem import Problem, lifted, spec_on
 from paramesh.parallel.search.resharding import REPLICATED, SUM, sent, steps
 from paramesh.parallel.search.solve import NoPlanFitsError, solve
 from search_cases import FAST, NETWORKS, arguments, problem, program, table, tied
@@ -236,6 +236,30 @@ def test_meshes_are_the_finest_and_hosts_come_first() -> None:
     assert meshes(64) == [(2, 2, 16), (2, 4, 8), (4, 4, 4)]
     assert meshes(8, hosts=2) == [(2, 2, 2)]
     assert meshes(32, hosts=2) == [(2, 2, 8), (2, 4, 4)]
+    assert meshes(16) == [(2, 2, 4)]
+    assert meshes(16, orders=True) == [(2, 2, 4), (2, 4, 2), (4, 2, 2)]
+    assert meshes(16, hosts=2, orders=True) == [(2, 2, 4), (2, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("axes", "sizes", "spec"),
+    [
+        (("d0", ("d1", "d2")), (2, 4), (0, 1)),  # d1 and d2 as one axis
+        ((("d0", "d1"), "d2"), (2, 4), None),
+        ((("d0", "d1"), "d2"), (4, 2), (0, 1)),
+        ((None, ("d1", "d2")), (2, 4), (REPLICATED, 1)),
+        (("d2", None), (4, 2), (REPLICATED, 0)),  # d0 and d1 as one that replicates
+        ((("d1", "d2"), "d0"), (2, 2, 2), (1, 0, 0)),
+        ((("d1", "d0"), None), (2, 2, 2), None),
+        ((None, None), (8,), (REPLICATED,)),
+    ],
+)
+def test_layouts_on_coarser_meshes(
+    axes: tuple[Any, ...], sizes: tuple[int, ...], spec: tuple[int, ...] | None
+) -> None:
+    mesh = devices((2, 2, 2))
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    assert spec_on(sizes, [d.id for d in mesh.devices.ravel()], sharding, 2) == spec
 
 
 def test_a_plan_has_names_and_says_what_is_sent() -> None:

@@ -98,6 +98,12 @@ CASES = [
     Case("split", [x, 2, 1], lambda v, s, a: (v[:, :2], v[:, 2:])),
     Case("split", [x, (1, 3), 2], lambda v, s, a: (v[:, :, :1], v[:, :, 1:])),
     Case(
+        "split_by_sizes",
+        [x, (1, -1), 2, 2],
+        lambda v, s, a, n: (v[:, :, :1], v[:, :, 1:]),
+        settings={"SplitV": {"size_splits": (1, -1), "split_dim": 2, "num_split": 2}},
+    ),
+    Case(
         "split_equally",
         [x, 2, 2],
         lambda v, a, n: tuple(np.split(v, n, a)),
@@ -234,6 +240,9 @@ CASES = [
     Case("tensor_scatter_min", [x, positions, f(3, 4)], at(0, np.minimum)),
     Case("unsorted_segment_sum", [f(6, 2), v6 - 1, 4], segments(lambda d: 0, np.add), grad=True),
     Case("unsorted_segment_sum", [m, i(0, 2, 2, 3), 2], segments(lambda d: 0, np.add)),
+    Case(
+        "unsorted_segment_prod", [f(6, 2), v6 - 1, 4], segments(lambda d: 1, np.multiply), grad=True
+    ),
     Case("unsorted_segment_max", [f(6, 2), v6, 5], segments(lowest, np.maximum)),
     Case("unsorted_segment_min", [f(6, 2), v6, 5], segments(highest, np.minimum)),
     Case("one_hot", [v6, 4], lambda j, n: np.eye(n, dtype=np.int64)[j]),

@@ -47,12 +47,14 @@ class _Hints(NamedTuple):
         order: one of its own, or None.
         replicas: where they stand.
         shares: axes of one name that the operator gathers anyway are one loop axis.
+        alike: all axes of one name are one loop axis.
     """
 
     inputs: tuple[Names, ...]
     order: Names | None = None
     replicas: Replicas = "last"
     shares: bool = False
+    alike: bool = False
 
 
 _Shapes = Sequence[Shape]
@@ -118,6 +120,10 @@ def _segments(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _Hints((rows, rows[: len(shapes[1])], *[()] * (len(shapes) - 2)), shares=True)
 
 
+def _alike(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    return _aligned(shapes, numbers, settings)._replace(alike=True)
+
+
 def _overlaps(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _first_seen(("anchors", "edges"), ("boxes", "sides"))
 
@@ -149,8 +155,10 @@ _HINTS: dict[str, tuple[_Hint, int]] = {
     "IOU": (_overlaps, 2),
     "ROIAlign": (_parts_of_features, 2),
     "CropAndResize": (_parts_of_images, 2),
+    "SquareSumAll": (_alike, 2),
     "UnsortedSegmentMax": (_segments, 2),
     "UnsortedSegmentMin": (_segments, 2),
+    "UnsortedSegmentProd": (_segments, 2),
     "UnsortedSegmentSum": (_segments, 2),
 }
 
@@ -181,7 +189,10 @@ def arranged(
         len(s) >= 2 or hint in (_look_up, _segments) for s in shapes[:count]
     )
     hints = (hint if fits else _aligned)(shapes, numbers, settings)
-    of_axis = _named(inputs, outputs, hints, gathered if hints.shares else ())
+    sharing: Collection[Axis] = gathered if hints.shares else ()
+    if hints.alike:
+        sharing = {axis for axes in inputs for axis in axes if axis is not None}
+    of_axis = _named(inputs, outputs, hints, sharing)
     named: list[Names] = []
     longest = max((len(axes) for axes in inputs), default=0)
     claimed = set(of_axis.values())
@@ -207,7 +218,7 @@ def arranged(
 
 
 def _named(
-    inputs: Sequence[Axes], outputs: Sequence[Axes], hints: _Hints, gathered: Collection[Axis]
+    inputs: Sequence[Axes], outputs: Sequence[Axes], hints: _Hints, sharing: Collection[Axis]
 ) -> dict[Axis, str]:
     """A name for each loop axis: the one that is wished for first, as long as it is free."""
     found: dict[Axis, str] = {}
@@ -216,7 +227,7 @@ def _named(
         if axis is None or axis in found:
             return
         while any(
-            name == wanted and not (other in gathered and axis in gathered)
+            name == wanted and not (other in sharing and axis in sharing)
             for other, name in found.items()
         ):
             wanted += "'"

@@ -9,7 +9,11 @@ the way, the compiler decides.
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
 new axis too, and that of `Tile` shards the copies where there are several. The only entry of
 `DropoutDoMask` is that of its mask too, which has no strategy in MindSpore. An operator that takes
-no Tensor, such as `UniformReal`, has the entries of its outputs.
+no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs.
+
+A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
+rows of its table sharded like the last axis of its indices: each column of them looks up its own
+rows. Here the shards of the table are equal, whatever sizes the attribute gives.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ _OF_OUTPUT = ("OneHot", "Tile")
 
 #: Operators whose only entry speaks of all operands with axes.
 _OF_ALL = ("DropoutDoMask",)
+
+#: Operators that look up the rows of a table.
+_LOOK_UPS = ("Gather", "GatherV2", "EmbeddingLookup")
 
 #: Primitives whose result has the axes of their operand, of which some are shorter or longer.
 _SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
@@ -59,6 +66,7 @@ def layouts_of_call(
     device_num: int,
     settings: Mapping[str, Any],
     compute: Callable[[tuple[Any, ...]], Any],
+    by_fields: bool = False,
 ) -> CallLayouts:
     """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
 
@@ -69,13 +77,15 @@ def layouts_of_call(
         device_num: how many devices there are.
         settings: the operator's settings.
         compute: the operator, of the arguments.
+        by_fields: whether a look-up is by fields (see above).
 
     Raises:
         TypeError, LayoutError: as `strategy.layouts_of`.
     """
     operands = operands_of(args)
     entries = _flat(in_strategy, args)
-    if not operands and entries:
+    of_outputs = bool(entries) and not any(np.shape(operand.value) for operand in operands)
+    if of_outputs and (not operands or all(map(_numbers, entries))):
         _, results = traced(args, operands, compute)
         return CallLayouts(
             [], output_layouts(operator, (), entries, results, device_num, "the strategy")
@@ -88,6 +98,8 @@ def layouts_of_call(
     found, results = traced(args, operands, compute)
     numbers = [_numbers(entry) for entry in entries]
     rule = rule_of_call(operator, found, shapes, numbers, settings)
+    if by_fields and operator in _LOOK_UPS:
+        rule = _by_fields(rule)
     if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
         rule = _GRID
     of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
@@ -109,6 +121,19 @@ def layouts_of_call(
         for number, shape in enumerate(results)
     ]
     return CallLayouts(list(zip(operands, layouts, strict=True)), outputs, found.written)
+
+
+def _by_fields(rule: AxisRule) -> AxisRule:
+    """The rule of a look-up whose table has its rows sharded like the last axis of the indices."""
+    table, index = rule.inputs[:2]
+    rows, columns = table[0], index[-1]
+    if not rows or not columns:
+        return rule
+    return dataclasses.replace(
+        rule,
+        inputs=((columns, *table[1:]), index, *rule.inputs[2:]),
+        order=tuple(label for label in rule.order if label != rows),
+    )
 
 
 #: A product whose operands and result are all laid out on one grid of devices.

@@ -96,21 +96,31 @@ def machine(sizes: tuple[int, ...], target: Target, hosts: int = 1) -> Machine:
     return Machine(tuple(sizes), tuple(spans), target)
 
 
-def meshes(count: int, hosts: int = 1, most_axes: int = 3) -> list[tuple[int, ...]]:
+def meshes(
+    count: int, hosts: int = 1, most_axes: int = 3, orders: bool = False
+) -> list[tuple[int, ...]]:
     """The meshes to search on: as many axes as there may be, so that no other mesh refines them.
 
     The axes are runs of the prime factors of the number, the largest first, as in the mesh of all
     layouts (`parallel/mesh.py`). With several hosts the first axis goes over them. (2, 2, 2) is the
     only one for 8 devices in one host; 64 have (4, 4, 4), (2, 4, 8) and (2, 2, 16).
+
+    Args:
+        count: how many devices.
+        hosts: how many hosts they are on.
+        most_axes: how many axes a mesh may have.
+        orders: whether meshes that differ in the order of their axes are two. They cost the same,
+            but a layout that was given may be shown by one of them alone: (8, 2) by (4, 2, 2), and
+            not by (2, 2, 4).
     """
     if hosts > 1 and count % hosts == 0 and hosts < count and most_axes > 1:
-        return [(hosts, *rest) for rest in meshes(count // hosts, 1, most_axes - 1)]
+        return [(hosts, *rest) for rest in meshes(count // hosts, 1, most_axes - 1, orders)]
     primes = prime_factors(count) or (1,)
     axes = min(len(primes), most_axes)
     found: dict[tuple[int, ...], tuple[int, ...]] = {}
     for cuts in itertools.combinations(range(1, len(primes)), axes - 1):
         ends = (0, *cuts, len(primes))
         sizes = tuple(math.prod(primes[a:b]) for a, b in itertools.pairwise(ends))
-        alike = tuple(sorted(sizes))
+        alike = sizes if orders else tuple(sorted(sizes))
         found[alike] = min(sizes, found.get(alike, sizes))
     return sorted(found.values())

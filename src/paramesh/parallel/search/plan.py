@@ -233,7 +233,7 @@ def find(
     """
     best: Plan | None = None
     refused = ""
-    tried = [sizes] if sizes else meshes(len(program.devices), program.hosts)
+    tried = [sizes] if sizes else _meshes(program)
     for sizes in tried:
         fixed, unshown = _fixed(program, sizes)
         if unshown is not None:
@@ -254,6 +254,22 @@ def find(
     if best is None:
         raise LayoutError(refused)
     return best
+
+
+def _meshes(program: Program) -> list[tuple[int, ...]]:
+    """The meshes to search on, of those that show what was given.
+
+    The usual ones; if none of them shows it, those in another order of axes or with more of them.
+    All usual ones if no mesh shows it.
+    """
+    count, hosts = len(program.devices), program.hosts
+    usual = meshes(count, hosts)
+    others = [meshes(count, hosts, most, orders=True) for most in range(3, count.bit_length())]
+    for some in (usual, *others):
+        shown = [sizes for sizes in some if _fixed(program, sizes)[1] is None]
+        if shown:
+            return shown
+    return usual
 
 
 def _problem(

@@ -505,21 +505,28 @@ def spec_on(
     own_devices = getattr(mesh, "devices", None)
     if own_devices is not None and tuple(d.id for d in own_devices.ravel()) != tuple(devices):
         return None
-    names = list(mesh.shape)
-    entries = [entry for entry in sharding.spec if entry]
-    if not entries:
+    dims = dict.fromkeys(mesh.shape, REPLICATED)
+    for dim, entry in zip(range(ndim), sharding.spec, strict=False):
+        axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
+        if list(axes) != [name for name in dims if name in axes]:
+            return None  # other devices hold a shard than those in order
+        dims.update(dict.fromkeys(axes, dim))
+    if all(dim == REPLICATED for dim in dims.values()):
         return (REPLICATED,) * len(sizes)
-    if len(entries) == 1 and tuple(names) == entries[0]:  # over all devices in order
-        return (list(sharding.spec).index(entries[0]),) * len(sizes)
-    groups = grouping(sizes, tuple(mesh.shape.values()))
+    # Neighbours that shard one dimension, or none, are one axis.
+    matrix: list[int] = []
+    sharded: list[int] = []
+    for name, size in mesh.shape.items():
+        if sharded and sharded[-1] == dims[name]:
+            matrix[-1] *= size
+        elif size > 1:
+            matrix.append(size)
+            sharded.append(dims[name])
+    groups = grouping(sizes, matrix)
     if groups is None:
         return None
     spec = [REPLICATED] * len(sizes)
-    for dim, entry in zip(range(ndim), sharding.spec, strict=False):
-        axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
-        own = [axis for name in axes for axis in groups[names.index(name)]]
-        if own != sorted(own):
-            return None
-        for axis in own:
+    for group, dim in zip(groups, sharded, strict=True):
+        for axis in group:
             spec[axis] = dim
     return tuple(spec)
