@@ -417,8 +417,10 @@ def _layer_norm(
     scale = jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON)
     normal = (x - mean) * scale
     inner = dy * gamma
-    centred = inner - jnp.mean(inner, axes, keepdims=True)
-    dx = scale * (centred - normal * jnp.mean(inner * normal, axes, keepdims=True))
+    along = jnp.mean(inner * normal, axes, keepdims=True)
+    # The last part is 0 for the input's own mean; MindSpore has it for any other, too.
+    dx = scale * (inner - jnp.mean(inner, axes, keepdims=True) - normal * along)
+    dx = dx + scale * along * jnp.mean(normal, axes, keepdims=True)
     return dx.astype(x.dtype), jnp.sum(dy * normal, outer), jnp.sum(dy, outer)
 
 
@@ -462,6 +464,8 @@ _gradient(
 
 
 def _reduction(reduction: str = "mean") -> dict[str, Any]:
+    if reduction not in ("none", "mean", "sum", "batchmean"):
+        raise ValueError(f"reduction must be none, mean, sum or batchmean, got {reduction!r}.")
     return {"reduction": reduction}
 
 

@@ -182,14 +182,12 @@ UniqueWithPad = primitive("UniqueWithPad", unique_with_pad)
 
 
 @function
-def approximate_equal(x: Floating, y: Floating, tolerance: float = 1e-5) -> Any:
-    """Bool: |x - y| < tolerance; one shape and element type.
+def approximate_equal(x: Operand, y: Operand, tolerance: float = 1e-5) -> Any:
+    """Bool: |x - y| < tolerance; of one shape.
 
     Raises:
-        TypeError: the element types differ. ValueError: the shapes differ, or tolerance below 0.
+        ValueError: the shapes differ, or the tolerance is below 0.
     """
-    if x.dtype != y.dtype:
-        raise TypeError(f"x and y must be of one element type, got {x.dtype} and {y.dtype}.")
     if x.shape != y.shape:
         raise ValueError(f"x and y must be of one shape, got {tuple(x.shape)}, {tuple(y.shape)}.")
     if tolerance < 0:

@@ -136,14 +136,10 @@ def apply_ftrl(
     var: Parameter, accum: Parameter, linear: Parameter, grad: TensorLike, lr: NumberLike,
     l1: NumberLike, l2: NumberLike, lr_power: NumberLike,
 ) -> Any:  # fmt: skip
-    """A step of FTRL-proximal; lr_power is -0.5 in the paper.
-
-    Returns:
-        (var, accum, linear).
-    """
+    """A step of FTRL-proximal; lr_power is -0.5 in the paper. Gives var."""
     settings = raw(lr), raw(l1), raw(l2), raw(lr_power)
     new = _ftrl(raw(var), raw(accum), raw(linear), raw(grad), *settings)
-    return write(*zip((var, accum, linear), new, strict=True))
+    return write(*zip((var, accum, linear), new, strict=True))[0]
 
 
 @function
