@@ -9,6 +9,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, ops
+from paramesh.dtype import number
 from paramesh.mindspore_primitives import (
     IsInstance,
     IsSubClass,
@@ -16,7 +17,6 @@ from paramesh.mindspore_primitives import (
     SameTypeShape,
     core,
     ms_len,
-    number,
     prim_attr_register,
 )
 

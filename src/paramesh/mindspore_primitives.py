@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
-from paramesh.dtype import DType, number_type, to_dtype
+from paramesh.array_types import Tree
+from paramesh.dtype import DType, to_dtype
 from paramesh.nn.cell_bprop import with_bprop
 from paramesh.tensor.base import Tensor
 
@@ -24,7 +25,6 @@ __all__ = [
     "SameTypeShape",
     "core",
     "ms_len",
-    "number",
     "prim_attr_register",
 ]
 
@@ -32,11 +32,8 @@ __all__ = [
 #: MindSpore has modules below it (see `compat`).
 __path__: list[str] = []
 
-#: What MindSpore calls a number, among element types.
-number = number_type
 
-
-def core(fn: Any = None, **flags: object) -> Any:
+def core(fn: Callable[..., Any] | None = None, **flags: object) -> Any:
     """The function itself, as a decorator with or without flags for MindSpore's compiler."""
     return (lambda given: given) if fn is None else fn
 
@@ -66,9 +63,9 @@ class _Differentiable:
         compute: what it computes.
     """
 
-    def __init__(self, primitive: Any, compute: Callable[..., Any]) -> None:
+    def __init__(self, primitive: PrimitiveWithInfer, compute: Callable[..., Any]) -> None:
         self.construct = compute
-        self.bprop = primitive.get_bprop()
+        self.bprop = getattr(primitive, "get_bprop")()  # noqa: B009 - of the subclass
 
 
 class PrimitiveWithInfer:
@@ -86,14 +83,14 @@ class PrimitiveWithInfer:
         self.name = name or type(self).__name__
         self.attrs: dict[str, Any] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         given = cls.__dict__.get("__call__")
         if given is None:
             return
 
         @functools.wraps(given)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(self: PrimitiveWithInfer, *args: Tree, **kwargs: Tree) -> Any:
             compute = functools.partial(given, self)
             if not hasattr(self, "get_bprop"):
                 return compute(*args, **kwargs)
@@ -181,7 +178,7 @@ class IsInstance(PrimitiveWithInfer):
         TypeError: the second argument is not a type.
     """
 
-    def __call__(self, inst: Any, type_: object) -> bool:
+    def __call__(self, inst: Tree, type_: object) -> bool:
         """Whether `inst` is of the type."""
         if isinstance(type_, type):
             return isinstance(inst, type_)
@@ -194,6 +191,6 @@ class IsInstance(PrimitiveWithInfer):
         return hasattr(inst, "dtype") and to_dtype(inst.dtype) == type_
 
 
-def ms_len(data: Any) -> int:
+def ms_len(data: Sized) -> int:
     """How many elements a value has: `len` as MindSpore's graphs call it."""
     return len(data)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Shape
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor
 
 __all__ = ["DenseToDenseSetOperation", "DenseToSparseSetOperation"]
@@ -44,7 +46,9 @@ class _SetOperation:
             raise TypeError(f"{name}: validate_indices must be a bool, got {validate_indices!r}.")
         self.set_operation, self.validate_indices = set_operation, validate_indices
 
-    def _of_rows(self, first: dict[Any, Any], second: dict[Any, Any], rows: Any, dtype: Any) -> Any:
+    def _of_rows(
+        self, first: dict[Any, Any], second: dict[Any, Any], rows: Shape, dtype: np.dtype[Any]
+    ) -> Any:
         """(positions, elements, shape) of the results, sorted."""
         fn, found, longest = _OPERATIONS[self.set_operation], [], 0
         empty = np.zeros(0, dtype)
@@ -57,7 +61,7 @@ class _SetOperation:
         return Tensor(places), Tensor(values), Tensor(np.array([*rows, longest], np.int64))
 
 
-def _rows_of(x: Any, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
+def _rows_of(x: TensorLike, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
     value = np.asarray(x.asnumpy() if isinstance(x, Tensor) else x)
     if value.ndim < 2 or value.dtype.kind not in "iu":
         raise ValueError(
@@ -69,7 +73,7 @@ def _rows_of(x: Any, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
 class DenseToDenseSetOperation(_SetOperation):
     """A set operation on the last axes of two Tensors: (..., n) and (..., m)."""
 
-    def __call__(self, x1: Any, x2: Any) -> Any:
+    def __call__(self, x1: TensorLike, x2: TensorLike) -> Any:
         """(positions (k, axes), elements (k,), shape (axes,)), the elements of each set sorted.
 
         Raises:
@@ -88,7 +92,9 @@ class DenseToDenseSetOperation(_SetOperation):
 class DenseToSparseSetOperation(_SetOperation):
     """A set operation on the last axes of a Tensor and of one that is given by its elements."""
 
-    def __call__(self, x1: Any, x2_indices: Any, x2_values: Any, x2_shape: Any) -> Any:
+    def __call__(
+        self, x1: TensorLike, x2_indices: TensorLike, x2_values: TensorLike, x2_shape: TensorLike
+    ) -> Any:
         """(positions (k, axes), elements (k,), shape (axes,)), the elements of each set sorted.
 
         Args:

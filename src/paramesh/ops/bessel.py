@@ -45,6 +45,7 @@ _FAR_JY, _FAR_K = 8.0, 2.0
 _DEGREE = 26
 
 Fit = Callable[[np.ndarray], np.ndarray]
+Wave = Callable[[jax.Array], jax.Array]
 
 
 @functools.cache
@@ -152,7 +153,7 @@ def _j(order: int) -> Callable[[jax.Array], jax.Array]:
     return fn
 
 
-def _far(order: int, x: jax.Array, first: Any, second: Any, sign: int) -> jax.Array:
+def _far(order: int, x: jax.Array, first: Wave, second: Wave, sign: int) -> jax.Array:
     x = jnp.maximum(x, _FAR_JY)
     phase = x - (2 * order + 1) * np.pi / 4
     t = (_FAR_JY / x) ** 2

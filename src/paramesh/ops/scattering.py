@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from paramesh.dtype import x64
 from paramesh.ops.array import axis_in
 from paramesh.ops.indexing import tensor_scatter_update
-from paramesh.ops.state import as_parameter, fitting, locking, positions, written
+from paramesh.ops.state import Index, as_parameter, fitting, locking, positions, written
 from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 
 
-def _changed(target: jax.Array, index: Any, updates: jax.Array, how: str) -> jax.Array:
+def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> jax.Array:
     """A copy of `target` with `updates` brought in at `index`."""
     if how == "sub":
         return target.at[index].add(-updates, mode="drop")
@@ -30,7 +30,7 @@ def _changed(target: jax.Array, index: Any, updates: jax.Array, how: str) -> jax
     return getattr(target.at[index], names[how])(updates, mode="drop")
 
 
-def _into(variable: Parameter, index: Any, updates: NumberLike, how: str) -> jax.Array:
+def _into(variable: Parameter, index: Index, updates: NumberLike, how: str) -> jax.Array:
     param = as_parameter(variable)
     change = fitting(param, updates)
     with x64(change):

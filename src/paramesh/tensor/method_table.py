@@ -19,7 +19,7 @@ from paramesh.dtype import to_dtype, x64
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
-def _as(x: Array, dtype: Any) -> Array:
+def _as(x: Array, dtype: _dtype.DTypeLike | None) -> Array:
     return x if dtype is None else cast(x, to_dtype(dtype))
 
 
