@@ -246,3 +246,8 @@ def test_of_complex_numbers_the_conjugate() -> None:
 def test_a_gradient_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"ACosGrad: .*output's shape \(2, 3\), got \(3,\)"):
         gradients.ACosGrad()(Tensor(X), Tensor(DY[0]))
+
+
+def test_a_gradient_that_there_is_not() -> None:
+    with pytest.raises(AttributeError, match="no gradient 'TanGrad'. Did you mean .*TanhGrad"):
+        gradients.TanGrad  # noqa: B018

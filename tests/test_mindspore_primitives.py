@@ -28,7 +28,7 @@ class Scaled(PrimitiveWithInfer):
     def __init__(self, factor: float = 3) -> None:
         self.init_prim_io_names(inputs=["x"], outputs=["y"])
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return x * self.factor  # type: ignore[attr-defined]
 
     def get_bprop(self) -> Any:

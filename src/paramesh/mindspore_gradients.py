@@ -8,6 +8,7 @@ Each class is made with its settings and called with Tensors, like those of `par
 docstring says in which order it takes them. Source: MindSpore's classes of these names.
 """
 
+import difflib
 from collections.abc import Callable
 from itertools import accumulate
 from math import prod
@@ -513,3 +514,9 @@ def _concat_offset(*input_x: Tree, axis: int) -> Any:
 
 
 _gradient("ConcatOffset", _concat_offset, lambda N=2, axis=0: {"axis": axis})
+
+
+def __getattr__(name: str) -> Any:
+    near = ", ".join(difflib.get_close_matches(name, __all__, 3))
+    hint = f" Did you mean {near}?" if near else ""
+    raise AttributeError(f"module '{__name__}' has no gradient {name!r}.{hint}")

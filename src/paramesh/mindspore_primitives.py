@@ -65,7 +65,10 @@ class _Differentiable:
 
     def __init__(self, primitive: PrimitiveWithInfer, compute: Callable[..., Any]) -> None:
         self.construct = compute
-        self.bprop = getattr(primitive, "get_bprop")()  # noqa: B009 - of the subclass
+        self.bprop: Callable[..., Any] = getattr(primitive, "get_bprop")()  # noqa: B009 - of the subclass
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a primitive's computation has no attribute {name!r}")
 
 
 class PrimitiveWithInfer:
@@ -139,7 +142,7 @@ class SameTypeShape(PrimitiveWithInfer):
         TypeError: not Tensors, or their element types differ. ValueError: their shapes differ.
     """
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Check the two, and return the first."""
         for name, value in (("x", x), ("y", y)):
             if not isinstance(value, Tensor):
@@ -160,7 +163,7 @@ class IsSubClass(PrimitiveWithInfer):
         TypeError: an argument is not a type.
     """
 
-    def __call__(self, sub_type: object, type_: object) -> bool:
+    def __call__(self, sub_type: object, type_: object) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Whether `sub_type` is `type_`, or one of them."""
         kinds = type_ if isinstance(type_, tuple) else (type_,)
         given = sub_type if isinstance(sub_type, tuple) else (sub_type,)
@@ -178,7 +181,7 @@ class IsInstance(PrimitiveWithInfer):
         TypeError: the second argument is not a type.
     """
 
-    def __call__(self, inst: Tree, type_: object) -> bool:
+    def __call__(self, inst: Tree, type_: object) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Whether `inst` is of the type."""
         if isinstance(type_, type):
             return isinstance(inst, type_)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.array import axis_in
 from paramesh.ops.indexing import tensor_scatter_update
@@ -133,7 +134,8 @@ def inplace_index_add(var: Parameter, indices: Array, updates: NumberLike, axis:
         The new value.
     """
     at = axis_in(axis, as_parameter(var).value().ndim)
-    return _into(var, (*(slice(None),) * at, indices), updates, "add")
+    index: Tree = (*(slice(None),) * at, indices)
+    return _into(var, index, updates, "add")
 
 
 InplaceIndexAdd = primitive("InplaceIndexAdd", inplace_index_add, lambda axis: {"axis": axis})
