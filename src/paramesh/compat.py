@@ -142,6 +142,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.dataset_helper": ("paramesh.mindspore_names",),
     "profiler.profiling": ("paramesh.profiler",),
     "profiler.profiler": ("paramesh.profiler",),
+    "train.summary.enums": ("paramesh.train.summary_arguments",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),
     "_checkparam": ("paramesh.mindspore_checks",),
     "_extends": ("paramesh.mindspore_internals",),
@@ -174,6 +175,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
+        "paramesh.mindspore_names",
         "paramesh.mindspore_internals",
     ),
     "train.loss_scale_manager": ("paramesh.optim",),

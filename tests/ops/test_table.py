@@ -50,6 +50,7 @@ ELSEWHERE = {
         "resizing",
         "scattering",
         "special",
+        "unpooling",
         "updates",
         "volumes",
     ]

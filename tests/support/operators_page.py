@@ -45,6 +45,7 @@ KINDS = {
     "along_axis": "Along an axis",
     "resizing": "Images in another size",
     "volumes": "Volumes, adaptive pooling",
+    "unpooling": "Pooling, undone",
     "boxes": "Boxes in images",
     "ctc": "Labels of sequences",
     "recurrent": "Recurrent networks",

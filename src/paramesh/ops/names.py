@@ -35,6 +35,7 @@ from paramesh.ops import (
     scattering,
     special,
     state,
+    unpooling,
     updates,
     volumes,
 )
@@ -70,6 +71,7 @@ from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
+from paramesh.ops.unpooling import *
 from paramesh.ops.updates import *
 from paramesh.ops.volumes import *
 
@@ -106,5 +108,6 @@ __all__ += resizing.__all__
 __all__ += scattering.__all__
 __all__ += special.__all__
 __all__ += state.__all__
+__all__ += unpooling.__all__
 __all__ += updates.__all__
 __all__ += volumes.__all__
