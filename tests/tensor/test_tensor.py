@@ -577,6 +577,24 @@ def test_methods_that_take_an_element_type() -> None:
     assert x.softmax(0, paramesh.float16).dtype is paramesh.float16
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
+def test_whole_quotients(dtype: type) -> None:
+    """By 0 those of MindSpore 2.10; the largest numbers exactly."""
+    limits = np.iinfo(dtype)
+    a = np.array([0, 5, limits.max, limits.max, limits.min, 7], dtype)
+    b = np.array([0, 0, 1, 2, 2, 3], dtype)
+    by_zero = [0, limits.max]
+    down = [*by_zero, *np.floor_divide(a[2:], b[2:]).tolist()]
+    for found in (Tensor(a) // Tensor(b), Tensor(a).div(Tensor(b), rounding_mode="floor")):
+        assert found.asnumpy().tolist() == down
+    assert (9 // Tensor(b[:1])).asnumpy().tolist() == [limits.max]
+    assert Tensor(a).div(Tensor(b), rounding_mode="trunc").asnumpy().tolist() == down
+    if limits.min:
+        odd = Tensor(np.array([-7, limits.min + 1], dtype))
+        assert odd.div(2, rounding_mode="trunc").asnumpy().tolist() == [-3, -(limits.max // 2)]
+        assert (odd // 0).asnumpy().tolist() == [limits.min] * 2
+
+
 def test_products_as_methods() -> None:
     v, m = Tensor([1.0, 2.0, 3.0]), Tensor(np.eye(3, dtype=np.float32))
     assert v.addmv(m, v, beta=2).asnumpy().tolist() == [3, 6, 9]

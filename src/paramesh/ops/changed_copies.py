@@ -228,11 +228,20 @@ def mvlgamma(input: Floating, p: int) -> Any:
 
 @function
 def data_format_dim_map(input_x: Array, src_format: str = "NHWC", dst_format: str = "NCHW") -> Any:
-    """The axis in one layout for an axis in another; axes from -4 to 3, of the input's type."""
+    """Which axis of the source each axis of the destination is; axes from -4 to 3.
+
+    Args:
+        input_x: integers, axes in the destination.
+        src_format: `NHWC` or `NCHW`.
+        dst_format: `NHWC` or `NCHW`.
+
+    Returns:
+        Of the input's shape and element type.
+    """
     for name, given in (("src_format", src_format), ("dst_format", dst_format)):
         if given not in ("NHWC", "NCHW"):
             raise ValueError(f"{name} must be 'NHWC' or 'NCHW', got {given!r}.")
-    found = jnp.asarray([dst_format.index(letter) for letter in src_format], input_x.dtype)
+    found = jnp.asarray([src_format.index(letter) for letter in dst_format], input_x.dtype)
     return found[jnp.mod(input_x, 4)]
 
 

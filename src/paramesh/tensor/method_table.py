@@ -16,6 +16,7 @@ import jax.scipy.special as special
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
+from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
@@ -100,9 +101,9 @@ def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
 
 def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
-        return jnp.floor_divide(x, other)
+        return floor_divide(x, other)
     if rounding_mode == "trunc":
-        return jnp.trunc(x / other).astype(x.dtype)
+        return truncate_divide(x, other)
     return floating(x) / other
 
 
@@ -145,7 +146,7 @@ _OPERANDS: dict[str, Any] = {
     "ge": jnp.greater_equal, "greater_equal": jnp.greater_equal, "lt": jnp.less, "less": jnp.less,
     "le": jnp.less_equal, "less_equal": jnp.less_equal, "maximum": jnp.maximum,
     "minimum": jnp.minimum, "fmod": jnp.fmod, "remainder": jnp.remainder,
-    "floor_divide": jnp.floor_divide, "logical_and": jnp.logical_and,
+    "floor_divide": floor_divide, "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor, "bitwise_and": jnp.bitwise_and,
     "bitwise_or": jnp.bitwise_or, "bitwise_xor": jnp.bitwise_xor, "atan2": jnp.arctan2,
 }  # fmt: skip

@@ -13,9 +13,10 @@ from typing import Any, Protocol, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from paramesh import dtype as _dtype
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
@@ -352,12 +353,12 @@ class ArrayMethods(Arithmetic):
             raise IndexError(
                 f"itemset: index {index} is out of range for shape {tuple(here.shape)}."
             )
-        number = args[-1]
-        traced = isinstance(number, jax.core.Tracer) and not number.shape  # a program's argument
+        number: Tree = args[-1]
+        traced = isinstance(number, Tracer) and number.ndim == 0  # a program's argument
         if not traced and not isinstance(number, bool | int | float):
             raise TypeError(f"itemset: expected a number, got {type(number).__name__}.")
         with x64(here):
-            given = number if traced else np.asarray(number)
+            given: Tree = number if traced else np.asarray(number)
             changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
             return self._wrap(changed.reshape(here.shape))
 

@@ -19,6 +19,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
+from paramesh.tensor.division import floor_divide
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 Operand: TypeAlias = "Arithmetic | ArrayLike | Sequence[object]"
@@ -123,10 +124,10 @@ class Arithmetic:
         return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
 
     def __floordiv__(self, other: Operand) -> Any:
-        return self._binary("//", jnp.floor_divide, other)
+        return self._binary("//", floor_divide, other)
 
     def __rfloordiv__(self, other: Operand) -> Any:
-        return self._binary("//", jnp.floor_divide, other, swap=True)
+        return self._binary("//", floor_divide, other, swap=True)
 
     def __mod__(self, other: Operand) -> Any:
         return self._binary("%", jnp.mod, other)
