@@ -325,17 +325,15 @@ _gradient("MaxPoolGradGrad", _pooled_twice(pooling.max_pool), _windows)
 
 def _by_position(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """MaxPoolWithArgmax: takes (x, dy, argmax), the positions that the forward operator gave."""
-    n, c = x.shape[:2]
-    flat = jnp.zeros((n, c, prod(x.shape[2:])), grad.dtype)
-    images, channels = jnp.arange(n)[:, None, None], jnp.arange(c)[None, :, None]
-    found = flat.at[images, channels, argmax.reshape(n, c, -1)].add(grad.reshape(n, c, -1))
-    return found.reshape(x.shape)
+    n = x.shape[0]
+    flat, images = jnp.zeros((n, prod(x.shape[1:])), grad.dtype), jnp.arange(n)[:, None]
+    return flat.at[images, argmax.reshape(n, -1)].add(grad.reshape(n, -1)).reshape(x.shape)
 
 
 def _picked(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """What MaxPoolWithArgmax picks of `grad`: takes (x, grad, argmax)."""
-    n, c = x.shape[:2]
-    picked = jnp.take_along_axis(grad.reshape(n, c, -1), argmax.reshape(n, c, -1), 2)
+    n = x.shape[0]
+    picked = jnp.take_along_axis(grad.reshape(n, -1), argmax.reshape(n, -1), 1)
     return picked.reshape(argmax.shape)
 
 
