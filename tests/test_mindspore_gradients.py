@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+import paramesh
 import paramesh.mindspore_gradients as gradients
 from paramesh import Tensor, ops
 
@@ -209,6 +210,12 @@ def test_of_a_mean_that_is_not_the_inputs() -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="reduction must be none, mean, sum or batchmean"):
         gradients.KLDivLossGrad("most")
+
+
+def test_at_the_edges_of_relu6() -> None:
+    edges = Tensor(np.array([0, 6, 7], np.float32))
+    assert gradients.ReLU6Grad()(Tensor([1.0, 2.0, 3.0]), edges).asnumpy().tolist() == [0, 2, 0]
+    assert paramesh.grad(lambda x: ops.relu6(x).sum())(edges).asnumpy().tolist() == [0, 1, 0]
 
 
 def test_of_positions() -> None:

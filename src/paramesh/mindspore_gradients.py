@@ -111,7 +111,7 @@ for _name, _fn in {
 for _name, _fn in {
     "HSigmoidGrad": jax.nn.hard_sigmoid,
     "HSwishGrad": jax.nn.hard_swish,
-    "ReLU6Grad": jax.nn.relu6,
+    "ReLU6Grad": _raw(activations.relu6),
     "SiLUGrad": jax.nn.silu,
     "SoftplusGrad": _raw(activations.softplus),
     "LogSigmoidGrad": jax.nn.log_sigmoid,

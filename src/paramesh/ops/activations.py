@@ -24,8 +24,13 @@ def _fast_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+def _relu6(x: jax.Array) -> jax.Array:
+    # At 6 itself MindSpore's derivative is 1, and JAX's 0.
+    return jnp.where(x > 6, jnp.asarray(6, x.dtype), jax.nn.relu(x))
+
+
 relu, ReLU = unary("relu", "ReLU", jax.nn.relu, "max(x, 0).", Kind.ARRAY)
-relu6, ReLU6 = unary("relu6", "ReLU6", jax.nn.relu6, "x clipped to the interval [0, 6].")
+relu6, ReLU6 = unary("relu6", "ReLU6", _relu6, "x clipped to the interval [0, 6].")
 sigmoid, Sigmoid = unary("sigmoid", "Sigmoid", jax.nn.sigmoid, "1 / (1 + exp(-x)).")
 tanh, Tanh = unary("tanh", "Tanh", jnp.tanh, "Hyperbolic tangent.")
 selu, SeLU = unary(

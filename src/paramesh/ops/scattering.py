@@ -18,6 +18,7 @@ from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
+from paramesh.tensor.division import truncate_divide
 
 
 def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> jax.Array:
@@ -26,7 +27,9 @@ def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> j
         return target.at[index].add(-updates, mode="drop")
     if how == "div":
         divisors = jnp.ones_like(target).at[index].multiply(updates, mode="drop")
-        return jax.lax.div(target, divisors)  # of whole numbers: towards 0, as MindSpore's kernel
+        if jnp.issubdtype(target.dtype, jnp.integer):
+            return truncate_divide(target, divisors)
+        return target / divisors
     names = {"add": "add", "mul": "multiply", "max": "max", "min": "min"}
     return getattr(target.at[index], names[how])(updates, mode="drop")
 
