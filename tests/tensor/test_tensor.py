@@ -577,7 +577,7 @@ def test_methods_that_take_an_element_type() -> None:
     assert x.softmax(0, paramesh.float16).dtype is paramesh.float16
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32, np.uint64])
 def test_whole_quotients(dtype: type) -> None:
     """By 0 those of MindSpore 2.10; the largest numbers exactly."""
     limits = np.iinfo(dtype)

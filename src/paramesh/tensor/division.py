@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from paramesh.array_types import Array, ArrayLike
 
@@ -36,6 +37,8 @@ def _whole(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
 
 
 def _by_zero(a: Array, b: Array, quotient: Array) -> Array:
-    limits = jnp.iinfo(a.dtype)
-    far = jnp.where(a > 0, limits.max, jnp.where(a < 0, limits.min, 0)).astype(a.dtype)
-    return jnp.where(b == 0, far, quotient)
+    # As arrays: a number of 64 bits is refused outside of JAX's 64-bit mode.
+    low, none, high = (
+        np.array(n, a.dtype) for n in (np.iinfo(a.dtype).min, 0, np.iinfo(a.dtype).max)
+    )
+    return jnp.where(b == 0, jnp.where(a > 0, high, jnp.where(a < 0, low, none)), quotient)
