@@ -156,7 +156,7 @@ def laplace(shape: Ints, mean: Floating, lambda_param: Floating, seed: int | Non
         lambda_param: its scale, above 0.
         seed: for a stream of its own.
     """
-    sizes = jnp.broadcast_shapes(_sizes(shape), mean.shape, lambda_param.shape)
+    sizes = ints(jnp.broadcast_shapes(_sizes(shape), mean.shape, lambda_param.shape))
     return jax.random.laplace(key_of(seed), sizes, jnp.float32) * lambda_param + mean
 
 
