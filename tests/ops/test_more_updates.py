@@ -158,6 +158,9 @@ def test_what_is_refused() -> None:
     params = [Parameter(Tensor(each), name=f"s{i}") for i, each in enumerate((V, A))]
     with pytest.raises(ValueError, match=r"grad must have a row for each index, \(2, 2\)"):
         ops.SparseApplyAdagrad(0.1)(*params, T, Tensor(np.array([0, 1], np.int32)))
+    small = Parameter(Tensor(A[:2]), name="small")
+    with pytest.raises(ValueError, match=r"must have one shape, got \[\(4, 2\), \(2, 2\)\]"):
+        ops.SparseApplyAdagrad(0.1)(params[0], small, T, Tensor(np.array([0], np.int32)))
     with pytest.raises(ValueError, match="lr must be above 0"):
         ops.FusedSparseFtrl(0.0, 0.3, 0.2, -0.5)
     with pytest.raises(TypeError, match="the operator writes its variables: give Parameters"):

@@ -227,6 +227,12 @@ def apply_centered_rms_prop(
 # Of some rows.
 
 
+def _same_shapes(variables: tuple[Parameter, ...]) -> None:
+    shapes = [tuple(each.shape) for each in variables]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"the variable and its states must have one shape, got {shapes}.")
+
+
 def _by_rows(
     variables: tuple[Parameter, ...],
     grad: TensorLike,
@@ -234,6 +240,7 @@ def _by_rows(
     rule: Callable[..., tuple[Raw, ...]],
 ) -> Any:
     """Write what the rule gives for the named rows of each variable."""
+    _same_shapes(variables)
     g, places = raw(grad), indices.reshape(-1)
     if g.shape != (*places.shape, *variables[0].shape[1:]):
         raise ValueError(
@@ -337,6 +344,7 @@ def sparse_adam(
     Returns:
         (var, m, v).
     """
+    _same_shapes((var, m, v))
     g = jnp.zeros(var.shape, raw(gradient).dtype).at[indices].add(raw(gradient), mode="drop")
     b1 = raw(beta1)
     mean, square = _moments(raw(m), raw(v), g, b1, raw(beta2))
