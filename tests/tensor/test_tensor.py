@@ -598,6 +598,7 @@ def test_whole_quotients(dtype: type) -> None:
 def test_products_as_methods() -> None:
     v, m = Tensor([1.0, 2.0, 3.0]), Tensor(np.eye(3, dtype=np.float32))
     assert v.addmv(m, v, beta=2).asnumpy().tolist() == [3, 6, 9]
+    assert v.ger(v[:2]).asnumpy().tolist() == [[1, 2], [2, 4], [3, 6]]
     assert m.addr(v, v).asnumpy()[2].tolist() == [3, 6, 10]
     assert m.addbmm(Tensor(np.ones((2, 3, 1))), Tensor(np.ones((2, 1, 3)))).asnumpy()[0, 0] == 3
     assert v.cross(Tensor([0.0, 1.0, 0.0])).asnumpy().tolist() == [-3, 0, 1]
