@@ -182,7 +182,8 @@ MAKES: dict[str, Any] = {
     "nonzero": _nonzero, "movedim": jnp.moveaxis, "moveaxis": jnp.moveaxis,
     "swapdims": jnp.swapaxes, "reshape_as": lambda x, other: jnp.reshape(x, other.shape),
     "round": lambda x, decimals=0: jnp.round(x, decimals), "bmm": jnp.matmul, "mm": jnp.matmul,
-    "dot": jnp.dot, "outer": jnp.outer, "ger": jnp.outer, "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
+    "dot": jnp.dot, "outer": jnp.outer, "ger": jnp.outer,
+    "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
         beta * x + alpha * jnp.matmul(batch1, batch2),
     "addmv": lambda x, mat, vec, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat, vec),
     "addr": lambda x, vec1, vec2, *, beta=1, alpha=1: beta * x + alpha * jnp.outer(vec1, vec2),
