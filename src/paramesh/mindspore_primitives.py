@@ -59,7 +59,7 @@ class _Differentiable:
     """A primitive's computation and its gradient, as `with_bprop` takes a Cell.
 
     Args:
-        primitive: has `get_bprop`.
+        bprop: from inputs, outputs and their gradients to the gradients of the inputs.
         compute: what it computes.
     """
 
@@ -95,13 +95,14 @@ class PrimitiveWithInfer:
         @functools.wraps(given)
         def call(self: PrimitiveWithInfer, *args: Tree, **kwargs: Tree) -> Any:
             compute = functools.partial(given, self)
-            if not hasattr(self, "get_bprop"):
+            get_bprop = getattr(self, "get_bprop", None)
+            if get_bprop is None:
                 return compute(*args, **kwargs)
-            return with_bprop(_Differentiable(self, compute), args, kwargs)
+            return with_bprop(_Differentiable(get_bprop(), compute), args, kwargs)
 
         cls.__call__ = call
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing: the subclass has not said what it computes.
 
         Raises:
@@ -191,7 +192,8 @@ class IsInstance(PrimitiveWithInfer):
             return False
         if isinstance(inst, int | float):
             return type_.kind == ("int" if isinstance(inst, int) else "float")
-        return hasattr(inst, "dtype") and to_dtype(inst.dtype) == type_
+        held = getattr(inst, "dtype", None)
+        return held is not None and to_dtype(held) == type_
 
 
 def ms_len(data: Sized) -> int:
