@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Callable
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,6 @@ from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, Kind, Operator, Primitive, operator_of
 
 __all__: list[str] = []
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> type[Primitive]: ...
 
 
 def _no_settings() -> dict[str, Any]:

@@ -59,7 +59,7 @@ class _Differentiable:
     """A primitive's computation and its gradient, as `with_bprop` takes a Cell.
 
     Args:
-        bprop: from inputs, outputs and their gradients to the gradients of the inputs.
+        primitive: has `get_bprop`.
         compute: what it computes.
     """
 
@@ -95,14 +95,13 @@ class PrimitiveWithInfer:
         @functools.wraps(given)
         def call(self: PrimitiveWithInfer, *args: Tree, **kwargs: Tree) -> Any:
             compute = functools.partial(given, self)
-            get_bprop = getattr(self, "get_bprop", None)
-            if get_bprop is None:
+            if not hasattr(self, "get_bprop"):
                 return compute(*args, **kwargs)
-            return with_bprop(_Differentiable(get_bprop(), compute), args, kwargs)
+            return with_bprop(_Differentiable(self, compute), args, kwargs)
 
         cls.__call__ = call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         """Nothing: the subclass has not said what it computes.
 
         Raises:
@@ -192,8 +191,7 @@ class IsInstance(PrimitiveWithInfer):
             return False
         if isinstance(inst, int | float):
             return type_.kind == ("int" if isinstance(inst, int) else "float")
-        held = getattr(inst, "dtype", None)
-        return held is not None and to_dtype(held) == type_
+        return hasattr(inst, "dtype") and to_dtype(inst.dtype) == type_
 
 
 def ms_len(data: Sized) -> int:

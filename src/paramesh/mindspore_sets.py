@@ -16,9 +16,6 @@ from paramesh.tensor.base import Tensor
 
 __all__ = ["DenseToDenseSetOperation", "DenseToSparseSetOperation"]
 
-#: By the leading indices: the members of the set there.
-Sets = dict[tuple[int, ...], np.ndarray]
-
 _OPERATIONS = {
     "a-b": np.setdiff1d,
     "b-a": lambda a, b: np.setdiff1d(b, a),
@@ -122,7 +119,7 @@ class DenseToSparseSetOperation(_SetOperation):
         rows = [tuple(int(n) for n in place) for place in places]
         if self.validate_indices and rows != sorted(rows):
             raise ValueError("x2_indices must be sorted; give validate_indices=False otherwise.")
-        second: dict[tuple[int, ...], list[int]] = {}
+        second: dict[Any, Any] = {}
         for place, value in zip(rows, values, strict=True):
             second.setdefault(place[:-1], []).append(value)
         sets = {row: np.array(members, one.dtype) for row, members in second.items()}

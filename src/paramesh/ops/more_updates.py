@@ -36,8 +36,6 @@ __all__ = [
 # fmt: on
 
 Raw = jax.Array
-#: A number, or one that is traced.
-Rate = jax.Array | float
 
 
 def _adagrad(var: Raw, accum: Raw, g: Raw, lr: RawNumber, epsilon: float, grows: bool) -> Any:

@@ -20,8 +20,6 @@ from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.division import truncate_divide
 
-#: Of one axis, or one for each of several.
-Index = jax.Array | tuple[jax.Array | slice, ...]
 
 def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> jax.Array:
     """A copy of `target` with `updates` brought in at `index`."""
