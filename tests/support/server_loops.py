@@ -155,6 +155,9 @@ class LoopClient(RayClient):
     ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
         self._watcher: Any = Nobody()
+        #: A run that never moves to other servers.
+        self._cluster: Any = SimpleNamespace(move_on=lambda generation: False)
+        self._generation = 0
         carrier: Transport = LoopTransport(servers)
         if transport == "zmq":
             carrier = ZmqTransport(zmq_module(), carrier, rank)
