@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+import paramesh
 import paramesh.mindspore_gradients as gradients
 from paramesh import Tensor, ops
 
@@ -197,6 +198,26 @@ def test_of_several_inputs() -> None:
         np.testing.assert_allclose(each.asnumpy(), wanted, rtol=1e-3, atol=1e-4)
 
 
+def test_of_a_mean_that_is_not_the_inputs() -> None:
+    """MindSpore's formula, in which mean and variance are what is given."""
+    mean, variance = np.full((2, 1), 0.3, np.float32), np.full((2, 1), 0.5, np.float32)
+    inner, scale, off = DY * X[:1], 1 / np.sqrt(0.5), X - mean
+    first = np.sum(-0.5 * inner * off * scale**3, 1, keepdims=True)
+    total, last = (np.sum(v, 1, keepdims=True) for v in (inner, -2 * off))
+    wanted = inner * scale + first * 2 / 3 * off + (first * last / 3 - scale * total) / 3
+    args = map(Tensor, (X, DY, variance, mean, X[0]))
+    found = gradients.LayerNormGrad()(*args)[0].asnumpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="reduction must be none, mean, sum or batchmean"):
+        gradients.KLDivLossGrad("most")
+
+
+def test_at_the_edges_of_relu6() -> None:
+    edges = Tensor(np.array([0, 6, 7], np.float32))
+    assert gradients.ReLU6Grad()(Tensor([1.0, 2.0, 3.0]), edges).asnumpy().tolist() == [0, 2, 0]
+    assert paramesh.grad(lambda x: ops.relu6(x).sum())(edges).asnumpy().tolist() == [0, 1, 0]
+
+
 def test_of_positions() -> None:
     images = Tensor(IMAGE)
     values, at = ops.MaxPoolWithArgmax(2, 2)(images)
@@ -232,3 +253,8 @@ def test_of_complex_numbers_the_conjugate() -> None:
 def test_a_gradient_of_another_shape() -> None:
     with pytest.raises(ValueError, match=r"ACosGrad: .*output's shape \(2, 3\), got \(3,\)"):
         gradients.ACosGrad()(Tensor(X), Tensor(DY[0]))
+
+
+def test_a_gradient_that_there_is_not() -> None:
+    with pytest.raises(AttributeError, match="no gradient 'TanGrad'. Did you mean .*TanhGrad"):
+        gradients.TanGrad  # noqa: B018

@@ -9,6 +9,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, ops
+from paramesh.dtype import number
 from paramesh.mindspore_primitives import (
     IsInstance,
     IsSubClass,
@@ -16,7 +17,6 @@ from paramesh.mindspore_primitives import (
     SameTypeShape,
     core,
     ms_len,
-    number,
     prim_attr_register,
 )
 
@@ -28,7 +28,7 @@ class Scaled(PrimitiveWithInfer):
     def __init__(self, factor: float = 3) -> None:
         self.init_prim_io_names(inputs=["x"], outputs=["y"])
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return x * self.factor  # type: ignore[attr-defined]
 
     def get_bprop(self) -> Any:

@@ -138,6 +138,7 @@ uint_type = (uint8, uint16, uint32, uint64)
 float_type = (float16, float32, float64, bfloat16)
 complex_type = (complex64, complex128)
 number_type = (*int_type, *uint_type, *float_type, *complex_type)
+number = number_type
 
 _64BIT = frozenset((int64, uint64, float64, complex128))
 _NP_64BIT = frozenset(d.np_dtype for d in _64BIT)

@@ -8,23 +8,21 @@ Each class is made with its settings and called with Tensors, like those of `par
 docstring says in which order it takes them. Source: MindSpore's classes of these names.
 """
 
+import difflib
 from collections.abc import Callable
 from itertools import accumulate
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.ops import activations, conv, indexing, nn_ops, pooling, resizing, volumes
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, Kind, Operator, Primitive, operator_of
 
 __all__: list[str] = []
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> type[Primitive]: ...
 
 
 def _no_settings() -> dict[str, Any]:
@@ -113,7 +111,7 @@ for _name, _fn in {
 for _name, _fn in {
     "HSigmoidGrad": jax.nn.hard_sigmoid,
     "HSwishGrad": jax.nn.hard_swish,
-    "ReLU6Grad": jax.nn.relu6,
+    "ReLU6Grad": _raw(activations.relu6),
     "SiLUGrad": jax.nn.silu,
     "SoftplusGrad": _raw(activations.softplus),
     "LogSigmoidGrad": jax.nn.log_sigmoid,
@@ -327,17 +325,15 @@ _gradient("MaxPoolGradGrad", _pooled_twice(pooling.max_pool), _windows)
 
 def _by_position(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """MaxPoolWithArgmax: takes (x, dy, argmax), the positions that the forward operator gave."""
-    n, c = x.shape[:2]
-    flat = jnp.zeros((n, c, prod(x.shape[2:])), grad.dtype)
-    images, channels = jnp.arange(n)[:, None, None], jnp.arange(c)[None, :, None]
-    found = flat.at[images, channels, argmax.reshape(n, c, -1)].add(grad.reshape(n, c, -1))
-    return found.reshape(x.shape)
+    n = x.shape[0]
+    flat, images = jnp.zeros((n, prod(x.shape[1:])), grad.dtype), jnp.arange(n)[:, None]
+    return flat.at[images, argmax.reshape(n, -1)].add(grad.reshape(n, -1)).reshape(x.shape)
 
 
 def _picked(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """What MaxPoolWithArgmax picks of `grad`: takes (x, grad, argmax)."""
-    n, c = x.shape[:2]
-    picked = jnp.take_along_axis(grad.reshape(n, c, -1), argmax.reshape(n, c, -1), 2)
+    n = x.shape[0]
+    picked = jnp.take_along_axis(grad.reshape(n, -1), argmax.reshape(n, -1), 1)
     return picked.reshape(argmax.shape)
 
 
@@ -421,8 +417,10 @@ def _layer_norm(
     scale = jax.lax.rsqrt(variance + _LAYER_NORM_EPSILON)
     normal = (x - mean) * scale
     inner = dy * gamma
-    centred = inner - jnp.mean(inner, axes, keepdims=True)
-    dx = scale * (centred - normal * jnp.mean(inner * normal, axes, keepdims=True))
+    along = jnp.mean(inner * normal, axes, keepdims=True)
+    # The last part is 0 for the input's own mean; MindSpore has it for any other, too.
+    dx = scale * (inner - jnp.mean(inner, axes, keepdims=True) - normal * along)
+    dx = dx + scale * along * jnp.mean(normal, axes, keepdims=True)
     return dx.astype(x.dtype), jnp.sum(dy * normal, outer), jnp.sum(dy, outer)
 
 
@@ -466,6 +464,8 @@ _gradient(
 
 
 def _reduction(reduction: str = "mean") -> dict[str, Any]:
+    if reduction not in ("none", "mean", "sum", "batchmean"):
+        raise ValueError(f"reduction must be none, mean, sum or batchmean, got {reduction!r}.")
     return {"reduction": reduction}
 
 
@@ -500,7 +500,7 @@ def _sigmoid_cross_entropy(logits: Floating, label: Floating, dout: Floating) ->
 _gradient("SigmoidCrossEntropyWithLogitsGrad", _sigmoid_cross_entropy)
 
 
-def _concat_offset(*input_x: jax.Array, axis: int) -> Any:
+def _concat_offset(*input_x: Tree, axis: int) -> Any:
     """Where each Tensor begins in their Concat(axis): takes Tensors; tuples of ints."""
     given = input_x[0] if len(input_x) == 1 and isinstance(input_x[0], tuple | list) else input_x
     shapes = [tuple(each.shape) for each in given]
@@ -512,3 +512,9 @@ def _concat_offset(*input_x: jax.Array, axis: int) -> Any:
 
 
 _gradient("ConcatOffset", _concat_offset, lambda N=2, axis=0: {"axis": axis})
+
+
+def __getattr__(name: str) -> Any:
+    near = ", ".join(difflib.get_close_matches(name, __all__, 3))
+    hint = f" Did you mean {near}?" if near else ""
+    raise AttributeError(f"module '{__name__}' has no gradient {name!r}.{hint}")

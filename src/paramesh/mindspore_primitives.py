@@ -12,7 +12,8 @@ import inspect
 from collections.abc import Callable, Sized
 from typing import Any
 
-from paramesh.dtype import DType, number_type, to_dtype
+from paramesh.array_types import Tree
+from paramesh.dtype import DType, to_dtype
 from paramesh.nn.cell_bprop import with_bprop
 from paramesh.tensor.base import Tensor
 
@@ -24,16 +25,12 @@ __all__ = [
     "SameTypeShape",
     "core",
     "ms_len",
-    "number",
     "prim_attr_register",
 ]
 
 
 #: MindSpore has modules below it (see `compat`).
 __path__: list[str] = []
-
-#: What MindSpore calls a number, among element types.
-number = number_type
 
 
 def core(fn: Callable[..., Any] | None = None, **flags: object) -> Any:
@@ -62,18 +59,16 @@ class _Differentiable:
     """A primitive's computation and its gradient, as `with_bprop` takes a Cell.
 
     Args:
-        bprop: from inputs, outputs and their gradients to the gradients of the inputs.
+        primitive: has `get_bprop`.
         compute: what it computes.
     """
 
-    def __init__(self, bprop: Callable[..., Any], compute: Callable[..., Any]) -> None:
-        self._compute, self.bprop = compute, bprop
-
-    def construct(self, *args: object, **kwargs: object) -> Any:
-        return self._compute(*args, **kwargs)
+    def __init__(self, primitive: PrimitiveWithInfer, compute: Callable[..., Any]) -> None:
+        self.construct = compute
+        self.bprop: Callable[..., Any] = getattr(primitive, "get_bprop")()  # noqa: B009 - of the subclass
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
+        raise AttributeError(f"a primitive's computation has no attribute {name!r}")
 
 
 class PrimitiveWithInfer:
@@ -98,16 +93,15 @@ class PrimitiveWithInfer:
             return
 
         @functools.wraps(given)
-        def call(self: PrimitiveWithInfer, *args: Any, **kwargs: Any) -> Any:
+        def call(self: PrimitiveWithInfer, *args: Tree, **kwargs: Tree) -> Any:
             compute = functools.partial(given, self)
-            get_bprop = getattr(self, "get_bprop", None)
-            if get_bprop is None:
+            if not hasattr(self, "get_bprop"):
                 return compute(*args, **kwargs)
-            return with_bprop(_Differentiable(get_bprop(), compute), args, kwargs)
+            return with_bprop(_Differentiable(self, compute), args, kwargs)
 
         cls.__call__ = call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         """Nothing: the subclass has not said what it computes.
 
         Raises:
@@ -148,7 +142,7 @@ class SameTypeShape(PrimitiveWithInfer):
         TypeError: not Tensors, or their element types differ. ValueError: their shapes differ.
     """
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Check the two, and return the first."""
         for name, value in (("x", x), ("y", y)):
             if not isinstance(value, Tensor):
@@ -169,7 +163,7 @@ class IsSubClass(PrimitiveWithInfer):
         TypeError: an argument is not a type.
     """
 
-    def __call__(self, sub_type: object, type_: object) -> bool:
+    def __call__(self, sub_type: object, type_: object) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Whether `sub_type` is `type_`, or one of them."""
         kinds = type_ if isinstance(type_, tuple) else (type_,)
         given = sub_type if isinstance(sub_type, tuple) else (sub_type,)
@@ -187,7 +181,7 @@ class IsInstance(PrimitiveWithInfer):
         TypeError: the second argument is not a type.
     """
 
-    def __call__(self, inst: object, type_: object) -> bool:
+    def __call__(self, inst: Tree, type_: object) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Whether `inst` is of the type."""
         if isinstance(type_, type):
             return isinstance(inst, type_)
@@ -197,8 +191,7 @@ class IsInstance(PrimitiveWithInfer):
             return False
         if isinstance(inst, int | float):
             return type_.kind == ("int" if isinstance(inst, int) else "float")
-        held = getattr(inst, "dtype", None)
-        return held is not None and to_dtype(held) == type_
+        return hasattr(inst, "dtype") and to_dtype(inst.dtype) == type_
 
 
 def ms_len(data: Sized) -> int:

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Shape
 from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor
 
 __all__ = ["DenseToDenseSetOperation", "DenseToSparseSetOperation"]
-
-#: By the leading indices: the members of the set there.
-Sets = dict[tuple[int, ...], np.ndarray]
 
 _OPERATIONS = {
     "a-b": np.setdiff1d,
@@ -49,7 +47,7 @@ class _SetOperation:
         self.set_operation, self.validate_indices = set_operation, validate_indices
 
     def _of_rows(
-        self, first: Sets, second: Sets, rows: tuple[int, ...], dtype: np.dtype[Any]
+        self, first: dict[Any, Any], second: dict[Any, Any], rows: Shape, dtype: np.dtype[Any]
     ) -> Any:
         """(positions, elements, shape) of the results, sorted."""
         fn, found, longest = _OPERATIONS[self.set_operation], [], 0
@@ -63,7 +61,7 @@ class _SetOperation:
         return Tensor(places), Tensor(values), Tensor(np.array([*rows, longest], np.int64))
 
 
-def _rows_of(x: TensorLike, name: str) -> tuple[Sets, np.ndarray]:
+def _rows_of(x: TensorLike, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
     value = np.asarray(x.asnumpy() if isinstance(x, Tensor) else x)
     if value.ndim < 2 or value.dtype.kind not in "iu":
         raise ValueError(
@@ -121,7 +119,7 @@ class DenseToSparseSetOperation(_SetOperation):
         rows = [tuple(int(n) for n in place) for place in places]
         if self.validate_indices and rows != sorted(rows):
             raise ValueError("x2_indices must be sorted; give validate_indices=False otherwise.")
-        second: dict[tuple[int, ...], list[int]] = {}
+        second: dict[Any, Any] = {}
         for place, value in zip(rows, values, strict=True):
             second.setdefault(place[:-1], []).append(value)
         sets = {row: np.array(members, one.dtype) for row, members in second.items()}

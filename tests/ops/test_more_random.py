@@ -63,6 +63,11 @@ def test_distributions(draw: Any, means: Any, deviations: Any) -> None:
     np.testing.assert_allclose(found.std(0), deviations, rtol=0.1)
 
 
+def test_a_shape_below_zero() -> None:
+    with pytest.raises(ValueError, match=r"shape must have sizes from 0 on, got \(-3, 5\)"):
+        ops.random_poisson((-3, 5), RATES)
+
+
 def test_candidates() -> None:
     true = Tensor(np.array([[1, 7], [0, 4]], np.int64))
     for unique in (True, False):

@@ -10,6 +10,7 @@ import pytest
 import paramesh.ops as ops
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
+from type_checks import untyped
 
 RNG = np.random.default_rng(5)
 V, A, B, C = (RNG.uniform(0.2, 0.9, (4, 2)).astype(np.float32) for _ in range(4))
@@ -127,7 +128,7 @@ def test_steps(name: str) -> None:
 
 _ADAM = (0.81, 0.98, 0.1, 0.9, 0.99, 1e-3)
 #: Of rows: what is called, how many states, what stands between, and the rule.
-SPARSE: dict[str, tuple[Any, ...]] = {
+SPARSE = {
     "adagrad": (ops.SparseApplyAdagradV2(0.1, 1e-3), 2, (), adagrad),
     "ftrl": (ops.SparseApplyFtrl(0.1, 0.3, 0.2, -0.5), 3, (), ftrl),
     "fused_ftrl": (ops.FusedSparseFtrl(0.1, 0.3, 0.2, -0.5), 3, (), ftrl),
@@ -146,7 +147,7 @@ def test_steps_of_rows(name: str) -> None:
     form(*params, *between, T, Tensor(rows))
     whole = np.zeros_like(V)
     np.add.at(whole, rows[:3], G[:3])
-    after = rule(*states, whole)
+    after = untyped(rule)(*states, whole)
     for param, before, new in zip(params, states, after, strict=True):
         named = np.isin(np.arange(4), rows)[:, None] | (name == "adam")
         wanted = np.where(named, new, before)
@@ -157,6 +158,9 @@ def test_what_is_refused() -> None:
     params = [Parameter(Tensor(each), name=f"s{i}") for i, each in enumerate((V, A))]
     with pytest.raises(ValueError, match=r"grad must have a row for each index, \(2, 2\)"):
         ops.SparseApplyAdagrad(0.1)(*params, T, Tensor(np.array([0, 1], np.int32)))
+    small = Parameter(Tensor(A[:2]), name="small")
+    with pytest.raises(ValueError, match=r"must have one shape, got \[\(4, 2\), \(2, 2\)\]"):
+        ops.SparseApplyAdagrad(0.1)(params[0], small, T, Tensor(np.array([0], np.int32)))
     with pytest.raises(ValueError, match="lr must be above 0"):
         ops.FusedSparseFtrl(0.0, 0.3, 0.2, -0.5)
     with pytest.raises(TypeError, match="the operator writes its variables: give Parameters"):

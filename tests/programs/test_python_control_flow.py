@@ -368,3 +368,42 @@ def frozen_plain(x: Tensor) -> Tensor:
     if x.sum() > 0:
         return x * 2
     return -x
+
+
+class Weighted(nn.Cell):
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.w = Parameter(tensor(weight), name=f"w{weight}")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.w
+
+
+class Chosen(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = (ops.neg, ops.square)
+        self.several = nn.CellList([Weighted(5), Weighted(7)])
+
+    def construct(self, i: Tensor, x: Tensor) -> Any:
+        cell = self.several[i]
+        return cell(self.pair[i](x)), (x, -x)[i]
+
+
+def test_a_tensor_picks_one_of_several() -> None:
+    net, x = Chosen(), tensor(3)
+    for i, product, sign in ((0, -15, 3), (1, 63, -3), (-1, 63, -3)):
+        found = net(Tensor(i), x)
+        assert [each.asnumpy().tolist() for each in found] == [[product], [sign]]
+    weights = paramesh.ParameterTuple(net.trainable_params())
+    gradients = paramesh.grad(lambda: net(Tensor(1), x)[0].sum(), None, weights)()
+    assert [g.asnumpy().tolist() for g in gradients] == [[0], [9]]
+
+
+def test_a_tensor_that_picks_what_a_program_cannot() -> None:
+    @paramesh.jit
+    def named(i: Tensor) -> Any:
+        return ("a", "b")[i]
+
+    with pytest.raises(TraceError):
+        named(Tensor(1))

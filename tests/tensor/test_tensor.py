@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from jax.core import Tracer
 
+import paramesh
 from paramesh import dtype as dt
 from paramesh.initializer import Normal, initializer
 from paramesh.tensor import Tensor
@@ -536,3 +537,70 @@ class TestItemset:
     def test_refuses(self, args: tuple[Any, ...], error: type[Exception], says: str) -> None:
         with pytest.raises(error, match=says):
             Tensor([1, 2]).itemset(*args)
+
+
+def test_elements_written_in_a_program() -> None:
+    x = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+
+    @paramesh.jit
+    def marked(a: Tensor, mask: Tensor, value: Any) -> Tensor:
+        a = a * 1
+        a[mask] = value
+        return a
+
+    assert marked(x, x > 3, 9.0).asnumpy().tolist() == [[0, 1, 2], [3, 9, 9]]
+    assert marked(x, x > 3, Tensor([9.0])).asnumpy().tolist() == [[0, 1, 2], [3, 9, 9]]
+    rows = Tensor(np.array([False, True]))
+    assert marked(x, rows, x[0]).asnumpy().tolist() == [[0, 1, 2], [0, 1, 2]]
+    set_one = paramesh.jit(lambda a, number: a.itemset(1, number))
+    assert set_one(x, 7.5).asnumpy().tolist() == [[0, 7.5, 2], [3, 4, 5]]
+
+
+def test_values_of_other_forms_are_stored() -> None:
+    x = Tensor(np.zeros((2, 3), np.float32))
+    x[0:2] = (Tensor([1.0, 2.0, 3.0]), [4.0, 5.0, 6.0])
+    assert x.asnumpy().tolist() == [[1, 2, 3], [4, 5, 6]]
+    x[0] = Tensor([[[7.0, 8.0, 9.0]]])
+    assert x.asnumpy().tolist() == [[7, 8, 9], [4, 5, 6]]
+    with pytest.raises(ValueError, match=r"Values of shape \(2,\) cannot be stored"):
+        x[0] = Tensor([[1.0, 2.0]])
+    assert ["a", "b"][Tensor([True])] == "b"
+
+
+def test_methods_that_take_an_element_type() -> None:
+    x = Tensor(np.array([1.0, 2.0, 3.0], np.float32))
+    int32 = paramesh.int32
+    assert x.cumprod(0, int32).dtype is int32
+    assert x.nansum(dtype=int32).dtype is int32
+    assert x.reshape(1, 3).trace(dtype=int32).dtype is int32
+    assert x.new_full((2,), 3, dtype=int32).asnumpy().tolist() == [3, 3]
+    assert x.softmax(0, paramesh.float16).dtype is paramesh.float16
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint32, np.uint64])
+def test_whole_quotients(dtype: type) -> None:
+    """By 0 those of MindSpore 2.10; the largest numbers exactly."""
+    limits = np.iinfo(dtype)
+    a = np.array([0, 5, limits.max, limits.max, limits.min, 7], dtype)
+    b = np.array([0, 0, 1, 2, 2, 3], dtype)
+    by_zero = [0, limits.max]
+    down = [*by_zero, *np.floor_divide(a[2:], b[2:]).tolist()]
+    for found in (Tensor(a) // Tensor(b), Tensor(a).div(Tensor(b), rounding_mode="floor")):
+        assert found.asnumpy().tolist() == down
+    assert (9 // Tensor(b[:1])).asnumpy().tolist() == [limits.max]
+    assert Tensor(a).div(Tensor(b), rounding_mode="trunc").asnumpy().tolist() == down
+    if limits.min:
+        odd = Tensor(np.array([-7, limits.min + 1], dtype))
+        assert odd.div(2, rounding_mode="trunc").asnumpy().tolist() == [-3, -(limits.max // 2)]
+        assert (odd // 0).asnumpy().tolist() == [limits.min] * 2
+
+
+def test_products_as_methods() -> None:
+    v, m = Tensor([1.0, 2.0, 3.0]), Tensor(np.eye(3, dtype=np.float32))
+    assert v.addmv(m, v, beta=2).asnumpy().tolist() == [3, 6, 9]
+    assert v.ger(v[:2]).asnumpy().tolist() == [[1, 2], [2, 4], [3, 6]]
+    assert m.addr(v, v).asnumpy()[2].tolist() == [3, 6, 10]
+    assert m.addbmm(Tensor(np.ones((2, 3, 1))), Tensor(np.ones((2, 1, 3)))).asnumpy()[0, 0] == 3
+    assert v.cross(Tensor([0.0, 1.0, 0.0])).asnumpy().tolist() == [-3, 0, 1]
+    with pytest.raises(TypeError, match=r"Tensor.cross: no axis has size 3, got shape \(2,\)"):
+        v[:2].cross(v[:2])

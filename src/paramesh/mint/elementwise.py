@@ -14,6 +14,7 @@ from paramesh.array_types import Array
 from paramesh.mint.table import fill
 from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import raw as _raw
+from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import floating
 
 
@@ -25,9 +26,9 @@ def _div(input: Array, other: Array | RawNumber, *, rounding_mode: str | None = 
     if rounding_mode not in (None, "floor", "trunc"):
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
     if rounding_mode == "floor":
-        return jnp.floor_divide(input, other)
+        return floor_divide(input, other)
     if rounding_mode == "trunc":
-        return jnp.trunc(input / other).astype(jnp.result_type(input, other))
+        return truncate_divide(input, other)
     return floating(jnp.asarray(input)) / floating(jnp.asarray(other))
 
 
@@ -77,7 +78,7 @@ _LIKE_INPUT = {
 }  # fmt: skip
 _OF_TWO = {
     "atan2": jnp.arctan2, "bitwise_and": jnp.bitwise_and, "bitwise_or": jnp.bitwise_or,
-    "bitwise_xor": jnp.bitwise_xor, "eq": jnp.equal, "floor_divide": jnp.floor_divide,
+    "bitwise_xor": jnp.bitwise_xor, "eq": jnp.equal, "floor_divide": floor_divide,
     "fmod": jnp.fmod, "gcd": jnp.gcd, "ge": jnp.greater_equal, "gt": jnp.greater,
     "le": jnp.less_equal, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2,
     "logical_and": jnp.logical_and, "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor,

@@ -24,8 +24,19 @@ def _fast_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+def _relu6(x: jax.Array) -> jax.Array:
+    # At 6 itself MindSpore's derivative is 1, and JAX's 0.
+    return jnp.where(x > 6, jnp.asarray(6, x.dtype), jax.nn.relu(x))
+
+
+def _mish(x: jax.Array) -> jax.Array:
+    # In half precision three roundings would add up to more than MindSpore's one.
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jax.nn.mish(wide).astype(x.dtype)
+
+
 relu, ReLU = unary("relu", "ReLU", jax.nn.relu, "max(x, 0).", Kind.ARRAY)
-relu6, ReLU6 = unary("relu6", "ReLU6", jax.nn.relu6, "x clipped to the interval [0, 6].")
+relu6, ReLU6 = unary("relu6", "ReLU6", _relu6, "x clipped to the interval [0, 6].")
 sigmoid, Sigmoid = unary("sigmoid", "Sigmoid", jax.nn.sigmoid, "1 / (1 + exp(-x)).")
 tanh, Tanh = unary("tanh", "Tanh", jnp.tanh, "Hyperbolic tangent.")
 selu, SeLU = unary(
@@ -33,7 +44,7 @@ selu, SeLU = unary(
 )
 hardswish, HSwish = unary("hardswish", "HSwish", jax.nn.hard_swish, "x * relu6(x + 3) / 6.")
 hardsigmoid, HSigmoid = unary("hardsigmoid", "HSigmoid", jax.nn.hard_sigmoid, "relu6(x + 3) / 6.")
-mish, Mish = unary("mish", "Mish", jax.nn.mish, "x * tanh(softplus(x)) (Misra 2019).")
+mish, Mish = unary("mish", "Mish", _mish, "x * tanh(softplus(x)) (Misra 2019).")
 silu, SiLU = unary("silu", "SiLU", jax.nn.silu, "x * sigmoid(x).")
 softsign, Softsign = unary("softsign", "Softsign", jax.nn.soft_sign, "x / (1 + |x|).")
 fast_gelu, FastGeLU = unary(

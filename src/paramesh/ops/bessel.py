@@ -45,6 +45,7 @@ _FAR_JY, _FAR_K = 8.0, 2.0
 _DEGREE = 26
 
 Fit = Callable[[np.ndarray], np.ndarray]
+Wave = Callable[[jax.Array], jax.Array]
 
 
 @functools.cache
@@ -150,10 +151,6 @@ def _j(order: int) -> Callable[[jax.Array], jax.Array]:
         return found * jnp.sign(x) if order else found
 
     return fn
-
-
-#: A cosine or a sine.
-Wave = Callable[[jax.Array], jax.Array]
 
 
 def _far(order: int, x: jax.Array, first: Wave, second: Wave, sign: int) -> jax.Array:

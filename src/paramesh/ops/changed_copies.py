@@ -117,7 +117,7 @@ def pad_v3(
     if not paddings_contiguous:
         half = len(flat) // 2
         flat = tuple(n for pair in zip(flat[:half], flat[half:], strict=True) for n in pair)
-    filled: object = None if mode != "constant" else constant_value
+    filled = None if mode != "constant" else constant_value
     return operator_of(pad).compute(x, flat, _MODES[mode], filled)
 
 
@@ -182,14 +182,12 @@ UniqueWithPad = primitive("UniqueWithPad", unique_with_pad)
 
 
 @function
-def approximate_equal(x: Floating, y: Floating, tolerance: float = 1e-5) -> Any:
-    """Bool: |x - y| < tolerance; one shape and element type.
+def approximate_equal(x: Operand, y: Operand, tolerance: float = 1e-5) -> Any:
+    """Bool: |x - y| < tolerance; of one shape.
 
     Raises:
-        TypeError: the element types differ. ValueError: the shapes differ, or tolerance below 0.
+        ValueError: the shapes differ, or the tolerance is below 0.
     """
-    if x.dtype != y.dtype:
-        raise TypeError(f"x and y must be of one element type, got {x.dtype} and {y.dtype}.")
     if x.shape != y.shape:
         raise ValueError(f"x and y must be of one shape, got {tuple(x.shape)}, {tuple(y.shape)}.")
     if tolerance < 0:
@@ -230,11 +228,20 @@ def mvlgamma(input: Floating, p: int) -> Any:
 
 @function
 def data_format_dim_map(input_x: Array, src_format: str = "NHWC", dst_format: str = "NCHW") -> Any:
-    """The axis in one layout for an axis in another; axes from -4 to 3, of the input's type."""
+    """Which axis of the source each axis of the destination is; axes from -4 to 3.
+
+    Args:
+        input_x: integers, axes in the destination.
+        src_format: `NHWC` or `NCHW`.
+        dst_format: `NHWC` or `NCHW`.
+
+    Returns:
+        Of the input's shape and element type.
+    """
     for name, given in (("src_format", src_format), ("dst_format", dst_format)):
         if given not in ("NHWC", "NCHW"):
             raise ValueError(f"{name} must be 'NHWC' or 'NCHW', got {given!r}.")
-    found = jnp.asarray([dst_format.index(letter) for letter in src_format], input_x.dtype)
+    found = jnp.asarray([src_format.index(letter) for letter in dst_format], input_x.dtype)
     return found[jnp.mod(input_x, 4)]
 
 

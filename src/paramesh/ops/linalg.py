@@ -71,6 +71,9 @@ def baddbmm(
 @function
 def dot(input: Operand, other: Operand) -> Any:
     """The last axis of one against the last but one of the other, as `numpy.dot`."""
+    left, right = jnp.shape(input), jnp.shape(other)
+    if left and right and left[-1] != right[-min(len(right), 2)]:
+        raise ValueError(f"inner sizes differ: {left} and {right}.")
     return jnp.dot(input, other)
 
 

@@ -257,7 +257,10 @@ def kl_div(
         ValueError: the shapes differ.
     """
     _same_shape(logits=logits, labels=labels)
-    loss = jax.scipy.special.xlogy(labels, labels) - labels * logits
+    # Labels below 0 count as 0, as in MindSpore.
+    none = labels <= 0
+    safe = jnp.where(none, jnp.ones_like(labels), labels)
+    loss = jnp.where(none, jnp.zeros_like(labels), safe * (jnp.log(safe) - logits))
     if reduction == "batchmean":
         return jnp.sum(loss) / loss.shape[0]
     return _reduced(loss, reduction)

@@ -21,6 +21,7 @@ from paramesh.ops.table import (
 )
 from paramesh.state import placement
 from paramesh.tensor import operators
+from paramesh.tensor.division import floor_divide
 from paramesh.tensor.promotion import cast, floating, scalar_kind
 
 # fmt: off
@@ -140,7 +141,7 @@ div, Div = binary("div", "Div", operators.true_divide, "Quotient; integers are d
 div_no_nan, DivNoNan = binary(
     "div_no_nan", "DivNoNan", _no_nan_divide, "Quotient, and 0 where the divisor is 0."
 )
-floor_div, FloorDiv = binary("floor_div", "FloorDiv", jnp.floor_divide, "Quotient, rounded down.")
+floor_div, FloorDiv = binary("floor_div", "FloorDiv", floor_divide, "Quotient, rounded down.")
 floor_mod, FloorMod = binary(
     "floor_mod", "FloorMod", jnp.mod, "Remainder with the sign of the divisor."
 )

@@ -95,6 +95,13 @@ def dropout3d(input: Floating, p: float = 0.5, training: bool = True) -> Any:
 # Distributions.
 
 
+def _sizes(shape: Ints) -> tuple[int, ...]:
+    sizes = ints(shape)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"shape must have sizes from 0 on, got {sizes}.")
+    return sizes
+
+
 @function
 def random_gamma(shape: Ints, alpha: Floating, seed: int | None = None) -> Any:
     """Numbers of the gamma distribution with rate 1: alpha (...) -> (*shape, ...).
@@ -104,7 +111,7 @@ def random_gamma(shape: Ints, alpha: Floating, seed: int | None = None) -> Any:
         alpha: the shape parameter, above 0.
         seed: for a stream of its own.
     """
-    return jax.random.gamma(key_of(seed), alpha, (*ints(shape), *alpha.shape), alpha.dtype)
+    return jax.random.gamma(key_of(seed), alpha, (*_sizes(shape), *alpha.shape), alpha.dtype)
 
 
 RandomGamma = primitive(
@@ -123,7 +130,7 @@ def gamma(shape: Ints, alpha: Floating, beta: Floating, seed: int | None = None)
         seed: for a stream of its own.
     """
     alpha, beta = jnp.broadcast_arrays(alpha, beta.astype(alpha.dtype))
-    drawn = jax.random.gamma(key_of(seed), alpha, (*ints(shape), *alpha.shape), alpha.dtype)
+    drawn = jax.random.gamma(key_of(seed), alpha, (*_sizes(shape), *alpha.shape), alpha.dtype)
     return drawn / beta
 
 
@@ -131,7 +138,7 @@ def gamma(shape: Ints, alpha: Floating, beta: Floating, seed: int | None = None)
 def standard_laplace(shape: Ints, seed: int | None = None, seed2: int = 0) -> Any:
     """Float32 numbers of Laplace's distribution with mean 0 and scale 1: -> shape."""
     key = key_of(both_seeds(seed or 0, seed2))
-    return jax.random.laplace(key, ints(shape), jnp.float32)
+    return jax.random.laplace(key, _sizes(shape), jnp.float32)
 
 
 StandardLaplace = primitive(
@@ -149,8 +156,8 @@ def laplace(shape: Ints, mean: Floating, lambda_param: Floating, seed: int | Non
         lambda_param: its scale, above 0.
         seed: for a stream of its own.
     """
-    sizes = jnp.broadcast_shapes(ints(shape), mean.shape, lambda_param.shape)
-    return jax.random.laplace(key_of(seed), ints(sizes), jnp.float32) * lambda_param + mean
+    sizes = ints(jnp.broadcast_shapes(_sizes(shape), mean.shape, lambda_param.shape))
+    return jax.random.laplace(key_of(seed), sizes, jnp.float32) * lambda_param + mean
 
 
 @function
@@ -165,14 +172,14 @@ def random_poisson(
         seed: for a stream of its own.
         dtype: of the counts; Float32.
     """
-    sizes = (*ints(shape), *rate.shape)
+    sizes = (*_sizes(shape), *rate.shape)
     return cast(jax.random.poisson(key_of(seed), rate, sizes), dtype or float32)
 
 
 @function
 def poisson(shape: Ints, mean: Floating, seed: int | None = None) -> Any:
     """Counts of Poisson's distribution, Float32: mean (...) -> (*shape, ...)."""
-    return cast(jax.random.poisson(key_of(seed), mean, (*ints(shape), *mean.shape)), float32)
+    return cast(jax.random.poisson(key_of(seed), mean, (*_sizes(shape), *mean.shape)), float32)
 
 
 # Candidates of sampled softmax.

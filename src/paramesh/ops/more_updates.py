@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from paramesh.ops.table import Array, function, primitive
 from paramesh.ops.updates import write
 from paramesh.parameter import Parameter
-from paramesh.tensor.argument_types import NumberLike, TensorLike
+from paramesh.tensor.argument_types import NumberLike, RawNumber, TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -36,17 +36,22 @@ __all__ = [
 # fmt: on
 
 Raw = jax.Array
-#: A number, or one that is traced.
-Rate = jax.Array | float
 
 
-def _adagrad(var: Raw, accum: Raw, g: Raw, lr: Rate, epsilon: float, grows: bool) -> Any:
+def _adagrad(var: Raw, accum: Raw, g: Raw, lr: RawNumber, epsilon: float, grows: bool) -> Any:
     total = accum + g * g if grows else accum
     return var - lr * g / (jnp.sqrt(total) + epsilon), total
 
 
 def _ftrl(
-    var: Raw, accum: Raw, linear: Raw, g: Raw, lr: Rate, l1: Rate, l2: Rate, power: Rate
+    var: Raw,
+    accum: Raw,
+    linear: Raw,
+    g: Raw,
+    lr: RawNumber,
+    l1: RawNumber,
+    l2: RawNumber,
+    power: RawNumber,
 ) -> Any:
     total = accum + g * g
     before, after = accum**-power, total**-power
@@ -55,17 +60,19 @@ def _ftrl(
     return jnp.where(jnp.abs(slope) > l1, new, 0), total, slope
 
 
-def _proximal(moved: Raw, rate: Rate, l1: Rate, l2: Rate) -> Raw:
+def _proximal(moved: Raw, rate: RawNumber, l1: RawNumber, l2: RawNumber) -> Raw:
     return jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - rate * l1, 0) / (1 + rate * l2)
 
 
-def _proximal_adagrad(var: Raw, accum: Raw, g: Raw, lr: Rate, l1: Rate, l2: Rate) -> Any:
+def _proximal_adagrad(
+    var: Raw, accum: Raw, g: Raw, lr: RawNumber, l1: RawNumber, l2: RawNumber
+) -> Any:
     total = accum + g * g
     rate = lr / jnp.sqrt(total)
     return _proximal(var - rate * g, rate, l1, l2), total
 
 
-def _moments(m: Raw, v: Raw, g: Raw, beta1: Rate, beta2: Rate) -> tuple[Raw, Raw]:
+def _moments(m: Raw, v: Raw, g: Raw, beta1: RawNumber, beta2: RawNumber) -> tuple[Raw, Raw]:
     return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
 
 
@@ -140,14 +147,10 @@ def apply_ftrl(
     var: Parameter, accum: Parameter, linear: Parameter, grad: TensorLike, lr: NumberLike,
     l1: NumberLike, l2: NumberLike, lr_power: NumberLike,
 ) -> Any:  # fmt: skip
-    """A step of FTRL-proximal; lr_power is -0.5 in the paper.
-
-    Returns:
-        (var, accum, linear).
-    """
+    """A step of FTRL-proximal; lr_power is -0.5 in the paper. Gives var."""
     settings = raw(lr), raw(l1), raw(l2), raw(lr_power)
     new = _ftrl(raw(var), raw(accum), raw(linear), raw(grad), *settings)
-    return write(*zip((var, accum, linear), new, strict=True))
+    return write(*zip((var, accum, linear), new, strict=True))[0]
 
 
 @function
@@ -224,6 +227,12 @@ def apply_centered_rms_prop(
 # Of some rows.
 
 
+def _same_shapes(variables: tuple[Parameter, ...]) -> None:
+    shapes = [tuple(each.shape) for each in variables]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"the variable and its states must have one shape, got {shapes}.")
+
+
 def _by_rows(
     variables: tuple[Parameter, ...],
     grad: TensorLike,
@@ -231,6 +240,7 @@ def _by_rows(
     rule: Callable[..., tuple[Raw, ...]],
 ) -> Any:
     """Write what the rule gives for the named rows of each variable."""
+    _same_shapes(variables)
     g, places = raw(grad), indices.reshape(-1)
     if g.shape != (*places.shape, *variables[0].shape[1:]):
         raise ValueError(
@@ -334,6 +344,7 @@ def sparse_adam(
     Returns:
         (var, m, v).
     """
+    _same_shapes((var, m, v))
     g = jnp.zeros(var.shape, raw(gradient).dtype).at[indices].add(raw(gradient), mode="drop")
     b1 = raw(beta1)
     mean, square = _moments(raw(m), raw(v), g, b1, raw(beta2))

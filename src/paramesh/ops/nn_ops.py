@@ -194,8 +194,8 @@ def _layer_norm(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     upcast = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(upcast, axes, keepdims=True)
-    rstd = jax.lax.rsqrt(jnp.var(upcast, axes, keepdims=True) + eps)
-    out = (upcast - mean) * rstd
+    variance = jnp.var(upcast, axes, keepdims=True)
+    out = (upcast - mean) * jax.lax.rsqrt(variance + eps)
     for name, vector in (("weight", gamma), ("bias", beta)):
         if vector is not None and tuple(vector.shape) != tuple(x.shape[first:]):
             raise ValueError(
@@ -203,7 +203,7 @@ def _layer_norm(
             )
     out = out if gamma is None else out * gamma
     out = out if beta is None else out + beta
-    return out.astype(x.dtype), mean, rstd
+    return out.astype(x.dtype), mean, variance
 
 
 @function
@@ -253,7 +253,7 @@ def layer_norm_with_statistics(
         epsilon: added to the variance.
 
     Returns:
-        (output, mean, 1 / standard deviation), the last two with axes of size 1.
+        (output, mean, variance), the last two with axes of size 1.
 
     Raises:
         ValueError: an axis is out of range, or a vector is of another shape.

@@ -9,17 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.array import axis_in
 from paramesh.ops.indexing import tensor_scatter_update
-from paramesh.ops.state import as_parameter, fitting, locking, positions, written
+from paramesh.ops.state import Index, as_parameter, fitting, locking, positions, written
 from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
-
-#: Of one axis, or one for each of several.
-Index = jax.Array | tuple[jax.Array | slice, ...]
+from paramesh.tensor.division import truncate_divide
 
 
 def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> jax.Array:
@@ -28,7 +27,9 @@ def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> j
         return target.at[index].add(-updates, mode="drop")
     if how == "div":
         divisors = jnp.ones_like(target).at[index].multiply(updates, mode="drop")
-        return jax.lax.div(target, divisors)  # of whole numbers: towards 0, as MindSpore's kernel
+        if jnp.issubdtype(target.dtype, jnp.integer):
+            return truncate_divide(target, divisors)
+        return target / divisors
     names = {"add": "add", "mul": "multiply", "max": "max", "min": "min"}
     return getattr(target.at[index], names[how])(updates, mode="drop")
 
@@ -136,7 +137,8 @@ def inplace_index_add(var: Parameter, indices: Array, updates: NumberLike, axis:
         The new value.
     """
     at = axis_in(axis, as_parameter(var).value().ndim)
-    return _into(var, (*(slice(None),) * at, indices), updates, "add")
+    index: Tree = (*(slice(None),) * at, indices)
+    return _into(var, index, updates, "add")
 
 
 InplaceIndexAdd = primitive("InplaceIndexAdd", inplace_index_add, lambda axis: {"axis": axis})

@@ -1,5 +1,6 @@
 """More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
+import operator
 from collections.abc import Callable
 from math import ceil, log2
 from typing import Any
@@ -22,7 +23,8 @@ from paramesh.ops.table import (
     unary,
 )
 from paramesh.tensor.argument_types import RawNumber
-from paramesh.tensor.base import as_value
+from paramesh.tensor.base import Tensor, as_value
+from paramesh.tensor.division import truncate_divide
 
 _before = set(TABLE)
 
@@ -128,7 +130,7 @@ ldexp, Ldexp = binary("ldexp", "Ldexp", lambda x, n: x * 2.0**n, "input * 2 ** o
 truncate_div, TruncateDiv = binary(
     "truncate_div",
     "TruncateDiv",
-    lambda x, y: jnp.trunc(x / y).astype(jnp.result_type(x, y)),
+    truncate_divide,
     "Quotient, rounded towards zero.",
 )
 truncate_mod, TruncateMod = binary(
@@ -225,6 +227,8 @@ def numel(input: Array) -> Any:
 def _window(
     length: int, periodic: bool, dtype: Any, make: Callable[..., Any], default: Any = float32
 ) -> Any:
+    if isinstance(length, Tensor) and length.dtype.is_integer():
+        length = operator.index(length)
     if isinstance(length, bool) or not isinstance(length, int) or length < 0:
         raise ValueError(f"window_length must be an int from 0, got {length!r}.")
     if length < 2:

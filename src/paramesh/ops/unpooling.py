@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.ops.conv import pair
 from paramesh.ops.table import Array, function
 from paramesh.tensor.argument_types import Ints
@@ -17,12 +18,7 @@ __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
 def _sizes(
-    x: jax.Array,
-    n: int,
-    kernel: Ints,
-    stride: Ints | None,
-    padding: Ints,
-    wanted: Sequence[int] | None,
+    x: jax.Array, n: int, kernel: Ints, stride: Ints | None, padding: Ints, wanted: Tree
 ) -> tuple[int, ...]:
     """The sizes of the result's last n axes."""
     kernels, pads = pair("kernel_size", kernel, n), pair("padding", padding, n, least=0)

@@ -412,9 +412,7 @@ def adaptive_max_pool3d(
     return _adaptive_largest(input, output_size, 3)
 
 
-def _powers(
-    x: jax.Array, norm_type: float, kernel: Ints, stride: Ints | None, ceil: bool, n: int
-) -> Any:
+def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool, n: int) -> Any:
     if x.ndim == n + 1:
         return _powers(x[None], norm_type, kernel, stride, ceil, n)[0]
     if x.ndim != n + 2:
@@ -454,7 +452,10 @@ def lp_pool2d(
 def max_pool_with_argmax(
     input: Array, kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid"
 ) -> Any:
-    """(the largest element of each window, its place in the image (h * w): Int32)."""
+    """(the largest element of each window, its place in the image (c * h * w): Int32).
+
+    As in MindSpore the place counts the elements of the channels before, too.
+    """
     h, w = input.shape[2:]
     window = _window(input, kernel_size, strides, padding_of(pad_mode, 0))
     places = jnp.broadcast_to(jnp.arange(h * w, dtype=jnp.int32).reshape(h, w), input.shape)
@@ -469,16 +470,19 @@ def max_pool_with_argmax(
     _, at = jax.lax.reduce_window((jax.lax.stop_gradient(input), places), start, join, *window)
     flat = input.reshape(*input.shape[:2], h * w)
     values = jnp.take_along_axis(flat, at.reshape(*at.shape[:2], -1), 2)
-    return values.reshape(at.shape), at
+    before = (h * w * jnp.arange(input.shape[1], dtype=jnp.int32))[:, None, None]
+    return values.reshape(at.shape), at + before
 
 
-MaxPoolWithArgmax = primitive(
-    "MaxPoolWithArgmax",
-    max_pool_with_argmax,
-    lambda kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW": dict(
-        kernel_size=kernel_size, strides=strides, pad_mode=pad_mode
-    ),
-)
+def _argmax_settings(
+    kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid", data_format: str = "NCHW"
+) -> dict[str, Any]:
+    if data_format != "NCHW":
+        raise ValueError(f"data_format must be 'NCHW', got {data_format!r}.")
+    return dict(kernel_size=kernel_size, strides=strides, pad_mode=pad_mode)
+
+
+MaxPoolWithArgmax = primitive("MaxPoolWithArgmax", max_pool_with_argmax, _argmax_settings)
 
 
 @function

@@ -15,11 +15,12 @@ import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
-from paramesh.dtype import DTypeLike, to_dtype, x64
+from paramesh.dtype import to_dtype, x64
+from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
-def _as(x: Array, dtype: DTypeLike | None) -> Array:
+def _as(x: Array, dtype: _dtype.DTypeLike | None) -> Array:
     return x if dtype is None else cast(x, to_dtype(dtype))
 
 
@@ -100,9 +101,9 @@ def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
 
 def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
-        return jnp.floor_divide(x, other)
+        return floor_divide(x, other)
     if rounding_mode == "trunc":
-        return jnp.trunc(x / other).astype(x.dtype)
+        return truncate_divide(x, other)
     return floating(x) / other
 
 
@@ -145,7 +146,7 @@ _OPERANDS: dict[str, Any] = {
     "ge": jnp.greater_equal, "greater_equal": jnp.greater_equal, "lt": jnp.less, "less": jnp.less,
     "le": jnp.less_equal, "less_equal": jnp.less_equal, "maximum": jnp.maximum,
     "minimum": jnp.minimum, "fmod": jnp.fmod, "remainder": jnp.remainder,
-    "floor_divide": jnp.floor_divide, "logical_and": jnp.logical_and,
+    "floor_divide": floor_divide, "logical_and": jnp.logical_and,
     "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor, "bitwise_and": jnp.bitwise_and,
     "bitwise_or": jnp.bitwise_or, "bitwise_xor": jnp.bitwise_xor, "atan2": jnp.arctan2,
 }  # fmt: skip
@@ -181,7 +182,8 @@ MAKES: dict[str, Any] = {
     "nonzero": _nonzero, "movedim": jnp.moveaxis, "moveaxis": jnp.moveaxis,
     "swapdims": jnp.swapaxes, "reshape_as": lambda x, other: jnp.reshape(x, other.shape),
     "round": lambda x, decimals=0: jnp.round(x, decimals), "bmm": jnp.matmul, "mm": jnp.matmul,
-    "dot": jnp.dot, "outer": jnp.outer, "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
+    "dot": jnp.dot, "outer": jnp.outer, "ger": jnp.outer,
+    "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
         beta * x + alpha * jnp.matmul(batch1, batch2),
     "addmv": lambda x, mat, vec, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat, vec),
     "addr": lambda x, vec1, vec2, *, beta=1, alpha=1: beta * x + alpha * jnp.outer(vec1, vec2),

@@ -16,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from paramesh import dtype as _dtype
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
@@ -353,13 +353,13 @@ class ArrayMethods(Arithmetic):
             raise IndexError(
                 f"itemset: index {index} is out of range for shape {tuple(here.shape)}."
             )
-        number: object = args[-1]
-        traced = isinstance(number, Tracer) and not number.shape  # a program's argument
+        number: Tree = args[-1]
+        traced = isinstance(number, Tracer) and number.ndim == 0  # a program's argument
         if not traced and not isinstance(number, bool | int | float):
             raise TypeError(f"itemset: expected a number, got {type(number).__name__}.")
         with x64(here):
-            given = jnp.asarray(number if traced else np.asarray(number), here.dtype)
-            changed = here.reshape(sizes).at[whole].set(given)
+            given: Tree = number if traced else np.asarray(number)
+            changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
             return self._wrap(changed.reshape(here.shape))
 
     def masked_fill(self, mask: Operand, value: Operand) -> Self:

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.array_types import Array, ArrayLike, HostArray
+from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
+from paramesh.tensor.division import floor_divide
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 Operand: TypeAlias = "Arithmetic | ArrayLike | Sequence[object]"
@@ -123,10 +124,10 @@ class Arithmetic:
         return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
 
     def __floordiv__(self, other: Operand) -> Any:
-        return self._binary("//", jnp.floor_divide, other)
+        return self._binary("//", floor_divide, other)
 
     def __rfloordiv__(self, other: Operand) -> Any:
-        return self._binary("//", jnp.floor_divide, other, swap=True)
+        return self._binary("//", floor_divide, other, swap=True)
 
     def __mod__(self, other: Operand) -> Any:
         return self._binary("%", jnp.mod, other)
@@ -292,7 +293,7 @@ class Arithmetic:
             self._put(changed)
 
 
-def _joined(item: object) -> Any:
+def _joined(item: Tree) -> Any:
     """A tuple or list that has Tensors as one array, with a first axis for its elements."""
     if isinstance(item, tuple | list) and any(isinstance(each, Arithmetic) for each in item):
         values = [each._get() if isinstance(each, Arithmetic) else each for each in item]
@@ -301,7 +302,7 @@ def _joined(item: object) -> Any:
     return item
 
 
-def _masked(value: Array, mask: object, item: Array) -> Array | None:
+def _masked(value: Array, mask: Tree, item: Tree) -> Array | None:
     """`value` with `item` where a mask of a program is true; None: this is another index.
 
     JAX counts the true elements of a mask, which it cannot in a program. Nobody needs the count

@@ -114,15 +114,15 @@ class _Picked:
         index: from -n to n - 1.
     """
 
-    def __init__(self, functions: Sequence[Callable[..., Any]], index: Tensor | int) -> None:
+    def __init__(self, functions: Sequence[Callable[..., Any]], index: Tree) -> None:
         self._functions, self._index = tuple(functions), index
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Tree, **kwargs: Tree) -> Any:
         branches = [functools.partial(fn, *args, **kwargs) for fn in self._functions]
         return switch(self._index, branches)
 
 
-def picked(values: Any, index: Any) -> Any:
+def picked(values: Tree, index: Tree) -> Any:
     """`values[index]`: with an index not known one of several functions, or of several Tensors."""
     if not unknown(index) or isinstance(values, Tensor | jax.Array | dict):
         return values[index]

@@ -119,8 +119,8 @@ def layer_norm(v, shape, weight=None, bias=None, eps=1e-5):
 
 def layer_norm_with_statistics(v, gamma, beta, begin_norm_axis=1, begin_params_axis=1):
     axes = tuple(range(begin_norm_axis % v.ndim, v.ndim))
-    rstd = 1 / np.sqrt(v.var(axes, keepdims=True) + 1e-7)
-    return normalised(v, axes, 1e-7) * gamma + beta, v.mean(axes, keepdims=True), rstd
+    statistics = v.mean(axes, keepdims=True), v.var(axes, keepdims=True)
+    return normalised(v, axes, 1e-7) * gamma + beta, *statistics
 
 
 def group_norm(v, groups, weight=None, bias=None):
@@ -451,6 +451,12 @@ CASES = [
         grad=True,
     ),
     Case("kl_div", [np.log(p(2, 3)), p(2, 3, seed=1)], lambda q, t: (t * (np.log(t) - q)).mean()),
+    Case(
+        "kl_div",
+        [np.log(p(2, 3)), p(2, 3) - np.float32(0.25), "none"],
+        lambda q, t, r: np.where(t > 0, t * (np.log(np.maximum(t, 1e-9)) - q), 0),
+        settings={"KLDivLoss": {"reduction": "none"}},
+    ),
     Case(
         "kl_div",
         [x, p(2, 3), "batchmean"],
