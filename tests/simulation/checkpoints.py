@@ -23,7 +23,7 @@ from paramesh.checkpoint.sharded.index import index_bytes
 from paramesh.checkpoint.sharded.ticket import SAVE, Order, Ticket, order_of, read_index
 from paramesh.ps.client import checkpoints
 from paramesh.ps.client.joined_parts import joined_parts
-from paramesh.ps.client.worker import Operation, Worker
+from paramesh.ps.client.worker import Operation, ServersChanged, Worker
 from paramesh.ps.server.part_writer import write_part
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder, TableOrder
@@ -34,6 +34,7 @@ from simulation.world import Violation
 
 if TYPE_CHECKING:
     from simulation.run import Run
+    from simulation.workers import SimWorker
 
 #: Virtual shards: fewer than there are outside.
 SHARDS = 16
@@ -63,22 +64,21 @@ class SimSave:
 
     Args:
         run: which it belongs to.
-        worker: who asks.
-        rank: of the worker.
+        who: asks.
         step: that the worker is at.
         base: what an increment goes on from; None: it is a complete one.
     """
 
-    def __init__(self, run: Run, worker: Worker, rank: int, step: int, base: Commit | None) -> None:
+    def __init__(self, run: Run, who: SimWorker, step: int, base: Commit | None) -> None:
         self.run, self.step, self.base = run, step, base
-        self.worker = worker
+        self.who, self.worker = who, who.worker
         number = run.disk.token(16)
         self.identity, token = number, number[-8:]
         # Increments need their bases: each has a folder of its own.
         name = f"{FOLDER}/{token}" if run.config.increments else f"{FOLDER}/x"
         self.folder = SimPath(name)
         self.folder.mkdir()
-        self.order = Order(step, worker.incarnation, rank)
+        self.order = Order(step, self.worker.incarnation, who.rank)
         self.ticket = Ticket(self.folder, token, self.order)
         self.orders: list[SaveOrder] = []
 
@@ -93,23 +93,32 @@ class SimSave:
         }
         dense = {name: arrays_of(name, slots, False) for name in DENSE}
         self.ticket.take()
-        common = (self.identity, self.ticket.token, str(self.folder), self.ticket.name)
         version = None if config.mode == "async" else self.step
         base = "" if self.base is None else self.base.identity
-        self.orders = [
-            SaveOrder(
-                *common, version, server, config.servers, server, SHARDS, tables, dense, base, False
+        while True:
+            common = (self.identity, self.ticket.token, str(self.folder), self.ticket.name)
+            count = self.worker.servers
+            self.orders = [
+                SaveOrder(
+                    *common, version, server, count, server, SHARDS, tables, dense, base, False
+                )
+                for server in range(count)
+            ]
+            run.world.say(
+                f"save {self.identity[-4:]} at {self.step}{' on ' + base[-4:] if base else ''}"
             )
-            for server in range(config.servers)
-        ]
-        run.world.say(
-            f"save {self.identity[-4:]} at {self.step}{' on ' + base[-4:] if base else ''}"
-        )
-        yield from checkpoints.save(self.worker, self.orders)
+            try:
+                yield from self.who.go(lambda: checkpoints.save(self.worker, self.orders))
+            except ServersChanged:
+                self.identity = run.disk.token(16)
+            else:
+                return
 
     def end(self) -> Operation[None]:
         """Wait for the servers, and commit."""
-        failures = yield from checkpoints.saved(self.identity, range(self.run.config.servers))
+        failures = yield from self.who.go(
+            lambda: checkpoints.saved(self.identity, range(self.worker.servers))
+        )
         if failures:
             if not self.ticket.overtaken:
                 self.run.save_failed(failures)

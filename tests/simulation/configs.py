@@ -35,6 +35,8 @@ class Config:
         behind: so many steps are made until a worker waits for what servers have saved.
         increments: checkpoints go on from one another.
         loaded: the run begins from a checkpoint, of so many servers; 0: it does not.
+        resizes: numbers of servers that the run is moved to while it goes on, with the seconds.
+        mover: of the points and file operations of who moves it, at which it is killed or frozen.
     """
 
     mode: str
@@ -65,6 +67,8 @@ class Config:
     behind: int
     increments: bool
     loaded: int
+    resizes: tuple[tuple[float, int], ...] = ()
+    mover: float = 0.0
 
     def run_config(self) -> dict[str, Any]:
         """The fields of `RunConfig`."""
@@ -97,6 +101,10 @@ KINDS = (
 _HARD = {"full disk": 0.12, "flip log": 0.06, "lose folder": 0.05}
 
 
+#: The share of seeds whose servers are moved.
+MOVED = 0.03
+
+
 def draw(seed: int) -> Config:
     """What a seed decides."""
     rng = random.Random(seed * 7919 + 13)
@@ -116,7 +124,7 @@ def draw(seed: int) -> Config:
     if not standby:
         kinds.pop("kill pair", None)
     steps = rng.randint(3, 7)
-    return Config(
+    config = Config(
         mode=mode,
         staleness=rng.randint(1, 3) if mode == "stale" else 0,
         workers=rng.choice((1, 1, 2, 2, 3)),
@@ -145,4 +153,28 @@ def draw(seed: int) -> Config:
         behind=rng.choice((0, 0, 1, 2)),
         increments=rng.random() < 0.4,
         loaded=rng.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
+    )
+    # By a chance of its own: the other seeds stay what they were.
+    rng = random.Random(seed * 104729 + 7)
+    return resized(config, rng) if rng.random() < MOVED else config
+
+
+def resized(config: Config, rng: random.Random) -> Config:
+    """A run that is moved to other numbers of servers while it goes on."""
+    # Servers that have just begun have one snapshot, and no log from before it.
+    left_out = ("lose folder", "flip snapshot")
+    kinds = {kind: weight for kind, weight in config.kinds.items() if kind not in left_out}
+    count = rng.choice((1, 1, 2, 3))
+    times = sorted(rng.uniform(0.0, min(config.calm, 4.0)) for _ in range(count))
+    return dataclasses.replace(
+        config,
+        kinds=kinds,
+        table=rng.random() < 0.6,
+        steps=config.steps + rng.randint(0, 6),
+        # An increment goes on from what the same servers have saved; and what a worker loads once
+        # more, since servers have just begun, ends a save.
+        increments=False,
+        saves=0.0 if config.loaded else config.saves,
+        resizes=tuple((when, rng.randint(1, 4)) for when in times),
+        mover=rng.choice((0.0, 0.003, 0.02)),
     )

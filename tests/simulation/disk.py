@@ -25,8 +25,9 @@ from paramesh.checkpoint.formats import interface
 from paramesh.checkpoint.sharded import increments, ticket
 from paramesh.files import atomic
 from paramesh.ps.deployment import actors
-from paramesh.ps.durability import log
+from paramesh.ps.durability import identity, log, moves
 from paramesh.ps.processes import descriptors
+from paramesh.ps.resizing import build, live, targets
 from paramesh.ps.server import background, loading, server, snapshot_writer, standby
 from paramesh.ps.specification import checkpoints
 from simulation.world import Dead, World
@@ -94,6 +95,26 @@ class Disk:
     def names(self, path: str) -> list[str]:
         self._enter("list", f"{path}/")
         return sorted(self.folders.get(path, ()))
+
+    def within(self, path: str) -> list[str]:
+        """The names of the folders in a folder."""
+        start = f"{path}/"
+        found = {one[len(start) :].partition("/")[0] for one in self.folders if one != start}
+        return sorted(n for n in found if f"{start}{n}" in self.folders)
+
+    def remove(self, path: str) -> None:
+        """As `shutil.rmtree`."""
+        for folder in sorted(one for one in self.folders if f"{one}/".startswith(f"{path}/")):
+            self._enter("unlink", f"{folder}/")
+            del self.folders[folder]
+            self._named.pop(folder, None)
+
+    def link(self, old: str, new: str) -> None:
+        inode = self.find("link", old)
+        folder, name = self._enter("link", new)
+        if name in folder:
+            raise FileExistsError(errno.EEXIST, "File exists", new)
+        folder[name] = inode
 
     def mkdir(self, path: str) -> None:
         self.folders.setdefault(path, {})
@@ -222,17 +243,23 @@ class Disk:
 
         def scandir(path: Any) -> Any:
             folder = str(path)
-            return contextlib.nullcontext(
-                [
-                    SimpleNamespace(
-                        name=name,
-                        path=f"{folder}/{name}",
-                        stat=lambda f=folder, n=name: _stat_of(disk.folders[f][n]),
-                    )
-                    for name in disk.names(folder)
-                    if name in disk.folders[folder]
-                ]
-            )
+            files = [
+                SimpleNamespace(
+                    name=name,
+                    path=f"{folder}/{name}",
+                    stat=lambda f=folder, n=name: _stat_of(disk.folders[f][n]),
+                    is_dir=lambda follow_symlinks=True: False,
+                )
+                for name in disk.names(folder)
+                if name in disk.folders[folder]
+            ]
+            folders = [
+                SimpleNamespace(
+                    name=name, path=f"{folder}/{name}", is_dir=lambda follow_symlinks=True: True
+                )
+                for name in disk.within(folder)
+            ]
+            return contextlib.nullcontext([*files, *folders])
 
         def read(number: int, count: int) -> bytes:
             one = disk.of(number, "read")
@@ -265,6 +292,7 @@ class Disk:
             ftruncate=ftruncate,
             fstat=lambda number: _stat_of(disk.of(number, "stat")[0]),
             scandir=scandir,
+            link=lambda old, new: disk.link(str(old), str(new)),
             replace=lambda old, new: disk.replace(str(old), str(new)),
             chmod=lambda path, mode: None,
             unlink=lambda path: disk.unlink(str(path)),
@@ -316,7 +344,7 @@ class SimPath(PosixPath):
 
     def exists(self, *more: Any) -> bool:
         folder, _, name = str(self).rpartition("/")
-        return name in _here[-1].folders.get(folder, ())
+        return name in _here[-1].folders.get(folder, ()) or str(self) in _here[-1].folders
 
     def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
         _here[-1].find("chmod", str(self))
@@ -331,9 +359,33 @@ class SimPath(PosixPath):
     def read_bytes(self) -> bytes:
         return bytes(_here[-1].find("open", str(self)).data)
 
-    def open(self, mode: str = "r", *more: Any) -> Any:  # type: ignore[override]
+    def open(self, mode: str = "r", *more: Any, **named: Any) -> Any:  # type: ignore[override]
+        if mode == "xb":
+            return _NewFile(_here[-1], str(self))
         assert mode == "rb", mode
         return io.BytesIO(bytes(_here[-1].find("open", str(self)).data))
+
+
+class _NewFile:
+    """A file that is open to be written, without a buffer."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._number = disk.open(path, real_os.O_WRONLY | real_os.O_CREAT | real_os.O_EXCL)
+
+    def write(self, content: Any) -> None:
+        left = bytes(content)
+        while left:
+            left = left[self._disk.write(self._number, [left], None) :]
+
+    def flush(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return self._number
+
+    def close(self) -> None:
+        self._disk.close(self._number)
 
 
 class SimTime:
@@ -361,6 +413,7 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
     """The servers' modules use this disk, and the time of its world."""
     fake, clock = disk.os_module(), SimTime(disk.world)
     secrets = SimpleNamespace(token_hex=disk.token)
+    removing = SimpleNamespace(rmtree=lambda path, ignore_errors=False: disk.remove(str(path)))
     mapped = SimpleNamespace(mmap=disk.mapped, ACCESS_READ=0)
     replaced: list[tuple[Any, dict[str, Any]]] = [
         (atomic, {"secrets": secrets, "fcntl": None}),
@@ -371,6 +424,11 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
         (standby, {"time": clock}),
         (actors, {"Path": SimPath}),
         (descriptors, {"os": fake, "time": clock}),
+        (identity, {"os": fake, "Path": SimPath}),
+        (moves, {"os": fake, "time": clock, "secrets": secrets}),
+        (live, {"time": clock, "shutil": removing}),
+        (build, {"secrets": secrets, "shutil": removing}),
+        (targets, {"os": fake}),
         (interface, {"os": fake, "mmap": mapped, "remove_leftovers": lambda folder: None}),
         (ticket, {"os": fake}),
         *((module, {"Path": SimPath}) for module in (increments, loading, checkpoints)),

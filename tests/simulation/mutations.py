@@ -19,8 +19,9 @@ from paramesh.files.atomic import write_atomically
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.worker import Worker
 from paramesh.ps.deployment.actors import ServerActor
-from paramesh.ps.durability import log, record, snapshot
+from paramesh.ps.durability import log, moves, record, snapshot
 from paramesh.ps.durability.log import Log
+from paramesh.ps.resizing import live
 from paramesh.ps.server import snapshot_writer, standby
 from paramesh.ps.server.saves import Bases, Saves
 from paramesh.ps.server.server import Server
@@ -349,6 +350,58 @@ def _lacking() -> Patches:
     return [_on(Bases, "since", since)]
 
 
+def _moving(config: Config, **more: Any) -> Config:
+    """A run that is moved to one server more; of faults there are those that are named."""
+    plain = {"servers": 2, "steps": 10, "standby": False, "latency": 0.05, "table": True}
+    plain |= {"saves": 0.0, "snapshot_every": 0, "calm": 40.0, "mover": 0.0}
+    return _saving(config, **plain | {"resizes": ((1.0, 3),)} | more)
+
+
+def _mover_is_frozen(config: Config) -> Config:
+    """Who moves the run is frozen for so long that its servers end the move."""
+    more: dict[str, Any] = {"mover": 0.01, "latency": 0.2, "steps": 60, "calm": 50.0}
+    return _moving(config, workers=1, table=False, **more)
+
+
+def _servers_start_meanwhile(config: Config) -> Config:
+    """Servers die while the run is moved, and start again before that has ended."""
+    more: dict[str, Any] = {"kinds": {"kill server": 1.0}, "pause": 0.3, "restart": 0.3}
+    return _moving(config, workers=1, table=False, calm=5.0, **more)
+
+
+def _stale_workers(config: Config) -> Config:
+    """Servers have applied different pushes of a worker that goes on when the run is moved."""
+    more: dict[str, Any] = {"mode": "stale", "staleness": 3, "workers": 2, "late": 0.2}
+    return _moving(config, resizes=((4.0, 3), (6.0, 2)), steps=40, table=False, **more)
+
+
+def _ended_all_the_same() -> Patches:
+    def create(folder: Any, name: str, said: Any) -> bool:
+        if said.get("run") is None:
+            return real(folder, name, said)
+        write_atomically(folder / name, json.dumps({**said, "mark": ""}).encode())
+        return True
+
+    real = moves._create
+    return [_on(moves, "_create", create)]
+
+
+def _left_behind() -> Patches:
+    def introduce(self: Worker) -> Any:
+        if self.caller.greeting is not None:
+            yield self._all(self.caller.greeting)
+        self.moves = False
+
+    real = Worker.change_servers
+
+    def change(self: Worker, *more: Any) -> None:
+        real(self, *more)
+        for unconfirmed in self._unconfirmed:
+            unconfirmed.clear()
+
+    return [_on(Worker, "introduce", introduce), _on(Worker, "change_servers", change)]
+
+
 MUTATIONS = [
     Mutation(
         "hello judged now",
@@ -500,6 +553,30 @@ MUTATIONS = [
         "a save of a replaced worker may commit after that of its successor",
         _any_commit,
         made_for=_replaced_in_a_commit,
+    ),
+    Mutation(
+        "moves unfenced",
+        "a run is moved while its servers still answer pushes",
+        lambda: [_on(live, "start_incarnation", lambda folder: None)],
+        made_for=_moving,
+    ),
+    Mutation(
+        "serves meanwhile",
+        "a server that starts while the run is moved serves",
+        lambda: [_on(ServerActor, "_check_home", lambda self: None)],
+        made_for=_servers_start_meanwhile,
+    ),
+    Mutation(
+        "ended all the same",
+        "a run is moved although its servers have ended the move",
+        _ended_all_the_same,
+        made_for=_mover_is_frozen,
+    ),
+    Mutation(
+        "left behind",
+        "pushes that only some servers had are not sent to those that take their place",
+        _left_behind,
+        made_for=_stale_workers,
     ),
 ]
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 from unittest import mock
 
@@ -25,11 +25,16 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Call, Died, Event
 from paramesh.ps.client.peer import state_in
 from paramesh.ps.deployment import actors
+from paramesh.ps.durability import identity
+from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.moves import MoveEnded
+from paramesh.ps.resizing.build import Resized
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS
 from paramesh.ps.specification.protocol import POINTS, SAVE_POINTS, Replaced
 from simulation.checkpoints import (
     FOLDER,
+    SHARDS,
     START_FOLDER,
     Commit,
     check_complete,
@@ -38,7 +43,8 @@ from simulation.checkpoints import (
 from simulation.configs import Config, draw
 from simulation.disk import Disk, SimPath, in_place
 from simulation.model import model_of
-from simulation.servers import Actor, SimExecutor, Slot, executing
+from simulation.movers import SimMover
+from simulation.servers import Actor, Fleet, SimExecutor, Slot, executing
 from simulation.workers import SimWorker
 from simulation.world import Dead, Violation, World
 
@@ -54,9 +60,9 @@ class Monitor:
     def __init__(self, run: Run) -> None:
         self._run = run
         #: By server and incarnation: the latest version that was answered.
-        self._answered: list[dict[int, int]] = [{} for _ in range(run.config.servers)]
+        self._answered: defaultdict[Any, dict[int, int]] = defaultdict(dict)
         #: By server and worker: the incarnation of the worker that it has to listen to.
-        self._introduced: list[dict[int, int]] = [{} for _ in range(run.config.servers)]
+        self._introduced: defaultdict[Any, dict[int, int]] = defaultdict(dict)
 
     def answered(self, actor: Actor, call: Call, heard: bool, answer: Any) -> None:
         """A server has answered a call.
@@ -71,13 +77,13 @@ class Monitor:
         if not heard:
             raise Violation(f"{actor.name} has listened to a worker that was replaced: {call[0]}")
         if call[0] == "hello" and call[1][1] is not None:
-            known = self._introduced[actor.slot.server]
+            known = self._introduced[_key(actor)]
             known[call[1][0]] = max(call[1][1], known.get(call[1][0], 0))
         said = state_in(answer)
         if said is None or self._run.excused & {"lose folder", "flip log"}:
             return
         incarnation, version = said
-        known = self._answered[actor.slot.server]
+        known = self._answered[_key(actor)]
         for other, seen in known.items():
             # One that was replaced can have nothing that its successor has not begun with.
             less = seen > version if other <= incarnation else seen < version
@@ -93,7 +99,11 @@ class Monitor:
         if call[0] not in ("push", "step", "leave", "save") or self._run.excused & {"lose folder"}:
             return True
         worker, incarnation = call[1][:2]
-        return incarnation >= self._introduced[actor.slot.server].get(worker, 0)
+        return incarnation >= self._introduced[_key(actor)].get(worker, 0)
+
+
+def _key(actor: Actor) -> tuple[int, int]:
+    return actor.slot.generation, actor.slot.server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +118,7 @@ class Result:
         ended: the error that it had to end with; empty if it came to its end.
         starts: how often the run was started.
         saved: how many checkpoints were committed.
+        moved: how often the servers were moved.
     """
 
     seed: int
@@ -117,6 +128,7 @@ class Result:
     ended: str
     starts: int
     saved: int
+    moved: int
 
 
 class Failed(AssertionError):
@@ -152,7 +164,11 @@ class Run:
         self.excused: set[str] = set()
         self.ended = ""
         self.starts = 1
-        self._slots: list[list[Slot]] = []
+        self.folder = SimPath("/run")
+        #: By generation; of those before the latest one nothing is expected any more.
+        self._fleets: dict[int, Fleet] = {}
+        self._movers: list[SimMover] = []
+        self.moves = 0
         self._workers: dict[int, SimWorker] = {}
         self._gone: set[int] = set()
         self._lives: Counter[int] = Counter()
@@ -176,6 +192,14 @@ class Run:
             mock.patch.dict(Server.__init__.__kwdefaults__, defaults),
         ):
             try:
+                if config.resizes:
+                    mine = Identity(
+                        config.servers, config.workers, config.mode, config.staleness, SHARDS
+                    )
+                    identity.own(self.folder, make=True)
+                    identity.write(self.folder, mine, "session")
+                    for seconds, servers in config.resizes:
+                        world.after(seconds, self._resize, servers)
                 self._start()
                 world.after(world.random.uniform(0, config.pause), self._strike)
                 world.after(config.calm, self._stop_breaking)
@@ -187,6 +211,9 @@ class Run:
                     self._check_end()
             except (Exception, Violation) as error:
                 raise Failed(self._describe(error)) from error
+            finally:
+                for mover in self._movers:
+                    mover.close()
         return Result(
             self.seed,
             world.faults,
@@ -195,6 +222,7 @@ class Run:
             self.ended,
             self.starts,
             self.saved,
+            self.moves,
         )
 
     def _describe(self, error: BaseException) -> str:
@@ -208,8 +236,25 @@ class Run:
         """The cluster, and all workers."""
         self.world.say(f"start {self.starts}")
         config, random = self.config, self.world.random
-        self._slots = []
-        for server in range(config.servers):
+        self._fleets = {}
+        self.fleet()
+        self._workers, self._gone = {}, set()
+        self._coming = set()
+        for rank in range(config.workers):
+            self._hire_soon(random.uniform(0, 0.1), rank)
+
+    def fleet(self) -> Fleet:
+        """The servers that the run has, by its folder."""
+        config, random = self.config, self.world.random
+        generation, servers, place, name = 0, config.servers, self.folder, None
+        if config.resizes:
+            generation = identity.generation(self.folder)
+            servers = identity.read(self.folder).server_num
+            place, name = identity.servers_place(self.folder), identity.run_name(self.folder)
+        if generation in self._fleets:
+            return self._fleets[generation]
+        self._fleets[generation] = fleet = Fleet(self, generation, place, name)
+        for server in range(servers):
             kills: list[tuple[str, int, int]] = []
             if "planned" in config.kinds and self._broken:
                 for _ in range(random.randrange(4)):
@@ -218,11 +263,37 @@ class Run:
                     version = random.randrange(config.steps * config.workers)
                     kills.append((point, version, random.randrange(1, 5)))
             pair = (0, 1) if config.standby else (0,)
-            self._slots.append([Slot(self, server, at, kills) for at in pair])
-        self._workers, self._gone = {}, set()
-        self._coming = set()
-        for rank in range(config.workers):
-            self._hire_soon(random.uniform(0, 0.1), rank)
+            fleet.slots.append([Slot(self, server, at, kills, fleet) for at in pair])
+        for former, left in self._fleets.items():
+            if former < generation:
+                for slot in [slot for pair in left.slots for slot in pair]:
+                    slot.end("a worker has ended it: the run has moved")
+        return fleet
+
+    # Moves.
+
+    def _resize(self, servers: int) -> None:
+        """Somebody wants another number of servers, and does not see the lock of another mover."""
+        if self._done():
+            return
+        self.world.say(f"resize to {servers}")
+        self.world.fault("resized")
+        self._movers.append(SimMover(self, servers))
+
+    def moved(self, done: Resized) -> None:
+        """A mover has done it."""
+        self.moves += done.before != done.after
+
+    def not_moved(self, mover: SimMover, error: Exception | None) -> None:
+        """A mover could not, or has died: it is tried again."""
+        if error is not None and not isinstance(error, MoveEnded) and not self._must(str(error)):
+            raise Violation(f"false alarm: {mover.name} has {type(error).__name__}: {error}")
+        self.world.after(self.world.random.uniform(0.1, 3.0), self._resize, mover.servers)
+
+    @property
+    def broken(self) -> bool:
+        """Whether something may go wrong still."""
+        return self._broken
 
     def _hire_soon(self, seconds: float, rank: int) -> None:
         self._coming.add(rank)
@@ -291,7 +362,8 @@ class Run:
         c, world = self.config, self.world
         before, world.current = world.current, None
         interrupt, self.disk.interrupt = self.disk.interrupt, lambda what, folder: None
-        exact = c.mode != "async" or c.workers == 1
+        # Servers may differ by a push of a worker that was replaced.
+        exact = c.mode != "async" or (c.workers == 1 and not c.resizes)
         exact &= not self.excused & {"lose folder", "flip log", "flip snapshot"}
         try:
             for folder in [one for one in self.disk.folders if one.startswith(f"{FOLDER}/")]:
@@ -315,8 +387,8 @@ class Run:
         expected = self.model.at_the_end(config.steps)
         found: dict[str, dict[int, Any]] = {}
         self.disk.interrupt = lambda what, folder: None
-        for number in range(config.servers):
-            server = Server(self.folder_of(number), self._run_config(), following=True)
+        for number, pair in enumerate(self.fleet().slots):
+            server = Server(pair[0].folder, self._run_config(), following=True)
             try:
                 server.recover()
             except ParameterServerError as error:
@@ -356,12 +428,11 @@ class Run:
     def _run_config(self) -> Any:
         return actors.RunConfig(**self.run_config_fields)
 
-    def folder_of(self, server: int) -> Any:
-        """Of a server's log."""
-        return SimPath(f"/run/server-{server}")
-
     def _all_slots(self) -> list[Slot]:
-        return [slot for pair in self._slots for slot in pair]
+        return [slot for pair in self._pairs() for slot in pair]
+
+    def _pairs(self) -> list[list[Slot]]:
+        return [pair for fleet in self._fleets.values() for pair in fleet.slots]
 
     # What workers tell.
 
@@ -438,7 +509,8 @@ class Run:
 
     def send(self, worker: SimWorker, request: int, server: int, at: int, call: Call) -> None:
         """A message of a worker."""
-        world, slot = self.world, self._slots[server][at]
+        world, fleet = self.world, worker.fleet
+        slot = fleet.slots[server][at]
         if self._is_lost():
             return
 
@@ -446,7 +518,7 @@ class Run:
             # That a process died is what Ray says, here.
             if slot.over or (not isinstance(event, Died) and self._is_lost()):
                 return
-            worker.main.later(self._latency(), worker.hear, request, event)
+            worker.main.later(self._latency(), worker.hear, request, event, fleet)
 
         world.after(self._latency(), self._arrive, slot, call, answer)
         if self._broken and world.chance(self.config.duplicated):
@@ -466,7 +538,7 @@ class Run:
 
     def process_of(self, server: int, pid: int) -> Actor | None:
         """The process with this number, if it lives."""
-        for slot in self._slots[server]:
+        for slot in [slot for pair in self._pairs() for slot in pair if slot.server == server]:
             if slot.process is not None and slot.process.pid == pid:
                 return slot.process
         return None
@@ -484,13 +556,15 @@ class Run:
     def _interrupt(self, what: str, folder: str) -> None:
         """A process is about to do something with a file."""
         c, world = self.config, self.world
-        if not self._broken or not (c.killed or c.frozen or c.slow) or world.deep:
+        if not self._broken or not (c.killed or c.frozen or c.slow or c.mover) or world.deep:
             return
         thread = world.current
         assert thread is not None
         process = thread.process
         if isinstance(process, SimWorker):
             self._interrupt_worker(process, what)
+        if isinstance(process, SimMover):
+            process.interrupted(what)
         if not isinstance(process, Actor):
             return
         draw = world.random.random()
@@ -525,6 +599,8 @@ class Run:
             self._hire_soon(world.random.uniform(0.1, 2.0), worker.rank)
             raise Dead
         if draw < 4 * (self.config.killed + self.config.frozen) and not worker.replaced:
+            if worker.step < 0:  # as in `_replace_worker`
+                return
             world.fault("replaced in a file operation")
             world.say(f"{worker.name}: replaced in the middle of {what}")
             worker.replaced = True
@@ -555,7 +631,7 @@ class Run:
             slot.lose("killed")
 
     def _kill_pair(self) -> None:
-        for slot in self.world.random.choice(self._slots):
+        for slot in self.world.random.choice(self._pairs()):
             if slot.process is not None:
                 self.world.fault("killed")
                 slot.lose("killed with its pair")
@@ -608,7 +684,7 @@ class Run:
 
     def _power_cut(self) -> None:
         """All of a server's processes die, and what was not on the disk is lost."""
-        pair = self.world.random.choice(self._slots)
+        pair = self.world.random.choice(self._pairs())
         self.world.fault("power cut")
         for slot in pair:
             if slot.process is not None:
@@ -652,7 +728,7 @@ class Run:
 
     def _lose_folder(self) -> None:
         """A folder is emptied, and what serves from it dies."""
-        pair = self.world.random.choice(self._slots)
+        pair = self.world.random.choice(self._pairs())
         files = self.disk.folders.get(str(pair[0].folder), {})
         if not files:
             return

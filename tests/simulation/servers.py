@@ -14,11 +14,20 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from paramesh.errors import ParameshError
-from paramesh.ps.client.exchange import Call, Died, Event, Missing, NotServed, Refused, Replied
+from paramesh.ps.client.exchange import (
+    Call,
+    Died,
+    Event,
+    Missing,
+    Moves,
+    NotServed,
+    Refused,
+    Replied,
+)
 from paramesh.ps.deployment.actors import NotServing, ServerActor
 from paramesh.ps.deployment.host import Turns
 from paramesh.ps.durability.log import Fenced
-from paramesh.ps.specification.protocol import PushesMissing
+from paramesh.ps.specification.protocol import Moving, PushesMissing
 from simulation.tasks import Lock, Signal, Task
 from simulation.world import Dead, Process, Violation, World
 
@@ -113,6 +122,7 @@ class SimHost:
 
     def end(self, code: int) -> None:
         self._process.slot.lose("it ended itself", self._process)
+        self._process.die()
         raise Dead
 
     def kill(self) -> None:
@@ -188,6 +198,8 @@ class Actor(Process):
                 slot.kills,
                 pair=run.config.standby,
                 fsync=run.config.fsync,
+                run=None if slot.run_name is None else (slot.run_name, slot.server),
+                home=None if slot.run_name is None else str(run.folder),
                 host=SimHost(self),  # type: ignore[arg-type]
             )
         except Exception as error:
@@ -227,11 +239,29 @@ def _event_of(value: Any, error: Exception | None) -> Event:
         return Replied(0, value)
     if isinstance(error, PushesMissing):
         return Missing(0)
+    if isinstance(error, Moving):
+        return Moves(0, bool(error.latest), error)
     if isinstance(error, NotServing | Fenced):
         return NotServed(0, error.latest, isinstance(error, Fenced), error)
     if isinstance(error, ParameshError | OSError | ValueError):
         return Refused(0, error)
     raise Violation(f"a server raised {type(error).__name__}: {error}") from error
+
+
+class Fleet:
+    """The servers of one generation (see `moves`).
+
+    Args:
+        run: which they belong to.
+        generation: how often the servers were moved.
+        place: the folder that has theirs.
+        run_name: of the run, in its folder; None: it has none, and is never moved.
+        slots: of each server, those of its actors.
+    """
+
+    def __init__(self, run: Run, generation: int, place: Any, run_name: str | None) -> None:
+        self.run, self.generation, self.place, self.run_name = run, generation, place, run_name
+        self.slots: list[list[Slot]] = []
 
 
 class Slot:
@@ -242,12 +272,18 @@ class Slot:
         server: number of the server.
         at: which of its actors.
         kills: planned deaths (see `actors.Kill`).
+        fleet: the servers that it is one of.
     """
 
-    def __init__(self, run: Run, server: int, at: int, kills: list[tuple[str, int, int]]) -> None:
+    def __init__(
+        self, run: Run, server: int, at: int, kills: list[tuple[str, int, int]], fleet: Fleet
+    ) -> None:
         self.run, self.server, self.at, self.kills = run, server, at, kills
+        self.generation, self.run_name = fleet.generation, fleet.run_name
         self.name = f"server-{server}" + ("-standby" if at else "")
-        self.folder = run.folder_of(server)
+        if fleet.generation:
+            self.name += f"@{fleet.generation}"
+        self.folder = fleet.place / f"server-{server}"
         self.process: Actor | None = None
         self.ended = ""
         self.over = False
@@ -322,7 +358,9 @@ class Slot:
         run.lifelines_broke(process)
 
     def end(self, why: str) -> None:
-        """The constructor failed: Ray does not start it again."""
+        """The constructor failed, or a worker has it ended: Ray does not start it again."""
+        if self.ended or self.over:
+            return
         process = self.process
         self.ended = why
         self.run.world.say(f"{self.name}: ended: {why}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from simulation.configs import draw
+from simulation.configs import draw, resized
 from simulation.mutations import MUTATIONS, Mutation, mutated
 from simulation.run import Failed, Result, Run, simulate
 from simulation.world import World
@@ -82,8 +83,24 @@ def test_what_is_made_for_an_error_is_right_without_it() -> None:
     made = [one.made_for for one in MUTATIONS if one.made_for(draw(0)) != draw(0)]
     assert made
     for make in made:
-        results = [simulate(seed, make(draw(seed))) for seed in range(150)]
+        # One that is moved makes more steps.
+        results = [
+            simulate(seed, make(draw(seed))) for seed in range(15 if make(draw(0)).resizes else 150)
+        ]
         assert all(one.faults and not one.ended for one in results)
+
+
+@pytest.mark.slow
+def test_moves_to_other_numbers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = range(1500)
+    results = [simulate(seed, resized(draw(seed), random.Random(seed))) for seed in seeds]
+    faults = sum((one.faults for one in results), Counter[str]())
+    moved = sum(one.moved for one in results)
+    assert moved > len(results) / 2
+    assert faults["mover killed"] > len(results) / 4
+    assert faults["mover frozen"] > len(results) / 10
+    with capsys.disabled():
+        print(f"\n{len(results)} runs, {moved} moves, {faults.total()} faults: {faults}")
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from paramesh.ps.client.exchange import (
     Tie,
     Untie,
 )
-from paramesh.ps.client.worker import FanOut, Operation, Worker
+from paramesh.ps.client.moving import persistently
+from paramesh.ps.client.worker import FanOut, Operation, ServersChanged, T, Worker
 from paramesh.ps.specification.partition import Partition
 from simulation.checkpoints import SHARDS, SimSave, load_start
 from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of
@@ -28,6 +30,7 @@ from simulation.world import Process, Violation
 
 if TYPE_CHECKING:
     from simulation.run import Run
+    from simulation.servers import Fleet
 
 #: Seconds of a worker's patience: more than any fault lasts.
 TIMEOUT = 200.0
@@ -49,20 +52,15 @@ class SimWorker(Process):
         self.replaced = False
         self.main = self.thread()
         config = run.config
-        self.caller = Caller(
-            [2 if config.standby else 1] * config.servers,
-            rank=rank,
-            workers=config.workers,
-            timeout=TIMEOUT,
-            clock=self.clock,
-        )
+        self.fleet = run.fleet()
+        self.caller = self._new_caller()
         self.worker = Worker(
             self.caller,
             run.world.random.randrange(1, 1 << 32),
             eager=config.mode == "async",
             staleness=config.staleness,
         )
-        self.worker.partition = Partition(config.servers, SHARDS)
+        self.worker.partition = Partition(len(self.fleet.slots), SHARDS)
         #: What servers save while steps are made.
         self._saving: SimSave | None = None
         self._operation: Generator[FanOut, dict[int, Any], None] = self._script()
@@ -76,16 +74,41 @@ class SimWorker(Process):
         self._going = False
         self.main.do(self._resume, None)
 
+    def _new_caller(self) -> Caller:
+        config = self.run.config
+        return Caller(
+            [2 if config.standby else 1] * len(self.fleet.slots),
+            rank=self.rank,
+            workers=config.workers,
+            timeout=TIMEOUT,
+            clock=self.clock,
+        )
+
+    def _follow(self, error: Exception) -> tuple[Caller, Partition] | None:
+        """As `moving.Follow`."""
+        fleet = self.run.fleet()
+        if fleet.generation <= self.fleet.generation:
+            return None
+        self.run.world.say(f"{self.name}: goes on with {len(fleet.slots)} servers")
+        self.fleet = fleet
+        self.caller = self._new_caller()
+        self._there, self._wanted, self.ties = {}, set(), {}
+        return self.caller, Partition(len(fleet.slots), SHARDS)
+
+    def go(self, begin: Callable[[], Operation[T]]) -> Operation[T]:
+        """An operation, whatever servers the run has meanwhile."""
+        return persistently(self.worker, begin, self._follow)
+
     # What it does, and what it must see.
 
     def _script(self) -> Operation[None]:
         worker, config = self.worker, self.run.config
         model = self.run.model
-        yield from worker.greet()
-        yield from worker.declare(specs(config.mode, config.table), START)
+        yield from self.go(worker.greet)
+        yield from self.go(lambda: worker.declare(specs(config.mode, config.table), START))
         if config.loaded and not worker.start:
-            yield from load_start(worker, config, self.run.start_identity)
-        values = yield from worker.pull(worker.start, DENSE)
+            yield from self.go(lambda: load_start(worker, config, self.run.start_identity))
+        values = yield from self.go(lambda: worker.pull(worker.start, DENSE))
         for step in range(worker.start, config.steps):
             self.step = step
             yield from self._save(step)
@@ -93,7 +116,8 @@ class SimWorker(Process):
             if config.table and not step:
                 self._ask_ahead(0)
             if config.table:
-                rows = yield from worker.pull_tables(step, ids_of(step, self.rank))
+                ids = ids_of(step, self.rank)
+                rows = yield from self.go(partial(worker.pull_tables, step, ids))
             if config.mode != "async":
                 for name in DENSE:
                     self._same(values[name].tobytes(), model.reads(step, name), f"{name} at {step}")
@@ -109,20 +133,21 @@ class SimWorker(Process):
             )
             if config.table:
                 self._ask_ahead(step + 1)
-            values = yield from worker.step(step, update, HYPER, DENSE)
+            values = yield from self.go(partial(worker.step, step, update, HYPER, DENSE))
         self.step = config.steps
-        yield from worker.settle()
+        yield from self.go(worker.settle)
         yield from self._saved(config.steps + config.behind)
         if config.workers == 1:
             for name, fields in model.at_the_end(config.steps).items():
-                found = yield from worker.dump(name)
+                found = yield from self.go(partial(worker.dump, name))
                 for field, array in fields.items():
                     self._same(
                         found[field].tobytes(), np.asarray(array).tobytes(), f"{name} dumped"
                     )
             for name in TABLES if config.table else ():
-                yield from self._iterate(name)
-        yield from worker.leave()
+                while not (yield from self._iterate(name)):
+                    pass
+        yield from self.go(worker.leave)
 
     def _ask_ahead(self, step: int) -> None:
         """Request the rows of a step before it begins; sometimes none, or others than it reads."""
@@ -135,7 +160,7 @@ class SimWorker(Process):
         """A checkpoint, if it is time for one."""
         yield from self._saved(step)
         if self._saving is None and self.run.saver(step) == self.rank:
-            self._saving = SimSave(self.run, self.worker, self.rank, step, self.run.base())
+            self._saving = SimSave(self.run, self, step, self.run.base())
             try:
                 yield from self._saving.begin()
             except Exception:
@@ -154,14 +179,21 @@ class SimWorker(Process):
             saving.give_up()
             raise
 
-    def _iterate(self, name: str) -> Operation[None]:
-        """Rows of a table in small blocks are those that are there in the end."""
+    def _iterate(self, name: str) -> Operation[bool]:
+        """Rows of a table in small blocks are those that are there in the end; False: again."""
+        fleet = self.fleet
         expected = self.run.model.at_the_end(self.run.config.steps)[name]
         found: dict[int, bytes] = {}
-        for server in range(self.run.config.servers):
+        for server in range(self.worker.servers):
             after = -1
             while True:
-                reply = yield from self.worker.pull_items(name, server, after, 3)
+                try:
+                    ask = partial(self.worker.pull_items, name, server, after, 3)
+                    reply = yield from self.go(ask)
+                except ServersChanged:
+                    return False
+                if self.fleet is not fleet:
+                    return False
                 ids, rows = reply.values["ids"], reply.values["rows"]
                 found |= {int(i): row.tobytes() for i, row in zip(ids, rows, strict=True)}
                 if len(ids) < 3:
@@ -170,6 +202,7 @@ class SimWorker(Process):
         there = zip(expected["ids"].tolist(), expected["value"], strict=True)
         if found != {i: row.tobytes() for i, row in there}:
             raise Violation(f"{self.name} has other rows of {name}: {sorted(found)}")
+        return True
 
     def _same(self, found: bytes, expected: bytes, what: str) -> None:
         if found != expected:
@@ -255,9 +288,9 @@ class SimWorker(Process):
             self.caller.tick()
             self._go_on()
 
-    def hear(self, number: int, event: Event) -> None:
+    def hear(self, number: int, event: Event, fleet: Fleet) -> None:
         """An answer has come."""
-        if number not in self._wanted:
+        if number not in self._wanted or fleet is not self.fleet:
             return
         self._wanted.discard(number)
         self._there[number] = event._replace(request=number)  # type: ignore[union-attr]

@@ -97,12 +97,17 @@ class World:
     @property
     def deep(self) -> bool:
         """Whether there can be no nap."""
-        return self._depth >= _DEPTH or self.current is None
+        if self.current is None:
+            return True
+        return self._depth >= _DEPTH and not self.current.process.own_stack
 
     def nap(self, seconds: float) -> None:
         """The thread that runs is held up, and the rest of the world is not."""
         thread = self.current
         assert thread is not None
+        if thread.process.own_stack:
+            thread.process.nap(seconds)
+            return
         self._depth += 1
         thread.busy = True
         try:
@@ -152,6 +157,13 @@ class Process:
         """A new thread."""
         self._threads.append(thread := Thread(self))
         return thread
+
+    #: Whether its naps are no nested calls of the world's.
+    own_stack = False
+
+    def nap(self, seconds: float) -> None:
+        """As `World.nap`, for who has a stack of its own."""
+        raise NotImplementedError
 
     def die(self) -> None:
         """Nothing of it happens any more."""

@@ -1,13 +1,16 @@
-"""`paramesh ps resize`: another number of servers for a run that is at rest."""
+"""`paramesh ps resize`: another number of servers for a run, live or at rest."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.console import Console
 
 from paramesh.cli.errors import CommandError
 from paramesh.errors import ParameterServerError
+from paramesh.ps.durability.run_lock import RunTaken
+from paramesh.ps.resizing.live import resize_live
 from paramesh.ps.resizing.resize import resize
 
 
@@ -15,11 +18,18 @@ def resize_run(wal_dir: Path, servers: int, out: Path | None, console: Console) 
     """Change the number of servers, and say what the run has.
 
     Raises:
-        CommandError: it is not the folder of a run, somebody has the run, its files are damaged, or
-            a file cannot be written.
+        CommandError: it is not the folder of a run, or its files are damaged; somebody has the run,
+            and `out` is given; somebody else is changing the number; a file cannot be written.
     """
+    began, live = time.monotonic(), False
     try:
-        done = resize(wal_dir, servers, out)
+        try:
+            done = resize(wal_dir, servers, out)
+        except RunTaken:
+            if out is not None:
+                raise
+            began, live = time.monotonic(), True
+            done = resize_live(wal_dir, servers)
     except ParameterServerError as error:
         raise CommandError(str(error)) from error
     except FileExistsError:
@@ -42,6 +52,12 @@ def resize_run(wal_dir: Path, servers: int, out: Path | None, console: Console) 
     )
     for name, rows in done.rows.items():
         console.print(f"  {name}: {rows:,} rows", highlight=False, soft_wrap=True)
+    if live:
+        said = f"The run goes on with them. It was moved in {time.monotonic() - began:.1f} seconds."
+        console.print(said, highlight=False, soft_wrap=True)
+        said = f"Once it has ended, start it with server_num={done.after}."
+        console.print(said, highlight=False, soft_wrap=True)
+        return
     console.print(f"Start it with server_num={done.after}.", highlight=False, soft_wrap=True)
 
 

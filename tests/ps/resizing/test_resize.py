@@ -20,7 +20,7 @@ from paramesh.initializer import initializer
 from paramesh.ps.durability import identity, snapshot_view
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_lock import LaunchLock, RunLock
-from paramesh.ps.resizing import resize as resizes
+from paramesh.ps.resizing import build as builds
 from paramesh.ps.resizing import targets
 from paramesh.ps.resizing.plan import make_plan
 from paramesh.ps.resizing.resize import resize
@@ -341,10 +341,10 @@ def test_memory_is_a_share_and_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(snapshot_view, "_SLOTS", 16)
     held: list[Server] = []
     written: list[int] = []
-    state = resizes.Source.state
+    state = builds.Source.state
     add = targets._SnapshotFile.add
 
-    def counted(source: resizes.Source, cut: resizes.Cut) -> Server:
+    def counted(source: builds.Source, cut: builds.Cut) -> Server:
         assert all(not server.store.specs() for server in held)
         held.append(state(source, cut))
         return held[-1]
@@ -354,7 +354,7 @@ def test_memory_is_a_share_and_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
             written.append(sum(array.nbytes for array in arrays.values()))
         add(file, said, arrays)
 
-    monkeypatch.setattr(resizes.Source, "state", counted)
+    monkeypatch.setattr(builds.Source, "state", counted)
     monkeypatch.setattr(targets._SnapshotFile, "add", measured)
     resize(run.folder, 3)
     assert len(held) == 4

@@ -114,15 +114,16 @@ def _resize(
         ),
     ] = None,
 ) -> None:
-    """Change the number of servers of a run that has ended or was killed.
+    """Change the number of servers of a run, live or at rest.
 
     Values, optimizer state, versions and what servers know of the workers
-    move; the run goes on as if it always had that number, once it is
-    started with it. It takes the disk space of the run once more, and the
-    memory of one of its servers. If it is killed, WAL_DIR has the former
-    run or the new one: repeat the command.
+    move; the run goes on as if it always had that number. It takes the disk
+    space of the run once more, and the memory of one of its servers. If it
+    is killed, WAL_DIR has the former run or the new one: repeat the command.
 
-    A run that is going on is refused, with who has it.
+    A run that is going on pauses meanwhile, at the border of a step, and its
+    workers go on by themselves. One that has ended or was killed goes on
+    when it is started with that number. With --out it must not be live.
     """
     resize_run(wal_dir, servers, out, Console())
 

@@ -38,6 +38,7 @@ from paramesh.ps.client.exchange import (
     Kill,
     Killed,
     Missing,
+    Moves,
     Note,
     NotServed,
     Refused,
@@ -259,6 +260,9 @@ class Caller:
         if self.done and request.kind != _LASTING:
             return
         self._before.discard(request.number)
+        if isinstance(event, Moves):
+            self._take_moves(request, event)
+            return
         try:
             match request.kind:
                 case "call" | "earlier":
@@ -391,6 +395,30 @@ class Caller:
         elif isinstance(event, Replied):
             self._learn(request, event.answer)
         self.outcome = refusal
+
+    def _take_moves(self, request: Request, event: Moves) -> None:
+        """The run moves to other servers: who makes the move is alive, or it would be ended."""
+        server = request.server
+        self._pings.pop(request.number, None)
+        self._claims.discard(request.number)
+        self._asked.pop((server, request.at), None)
+        if self.done:
+            return
+        if event.over:
+            self.outcome = event.error
+            return
+        now = self._clock()
+        self._deadline = max(self._deadline, now + self.timeout)
+        if request.kind == "check" and self._refusal is not None:
+            self.outcome = self._refusal[0]
+        elif request.kind == "claim" and server in self._failures:
+            self._claim_again.setdefault((server, 1 - request.at), now + self.timing.moving)
+        elif self._waiting.get(server) == request.number:
+            del self._waiting[server]
+            self._forget_pings(server)
+            self._failures.pop(server, None)
+            self._fenced.clear()
+            self._again[server] = now + self.timing.moving
 
     def _take_broken(self, event: Broke) -> None:
         peer = self.peers[event.server]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paramesh.ps.client.worker import FanOut, Operation, Worker
+from paramesh.ps.client.worker import FanOut, Operation, ServersChanged, Worker
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder, shard_range
 
 
@@ -21,8 +21,16 @@ def save(worker: Worker, orders: Sequence[SaveOrder]) -> Operation[None]:
     Args:
         worker: who asks.
         orders: for each server.
+
+    Raises:
+        ServersChanged: the run has another number of servers than the orders are for.
     """
     yield from worker.settle()
+    if len(orders) != worker.servers:
+        raise ServersChanged(
+            f"the checkpoint was to be saved by {len(orders)} servers, and the run has "
+            f"{worker.servers} now: begin it again."
+        )
     who = (worker.rank, worker.incarnation)
     yield FanOut({order.server: ("save", (*who, order.plain())) for order in orders})
 

@@ -33,6 +33,7 @@ class Timing(NamedTuple):
         fenced: until a server without a standby that says it was replaced is believed: Ray needs a
             while to tell where the successor is.
         starting: that a server has to start at the beginning, until its standby is asked to serve.
+        moving: between two tries while the run moves to other servers.
         look: between two looks at lifelines.
         idle: the longest wait for an event where there are none.
     """
@@ -43,6 +44,7 @@ class Timing(NamedTuple):
     lost: float = 20.0
     fenced: float = 10.0
     starting: float = 30.0
+    moving: float = 0.1
     look: float = 0.02
     idle: float = 0.25
 
@@ -100,6 +102,20 @@ class NotServed(NamedTuple):
     error: Exception
 
 
+class Moves(NamedTuple):
+    """The run moves to other servers (see `moves`), and this actor does not serve.
+
+    Attributes:
+        request: which.
+        over: it has moved: nobody will serve here.
+        error: what the actor raised.
+    """
+
+    request: int
+    over: bool
+    error: Exception
+
+
 class Refused(NamedTuple):
     """The server raised an error about the request."""
 
@@ -139,7 +155,7 @@ class ClusterGone(NamedTuple):
     reason: str
 
 
-Event = Replied | Missing | NotServed | Refused | Died | Broke | Killed | ClusterGone
+Event = Replied | Missing | NotServed | Moves | Refused | Died | Broke | Killed | ClusterGone
 
 
 # Actions.

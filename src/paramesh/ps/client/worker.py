@@ -8,6 +8,7 @@ Glossary
     operation       a method of `Worker` as a generator of fan-outs; it is sent the answers by
                     server, or an error is thrown into it
     life            a random number of the process of a worker
+    move            the run gets another number of servers while this worker goes on (see `moving`)
     last-seen       the version up to which a server has reported which rows changed
     ahead           rows that are requested before the step that reads them begins: the servers
                     answer when they have the version that it reads
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from paramesh.errors import ParameterServerError
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
 from paramesh.ps.client.peer import Reply
@@ -36,6 +38,7 @@ from paramesh.ps.specification.packing import (
     pack_updates,
     split_by_server,
     unpack_rows,
+    unpack_updates,
 )
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
@@ -47,6 +50,10 @@ T = TypeVar("T")
 
 #: How often a worker that starts asks for a number.
 TRIES = 5
+
+
+class ServersChanged(ParameterServerError):
+    """What was asked for names servers, and the run has another number of them by now."""
 
 
 class FanOut(NamedTuple):
@@ -114,6 +121,7 @@ class Worker:
         incarnation: of this worker, from the servers.
         start: the step that this worker goes on from: the least that a server waits for.
         rows_pulled: how many rows of tables it was sent.
+        moves: the servers have changed, and do not know this worker's pushes yet.
     """
 
     def __init__(
@@ -134,8 +142,12 @@ class Worker:
         self._unconfirmed: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
             {} for _ in range(count)
         ]
+        #: The version before which each server has applied all pushes. Those that another one may
+        #: lack are kept for all: servers that take their place begin where the least one is.
+        self._confirmed = [0] * count
         #: The version up to which each server has reported to this worker which rows moved.
         self._last_seen = [0] * count
+        self.moves = False
         #: What was requested ahead, and how it was sent; what will be, with the next push.
         self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
         self._to_ask: _Wanted | None = None
@@ -145,8 +157,8 @@ class Worker:
         tries = 0
         while True:
             asked = yield self._all(("hello", (self.rank, None, self.life)))
-            self.incarnation = max(said["worker"] for said in asked.values())
-            self.caller.greeting = ("hello", (self.rank, self.incarnation, self.life))
+            mine = max(said["worker"] for said in asked.values())
+            self.caller.greeting = ("hello", (self.rank, mine, self.life))
             try:
                 found = yield self._all(self.caller.greeting)
             except Replaced:
@@ -157,8 +169,50 @@ class Worker:
                     raise
             else:
                 break
+        self.incarnation = mine
         self.start = min(said["next"] for said in found.values())
         self._last_seen = [peer.version for peer in self.caller.peers]
+
+    def change_servers(self, caller: Caller, partition: Partition) -> None:
+        """Go on with other servers, which have the state of one version that all former ones had.
+
+        Args:
+            caller: speaks to them.
+            partition: of Parameters over them.
+        """
+        steps = sorted(set[int]().union(*self._unconfirmed))
+        kept: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
+            {} for _ in range(partition.servers)
+        ]
+        for step in steps:
+            parts = [unpack_updates(mine[step][0]) for mine in self._unconfirmed]
+            numbers = self._unconfirmed[0][step][1]
+            split = partition.split_updates(self.partition.join_updates(parts))
+            for server, mine in enumerate(split):
+                kept[server][step] = pack_updates(mine), numbers
+        self._unconfirmed = kept
+        self._confirmed = [min(self._confirmed)] * partition.servers
+        self._last_seen = [min(self._last_seen)] * partition.servers
+        # Requests to the former servers are their caller's, which is not asked any more.
+        self.in_flight = {}
+        self._ahead = self._to_ask = None
+        if self.incarnation:
+            caller.greeting = ("hello", (self.rank, self.incarnation, self.life))
+        self.caller, self.partition, self.servers = caller, partition, partition.servers
+        self.moves = True
+
+    def introduce(self) -> Operation[None]:
+        """Tell servers that have taken the place of others who this is, and what they may lack."""
+        if self.caller.greeting is not None:
+            yield self._all(self.caller.greeting)
+        for step in sorted(self._unconfirmed[0]):
+            yield FanOut(
+                {
+                    server: ("push", (self.rank, self.incarnation, step, *mine[step]))
+                    for server, mine in enumerate(self._unconfirmed)
+                }
+            )
+        self.moves = False
 
     def _all(self, call: Call) -> FanOut:
         return FanOut(dict.fromkeys(range(self.servers), call))
@@ -248,10 +302,12 @@ class Worker:
         return self._joined(wanted, replies)
 
     def _applied(self, server: int, version: int) -> None:
-        """A server has all pushes before a version: they are not sent again."""
-        unconfirmed = self._unconfirmed[server]
-        for old in [s for s in unconfirmed if s < version]:
-            del unconfirmed[old]
+        """A server has all pushes before a version: they are not sent to it again."""
+        self._confirmed[server] = max(version, self._confirmed[server])
+        everywhere = min(self._confirmed)
+        for unconfirmed in self._unconfirmed:
+            for old in [s for s in unconfirmed if s < everywhere]:
+                del unconfirmed[old]
 
     def pull(self, step: int, wanted: Iterable[str]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
@@ -320,7 +376,13 @@ class Worker:
         return dict(zip(packed.names, rows, strict=True))
 
     def pull_items(self, name: str, server: int, after: int, count: int) -> Operation[Reply]:
-        """The next trained rows of a table on one server (see `Server.items`)."""
+        """The next trained rows of a table on one server (see `Server.items`).
+
+        Raises:
+            ServersChanged: there is no such server any more.
+        """
+        if server >= self.servers:
+            raise _changed(f"the iteration over Parameter '{name}'")
         replies = yield FanOut({server: ("pull_items", (name, after, count))})
         return replies[server]
 
@@ -377,7 +439,7 @@ class Worker:
             {
                 server: ("settle", (self.rank, 1 + max(unconfirmed)))
                 for server, unconfirmed in enumerate(self._unconfirmed)
-                if unconfirmed and not self.eager
+                if any(s >= self._confirmed[server] for s in unconfirmed) and not self.eager
             }
         )
         for server, reply in replies.items():
@@ -401,5 +463,9 @@ class Worker:
         return [
             ("push", (self.rank, self.incarnation, step, *unconfirmed[step]))
             for step in sorted(unconfirmed)
-            if method != "step" or step < arguments[2]
+            if step >= self._confirmed[server] and (method != "step" or step < arguments[2])
         ]
+
+
+def _changed(what: str) -> ServersChanged:
+    return ServersChanged(f"the number of servers was changed during {what}: begin it again.")

@@ -10,6 +10,10 @@ With a standby there are two such actors for each server. Both begin by followin
 does one that Ray has started again: an actor never takes over by itself, a worker asks it to. The
 log decides which of them serves: the one that has the latest incarnation. The other one, when it
 learns that it was the server before, ends, and is started again as the standby.
+
+While the run is moved to another number of servers (see `moves`) an actor that starts is parked: it
+tells whoever asks. It ends when the move is given up, and is started again. If the run has moved,
+it stays parked until a worker has it ended.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
 from paramesh.ps.deployment.shared_arena import Whereabouts
 from paramesh.ps.deployment.zmq_module import Admission
-from paramesh.ps.durability.identity import check_server
+from paramesh.ps.durability import identity, moves
 from paramesh.ps.durability.log import Fenced, latest_incarnation
+from paramesh.ps.durability.moves import MoveWatch
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
 from paramesh.ps.processes.shortage import names_shortage, shortage
 from paramesh.ps.server.refresh import Watch, news_of
@@ -46,6 +51,7 @@ from paramesh.ps.specification.packing import (
 from paramesh.ps.specification.protocol import (
     POINTS,
     SAVE_POINTS,
+    Moving,
     NotServing,
     PushesMissing,
     Replaced,
@@ -66,6 +72,8 @@ SIGNS = "signs"
 FOLLOW, WATCH = 0.05, 0.2
 #: The most seconds between two tries of a standby that cannot follow the log.
 SEEK = 10.0
+#: Between two looks of one that is parked for good.
+PARKED = 3600.0
 
 
 class Kill(NamedTuple):
@@ -113,6 +121,7 @@ class ServerActor(CheckpointCalls):
         job: the name of the run.
         run: its name in its folder, and which of its servers this is (see `identity`); None: nobody
             looks whose the folder is.
+        home: the folder of the run, whose servers may be moved (see `moves`); None: they are not.
         output: where what this process writes to its output goes: the path of a file, to which the
             name of the host is added (see `Host.speak_to`); None: where Ray has it.
         host: the process that it is; None: this one.
@@ -128,6 +137,7 @@ class ServerActor(CheckpointCalls):
         fsync: bool = False,
         job: str = "default",
         run: tuple[str, int] | None = None,
+        home: str | None = None,
         output: str | None = None,
         host: Host | None = None,
     ) -> None:
@@ -137,8 +147,6 @@ class ServerActor(CheckpointCalls):
         if output is not None:
             self._host.speak_to(output)
         self._run = None if run is None else run[0]
-        if run is not None:
-            check_server(Path(folder), *run)
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
             if kill.point not in (*POINTS, *STANDBY_POINTS, *SAVE_POINTS):
@@ -154,24 +162,70 @@ class ServerActor(CheckpointCalls):
             "point": self._at if self._kills else None,
             "fsync": fsync,
             "snapshots_beside": True,
+            "claimed": self._check_home,
         }
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
         self._beacon: tuple[str, int] | None = None
         self._door: Door | None = None
-        if not pair:
-            self._server = Server(self._folder, self._config, **self._options)
-            self._watcher.look(self._server)
+        self._home = None if home is None else Path(home)
+        self._moves = None if home is None else MoveWatch(Path(home))
+        #: Why it does not serve: its run moves, or has moved.
+        self._parked: Moving | None = None
+        if pair:
+            self._beacon = self._host.beacon()
+            self._promotion = self._host.lock()
+        try:
+            self._check_home()
+            if run is not None:
+                identity.check_server(self._folder, *run)
+            if pair:
+                self._follow()
+            else:
+                self._server = Server(self._folder, self._config, **self._options)
+        except Moving as moving:
+            self._parked = moving
+            self._host.repeat("parked", self._stay)
             return
-        self._beacon = self._host.beacon()
-        self._promotion = self._host.lock()
-        self._follow()
+        server = self._server
+        if server is not None:
+            self._watcher.look(server)
+            if home is not None:
+                self._host.repeat("fence", lambda stop: self._watch(server))
 
     @property
     def title(self) -> str:
         """Who this is, in messages."""
         return f"{self._folder.name} ({self._host.where()})"
+
+    # Moves of the run.
+
+    def _check_home(self) -> None:
+        """Raise Moving if the run is moved to other servers, or has moved."""
+        if self._home is None or self._moves is None:
+            return
+        number = self._moves.look()
+        place = self._folder.parent
+        mine = 0 if place == self._home else moves.generation_of({"folder": place.name})
+        latest = identity.generation(self._home)
+        if latest != mine:
+            raise Moving(f"the run of {self.title} has other servers now.", latest)
+        if number:
+            raise Moving(f"the run of {self.title} is being moved to other servers.", 0)
+
+    def _stay(self, stop: Callable[[], bool]) -> Iterator[float]:
+        """Wait for the end of the move. If the run has not moved, this is started again."""
+        while True:
+            try:
+                self._check_home()
+            except Moving as moving:
+                self._parked = moving
+                yield PARKED if moving.latest else WATCH
+            except (OSError, ParameterServerError):
+                yield WATCH  # the folder is away, or being removed
+            else:
+                self._host.end(0)
 
     # A standby. It belongs to a thread until it is promoted.
 
@@ -223,8 +277,11 @@ class ServerActor(CheckpointCalls):
         Raises:
             ParameterServerError, OSError: as `Standby.promote`; this one is a standby still.
         """
+        if self._parked is not None:
+            raise Moving(str(self._parked), self._parked.latest)
         async with self._promotion:
             if self._server is None:
+                self._check_home()
                 try:
                     # In a thread: whoever is asked to wait has to hear that it is alive.
                     self._server = await self._host.beside(self._take_over, after)
@@ -253,6 +310,8 @@ class ServerActor(CheckpointCalls):
                 self._host.kill()
 
     def _state(self) -> Server:
+        if self._parked is not None:
+            raise Moving(str(self._parked), self._parked.latest)
         if self._server is None:
             raise NotServing(
                 f"this is the standby of '{self._folder}'.", latest_incarnation(self._folder)
@@ -478,6 +537,11 @@ class ServerActor(CheckpointCalls):
         host = self._host.name()
         if self._server is not None:
             return await self.stats() | {"role": "server", "host": host}
-        assert self._standby is not None
+        if self._standby is None:  # of a run that is moved to other servers
+            return {"pid": self._host.pid, "role": "standby", "host": host, "record": 0} | {
+                "version": 0,
+                "fresh_starts": 0,
+                "trouble": str(self._parked or "it starts"),
+            }
         said = {"pid": self._host.pid, "role": "standby", "host": host}
         return self._standby.stats() | said

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -127,6 +128,16 @@ def place_of_driver(address: str) -> dict[str, str]:
     return ray_inside.place_of_driver(HOST) if address.startswith(f"{HOST}:") else {}
 
 
+def actor_name(name: str, generation: int) -> str:
+    """What the actor of a server is called on the cluster.
+
+    Args:
+        name: of the server, or standby.
+        generation: how often the servers of the run were moved (see `moves`).
+    """
+    return f"{name}@{generation}" if generation else name
+
+
 class Cluster:
     """The servers of one run.
 
@@ -203,41 +214,10 @@ class Cluster:
             if run is not None:
                 run.enter(f"{self._head()}/{job}")
                 self._check_job(run, job)
-            if folder is None:
-                assert self._scratch is not None
-                folder = str(self._scratch / "servers")
-            placed = bool(os.environ.get(PLACED))
-            hosts = hosts_of(
-                self._ray.nodes(),
-                only=environment.hosts(),
-                resource=SERVER_PLACE if placed else None,
-            )
-            nodes = [host.node for host in hosts]
-            homes: list[list[Home]] = []
-            if len(nodes) > 1 and (standby or not placed):
-                homes = homes_of_servers(nodes, servers, standby=standby)
-            logs = None if address is None else environment.logs()
-            for i in range(servers):
-                planned = list((kills or {}).get(i, ()))
-                where = str(identity.server_folder(Path(folder), i))
-                arguments = (where, config, planned)
-                more: dict[str, Any] = {"pair": standby, "fsync": fsync, "job": job}
-                if run is not None:
-                    more["run"] = (run.name, i)
-                names = {f"server-{i}": self.actors}
-                if standby:
-                    names[f"server-{i}-standby"] = self.standbys
-                for place, (name, actors) in enumerate(names.items()):
-                    options = self._options(name, job, address)
-                    if placed and place == 0:  # a standby shares a node with another server
-                        options["resources"] = {SERVER_PLACE: 1}
-                    if homes:
-                        options |= at_home(homes[i][place])
-                    if logs is not None:
-                        more["output"] = os.path.join(logs, name)
-                    made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
-                    actor = made.options(**options)
-                    actors.append(actor.remote(*arguments, **more))
+            self._config, self._kills = config, kills or {}
+            self._standby, self._fsync, self._shared = standby, fsync, address is not None
+            self._moving = threading.Lock()
+            self._make_actors(servers if run is None else run.servers)
             self.address = address or self._ray.get_runtime_context().gcs_address
             self._entry = Entry(
                 address=self.address,
@@ -250,6 +230,79 @@ class Cluster:
         except BaseException:
             self.close(servers=config.get("workers", 1) == 1)  # or they may be others' already
             raise
+
+    def _make_actors(self, servers: int) -> None:
+        """Have the actors of the servers that the run has now; those that are there are found."""
+        folder, run, standby = self.folder, self._run, self._standby
+        if folder is None:
+            assert self._scratch is not None
+            folder = str(self._scratch / "servers")
+        generation = 0 if run is None else run.generation
+        # More servers than places may be asked for when a run is moved: then they share the nodes.
+        placed, own_place = bool(os.environ.get(PLACED)), not generation
+        hosts = hosts_of(
+            self._ray.nodes(),
+            only=environment.hosts(),
+            resource=SERVER_PLACE if placed else None,
+        )
+        nodes = [host.node for host in hosts]
+        homes: list[list[Home]] = []
+        if len(nodes) > 1 and (standby or not placed or not own_place):
+            homes = homes_of_servers(nodes, servers, standby=standby)
+        logs = environment.logs() if self._shared else None
+        self.actors, self.standbys = [], []
+        for i in range(servers):
+            planned = [] if generation else list(self._kills.get(i, ()))
+            where = str(identity.server_folder(Path(folder), i))
+            arguments = (where, self._config, planned)
+            more: dict[str, Any] = {"pair": standby, "fsync": self._fsync, "job": self.job}
+            if run is not None:
+                more |= {"run": (run.name, i), "home": str(run.path)}
+            names = {f"server-{i}": self.actors}
+            if standby:
+                names[f"server-{i}-standby"] = self.standbys
+            for place, (name, actors) in enumerate(names.items()):
+                options = self._options(actor_name(name, generation), self.job)
+                if placed and place == 0 and own_place:
+                    # A standby shares a node with another server.
+                    options["resources"] = {SERVER_PLACE: 1}
+                if homes:
+                    options |= at_home(homes[i][place])
+                if logs is not None:
+                    more["output"] = os.path.join(logs, name)
+                made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
+                actor = made.options(**options)
+                actors.append(actor.remote(*arguments, **more))
+
+    @property
+    def generation(self) -> int:
+        """How often the servers of the run were moved (see `moves`)."""
+        return 0 if self._run is None else self._run.generation
+
+    def move_on(self, generation: int) -> bool:
+        """Have the servers that the run has moved to, and end the former ones.
+
+        Args:
+            generation: of the servers that the caller knows.
+
+        Returns:
+            Whether the run has other ones.
+
+        Raises:
+            ParameterServerError: what the run says of itself is damaged, or gone.
+        """
+        if self._run is None:
+            return False
+        with self._moving:
+            if self._run.look():
+                former = [*self.actors, *self.standbys]
+                self._make_actors(self._run.servers)
+                # Other workers that still ask them look at the folder of the run, as this one has.
+                for actor in former:
+                    self._ray.kill(actor, no_restart=True)
+                if self._entry is not None:
+                    self._entry.resize(self._run.servers)
+        return self._run.generation > generation
 
     def pairs(self) -> list[list[Any]]:
         """The actors of each server."""
@@ -267,7 +320,8 @@ class Cluster:
         """Raise if the servers of that name on the cluster are another run's."""
         ray = self._ray
         try:
-            actor = ray.get_actor("server-0", namespace=f"paramesh-{job}")
+            name = actor_name("server-0", run.generation)
+            actor = ray.get_actor(name, namespace=f"paramesh-{job}")
             whose = ray.get(
                 actor.whose.options(concurrency_group=SIGNS).remote(), timeout=_PATIENCE
             )
@@ -280,7 +334,7 @@ class Cluster:
                 "PARAMESH_PS_JOB (`paramesh launch --job`)."
             )
 
-    def _options(self, name: str, job: str, address: str | None) -> dict[str, Any]:
+    def _options(self, name: str, job: str) -> dict[str, Any]:
         options: dict[str, Any] = {
             "name": name,
             "namespace": f"paramesh-{job}",
@@ -291,7 +345,7 @@ class Cluster:
             # As `settings` of `_compat.ray` has it, for clusters that others have started.
             "enable_task_events": False,
         }
-        if address is not None:
+        if self._shared:
             options["lifetime"] = "detached"
         return options
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,14 +13,16 @@ import numpy as np
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client import checkpoints
+from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call
+from paramesh.ps.client.moving import persistently
 from paramesh.ps.client.worker import FanOut, Operation, Worker
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.metrics import WorkerWatch
 from paramesh.ps.deployment.node import wait_for_cluster
-from paramesh.ps.deployment.transport import RayTransport
+from paramesh.ps.deployment.transport import RayTransport, Transport
 from paramesh.ps.deployment.transports import check_carried, transport_for
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
@@ -27,6 +31,7 @@ from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
 from paramesh.ps.specification.id_range import NO_ID
 from paramesh.ps.specification.partition import Partition
+from paramesh.ps.specification.protocol import Moving
 from paramesh.ps.specification.specs import owner_of
 from paramesh.telemetry.journal import Json
 from paramesh.telemetry.phases import phase
@@ -34,6 +39,9 @@ from paramesh.telemetry.phases import phase
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
 T = TypeVar("T")
+
+#: Seconds until what a server has seen of a move is to be seen by its workers, and between looks.
+_SEEN, _PAUSE = 30.0, 0.1
 
 #: Seconds that a worker that ends waits for a server.
 GOODBYE = 10.0
@@ -79,20 +87,16 @@ class RayClient:
         self._failed = False
         self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
-        self._actors = actors = cluster.pairs()
         self._fields: dict[str, list[str]] = {}
-        self.delivery = self._delivery(
-            ray_module(),
-            [len(mine) for mine in actors],
-            transport_for(transport, ray_module(), actors, rank),
-            rank=rank,
-            workers=workers,
-            timeout=timeout,
-            note=self._watcher.events.note,
+        self._carried_by = transport
+        self._generation = cluster.generation
+        actors = cluster.pairs()
+        self.delivery = self._delivery_to(
+            actors, transport_for(transport, ray_module(), actors, rank), timeout
         )
         life = secrets.randbits(63) | 1
         self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
-        self._run(self.worker.greet())
+        self._run(self.worker.greet)
         self.start = self.worker.start
         if transport == "zmq":
             check_carried(self.delivery.transport)
@@ -118,10 +122,48 @@ class RayClient:
         """How many rows of tables this worker was sent."""
         return self.worker.rows_pulled
 
-    def _run(self, operation: Operation[T]) -> T:
+    def _delivery_to(
+        self, actors: list[list[Any]], transport: Transport, timeout: float
+    ) -> Delivery:
+        return self._delivery(
+            ray_module(),
+            [len(mine) for mine in actors],
+            transport,
+            rank=self.rank,
+            workers=self.workers,
+            timeout=timeout,
+            note=self._watcher.events.note,
+        )
+
+    def _follow(self, error: Exception) -> tuple[Caller, Partition] | None:
+        """As `moving.Follow`: the servers that the run has moved to, if it has."""
+        if self.delivery.gone or not self._moved_on(self._generation, error):
+            return None
+        began = time.monotonic()
+        cluster, timeout = self._cluster, self.delivery.timeout
+        self.delivery.close()
+        self._generation = cluster.generation
+        actors = cluster.pairs()
+        transport = transport_for(self._carried_by, ray_module(), actors, self.rank)
+        self.delivery = self._delivery_to(actors, transport, timeout)
+        facts = {"servers": len(actors), "seconds": time.monotonic() - began}
+        self._watcher.events.note("moved", generation=self._generation, **facts)
+        return self.delivery.caller, Partition(len(actors))
+
+    def _moved_on(self, generation: int, error: Exception) -> bool:
+        """Whether the run has other servers than those of a generation, or a server says so."""
+        until = time.monotonic() + _SEEN
+        while not self._cluster.move_on(generation):
+            # A server may have seen on its host what is not to be seen on this one yet.
+            if not isinstance(error, Moving) or time.monotonic() > until:
+                return False
+            time.sleep(_PAUSE)
+        return True
+
+    def _run(self, begin: Callable[[], Operation[T]]) -> T:
         """Have what the worker says carried out."""
         try:
-            found = carried_out(operation, self._answers)
+            found = carried_out(persistently(self.worker, begin, self._follow), self._answers)
         except BaseException:
             self._failed = True
             raise
@@ -140,11 +182,11 @@ class RayClient:
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """As in `Client`."""
-        self._run(self.worker.declare(specs, values))
+        self._run(lambda: self.worker.declare(specs, values))
 
     def known(self, specs: list[dict[str, Any]]) -> list[str]:
         """As in `Client`."""
-        return self._run(self.worker.known(specs))
+        return self._run(lambda: self.worker.known(specs))
 
     def step(
         self,
@@ -155,17 +197,19 @@ class RayClient:
         refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
-        values = self._run(self.worker.step(step, updates, hyper, wanted, refresh))
+        wanted = list(wanted)
+        values = self._run(lambda: self.worker.step(step, updates, hyper, wanted, refresh))
         self._watcher.stepped(step + 1, self.retries, self.rows_pulled)
         return values
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
         """As in `Client`."""
-        return self._run(self.worker.pull(step, wanted))
+        wanted = list(wanted)
+        return self._run(lambda: self.worker.pull(step, wanted))
 
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
-        return self._run(self.worker.pull_tables(step, wanted))
+        return self._run(lambda: self.worker.pull_tables(step, wanted))
 
     def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
         """As in `Client`."""
@@ -178,11 +222,19 @@ class RayClient:
 
     def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
         """As in `Client`, at the version after all of this worker's pushes."""
-        self._run(self.worker.settle())
+        self._run(self.worker.settle)
+        generation = self._generation
         for server in range(self.worker.servers):
             after, version = NO_ID, None
             while True:
-                reply = self._run(self.worker.pull_items(name, server, after, count))
+                reply = self._run(
+                    functools.partial(self.worker.pull_items, name, server, after, count)
+                )
+                if self._generation != generation:
+                    raise ParameterServerError(
+                        f"Parameter '{name}' was iterated, and the run has another number of "
+                        "servers now: begin the iteration again."
+                    )
                 if version not in (None, reply.version) and not self.worker.eager:
                     raise ParameterServerError(
                         f"Parameter '{name}' was iterated at version {version}, and server "
@@ -198,49 +250,48 @@ class RayClient:
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""
-        self._run(self.worker.put(name, fields, ids))
+        self._run(lambda: self.worker.put(name, fields, ids))
 
     def dump(self, name: str) -> dict[str, Array]:
         """As in `Client`, at the version after all of this worker's pushes."""
-        return self._run(self.worker.dump(name))
+        return self._run(lambda: self.worker.dump(name))
 
     def fields(self, name: str) -> list[str]:
         """As in `Client`."""
         if name not in self._fields:
-            for spec in self._run(self.worker.specs()):
+            for spec in self._run(self.worker.specs):
                 slots = make_update_rule(spec["name"], spec["optimizer"]).slots
                 self._fields[owner_of(spec)] = ["value", *slots]
         return self._fields.get(name, [])
 
     def save(self, orders: Sequence[SaveOrder]) -> None:
         """As in `Client`, at the version after all of this worker's pushes."""
-        self._run(checkpoints.save(self.worker, orders))
+        self._run(lambda: checkpoints.save(self.worker, orders))
 
     def saved(self, identity: str) -> dict[int, str]:
         """As in `Client`."""
-        # By a caller of its own: this may be another thread than that of the steps.
-        delivery = self._delivery(
-            ray_module(),
-            [len(mine) for mine in self._actors],
-            RayTransport(ray_module(), self._actors),
-            rank=self.rank,
-            workers=self.workers,
-            timeout=self.delivery.timeout,
-            note=self._watcher.events.note,
-        )
-        try:
-            operation = checkpoints.saved(identity, range(self.worker.servers))
-            return carried_out(operation, lambda turn: delivery.call(turn.calls, _nothing))
-        finally:
-            delivery.close()
+        while True:
+            # By a caller of its own: this may be another thread than that of the steps.
+            generation, actors = self._cluster.generation, self._cluster.pairs()
+            transport = RayTransport(ray_module(), actors)
+            delivery = self._delivery_to(actors, transport, self.delivery.timeout)
+            try:
+                operation = checkpoints.saved(identity, range(len(actors)))
+                return carried_out(operation, functools.partial(_asked, delivery))
+            except (ParameterServerError, OSError) as error:
+                # The servers that the run has moved to know what the former ones have saved.
+                if not self._moved_on(generation, error):
+                    raise
+            finally:
+                delivery.close()
 
     def load(self, order: LoadOrder) -> None:
         """As in `Client`."""
-        self._run(checkpoints.load(self.worker, order))
+        self._run(lambda: checkpoints.load(self.worker, order))
 
     def stats(self) -> list[dict[str, Any]]:
         """Of each server, as `Server.stats`."""
-        return self._run(self.worker.stats())
+        return self._run(self.worker.stats)
 
     def note(self, event: str, **facts: object) -> None:
         """As in `Client`."""
@@ -273,8 +324,8 @@ class RayClient:
         if self._failed:
             self.delivery.timeout = min(self.delivery.timeout, GOODBYE)
         else:
-            self._run(self.worker.settle())
-        return self._run(self.worker.leave())
+            self._run(self.worker.settle)
+        return self._run(self.worker.leave)
 
 
 def carried_out(operation: Operation[T], answers: Callable[[FanOut], dict[int, Any]]) -> T:
@@ -294,6 +345,10 @@ def carried_out(operation: Operation[T], answers: Callable[[FanOut], dict[int, A
                 turn = operation.send(found)
     except StopIteration as end:
         return end.value
+
+
+def _asked(delivery: Delivery, turn: FanOut) -> dict[int, Any]:
+    return delivery.call(turn.calls, _nothing)
 
 
 def _nothing(server: int, call: Call) -> Iterable[Call]:

@@ -23,7 +23,13 @@ from paramesh.ps.durability.log import Fenced
 from paramesh.ps.processes.shortage import Shortage
 from paramesh.ps.server.refresh import News, Watch
 from paramesh.ps.specification.packing import PackedIds, PackedRows, PackedUpdates
-from paramesh.ps.specification.protocol import NotServing, PushesMissing, Replaced, VersionGone
+from paramesh.ps.specification.protocol import (
+    Moving,
+    NotServing,
+    PushesMissing,
+    Replaced,
+    VersionGone,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -292,10 +298,11 @@ def _taken_news(taking: _Taking) -> Iterator[tuple[str, News]]:
 
 #: The most characters of what an error says.
 _LONGEST = 100_000
-#: Those that name the incarnation that serves instead.
-_WITH_LATEST: dict[str, type[NotServing] | type[Fenced]] = {
+#: Those that name the incarnation, or the generation, that serves instead.
+_WITH_LATEST: dict[str, type[NotServing] | type[Fenced] | type[Moving]] = {
     "NotServing": NotServing,
     "Fenced": Fenced,
+    "Moving": Moving,
 }
 _KNOWN: dict[str, type[Exception]] = {
     kind.__name__: kind

@@ -104,6 +104,13 @@ class Entry:
             with contextlib.suppress(OSError):  # the old content stays
                 self._entry.replace(self._content())
 
+    def resize(self, servers: int) -> None:
+        """The run has another number of servers now; see `Run`."""
+        self._facts = self._facts._replace(servers=servers)
+        if self._entry is not None:
+            with contextlib.suppress(OSError):  # the old content stays
+                self._entry.replace(self._content())
+
     def close(self) -> None:
         """The run has ended."""
         if self._entry is not None:

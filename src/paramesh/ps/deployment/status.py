@@ -51,7 +51,7 @@ def end_servers(address: str, job: str) -> int:
     Raises:
         ParameterServerError: no cluster there, or an address that is not safe.
     """
-    servers, _ = _servers_of(address, job, None)
+    servers, _ = _servers_of(address, job, None, former=True)
     ray = ray_module()
     for _, actor in servers:
         ray.kill(actor, no_restart=True)
@@ -59,9 +59,16 @@ def end_servers(address: str, job: str) -> int:
 
 
 def _servers_of(
-    address: str, job: str, token: str | None
+    address: str, job: str, token: str | None, *, former: bool = False
 ) -> tuple[list[tuple[str, Any]], list[str]]:
-    """(name, actor) of the servers of a run, and the names of all runs that are there."""
+    """(name, actor) of the servers of a run, and the names of all runs that are there.
+
+    Args:
+        address: and the next two: as for `find_servers`.
+        job: likewise.
+        token: likewise.
+        former: with those that the run was moved from (see `moves`).
+    """
     ray = connect(address, token)
     try:
         listed = ray.util.list_named_actors(all_namespaces=True)
@@ -70,12 +77,16 @@ def _servers_of(
     space = f"paramesh-{job}"
     names = [one["name"] for one in listed if one["namespace"] == space]
     servers = sorted((n for n in names if n.startswith("server-")), key=_place)
+    if not former and servers:  # those that the run was moved from may be there still
+        latest = max(_generation(name) for name in servers)
+        servers = [name for name in servers if _generation(name) == latest]
     spaces = {one["namespace"] for one in listed if one["namespace"].startswith("paramesh-")}
     jobs = sorted(one.removeprefix("paramesh-") for one in spaces - {"paramesh-roster"})
     found: list[tuple[str, Any]] = []
     for name in servers:
         try:
-            found.append((name, ray.get_actor(name, namespace=space)))
+            shown = name.partition("@")[0]
+            found.append((shown, ray.get_actor(name, namespace=space)))
         except ValueError:  # ended since they were listed
             continue
         except (OSError, RuntimeError, ray.exceptions.RayError) as error:
@@ -127,7 +138,11 @@ def _ended(address: str, error: Exception) -> RunEnded:
 
 
 def _place(name: str) -> tuple[int, str]:
-    return int(name.split("-")[1]), name
+    return int(name.partition("@")[0].split("-")[1]), name
+
+
+def _generation(name: str) -> int:
+    return int(name.partition("@")[2] or 0)
 
 
 def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:

@@ -17,10 +17,19 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
-from paramesh.ps.client.exchange import Call, Died, Event, Missing, NotServed, Refused, Replied
+from paramesh.ps.client.exchange import (
+    Call,
+    Died,
+    Event,
+    Missing,
+    Moves,
+    NotServed,
+    Refused,
+    Replied,
+)
 from paramesh.ps.deployment.actors import SIGNS
 from paramesh.ps.durability.log import Fenced
-from paramesh.ps.specification.protocol import NotServing, PushesMissing
+from paramesh.ps.specification.protocol import Moving, NotServing, PushesMissing
 
 #: See the glossary.
 Ticket = Any
@@ -70,6 +79,8 @@ def event_of(request: int, error: Exception) -> Event:
     """What an error of the server's own means."""
     if isinstance(error, PushesMissing):
         return Missing(request)
+    if isinstance(error, Moving):
+        return Moves(request, bool(error.latest), error)
     if isinstance(error, NotServing | Fenced):
         return NotServed(request, error.latest, isinstance(error, Fenced), error)
     return Refused(request, error)

@@ -14,7 +14,8 @@ logs fits.
 
 `paramesh ps resize` builds the folders of the new servers in `wal_dir/resized-K`, and replaces
 `run.json` by one that names this folder (`"folder": "resized-1"`, format 2). That one replacement
-moves the run; the folders of the former servers are left over from then on.
+moves the run; the folders of the former servers are left over from then on. A live run is moved by
+the end of a move (see `moves`), which counts before `run.json` has been replaced.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import write_atomically
 from paramesh.files.ownership import own_folder
+from paramesh.ps.durability import moves
 from paramesh.ps.durability.log import read_log
+from paramesh.ps.durability.run_lock import session_in
 from paramesh.ps.durability.snapshot import read_snapshot, snapshots
 from paramesh.ps.specification.partition import LEAST, SHARDS, Partition
 from paramesh.ps.specification.specs import owner_of
@@ -89,7 +92,7 @@ def read(folder: Path) -> Identity:
             version of paramesh.
         OSError: from the file system.
     """
-    said = _said(folder / RUN)
+    said = _run(folder)
     if said is None:
         raise ParameterServerError(
             f"'{folder}' is not the wal_dir of a run on servers: it has no {RUN}."
@@ -128,7 +131,7 @@ def servers_place(folder: Path) -> Path:
     Raises:
         ParameterServerError, OSError: as `server_folder`.
     """
-    name = (_said(folder / RUN) or {}).get("folder")
+    name = (_run(folder) or {}).get("folder")
     if name is None:
         return folder
     if not isinstance(name, str) or not _RESIZED_FOLDER.fullmatch(name):
@@ -140,8 +143,33 @@ def servers_place(folder: Path) -> Path:
 
 def next_place(folder: Path) -> Path:
     """Where the servers of a run go when their number is changed."""
-    current = _RESIZED_FOLDER.fullmatch(servers_place(folder).name)
-    return folder / f"resized-{1 + (int(current[1]) if current else 0)}"
+    return folder / f"resized-{moves.next_number(folder, generation(folder))}"
+
+
+def generation(folder: Path) -> int:
+    """How often the servers of a run were moved (see `moves`).
+
+    Raises:
+        ParameterServerError, OSError: as `read`.
+    """
+    return moves.generation_of(_run(folder) or {})
+
+
+def settle(folder: Path) -> None:
+    """Have `run.json` say what the run is, and remove what moves have left. For who has the run.
+
+    Raises:
+        ParameterServerError, OSError: as `read`.
+    """
+    number = moves.open_move(folder)
+    if number:
+        moves.abandon(folder, number, "the run was started again, or moved at rest")
+    said = _said(folder / RUN)
+    if said is not None:
+        now = moves.current(folder, said)
+        if now is not said:
+            _write(folder / RUN, dict(now))
+    moves.clear(folder)
 
 
 def left_over(folder: Path) -> list[Path]:
@@ -175,7 +203,7 @@ def check(folder: Path, mine: Identity) -> str | None:
     if not folder.exists():
         return None
     own(folder)
-    theirs = _said(folder / RUN)
+    theirs = _run(folder)
     if theirs is None:
         _check_former(folder, mine)
         return None
@@ -215,7 +243,7 @@ def write(folder: Path, mine: Identity, session: str) -> str:
 
 def run_name(folder: Path) -> str:
     """The name of the run in a folder that `read` can read."""
-    return str((_said(folder / RUN) or {}).get("run"))
+    return str((_run(folder) or {}).get("run"))
 
 
 def write_server(place: Path, run: str, server: int) -> None:
@@ -232,10 +260,57 @@ def write_run(folder: Path, mine: Identity, run: str, place: str | None = None) 
         run: its name.
         place: the name of the folder in it that has the servers'; None: the folder itself.
     """
+    _write(folder / RUN, said_of(mine, run, place))
+
+
+def said_of_moved(
+    folder: Path, mine: Identity, run: str, place: str, session: str
+) -> dict[str, Any]:
+    """What `run.json` says of a run that was moved while a session went on; as for `write_run`.
+
+    Args:
+        folder: of the run, before.
+        mine: what it is, after.
+        run: its name, after.
+        place: the folder that has the servers'.
+        session: which (see `run_lock`): what was started with the former number is right in it.
+    """
+    before = _run(folder) or {}
+    moved = before.get("moved", {})
+    if moved.get("session") != session:
+        moved = {"session": session, "from": before.get("server_num")}
+    return said_of(mine, run, place) | ({"moved": moved} if session else {})
+
+
+def moved_from(folder: Path, session: str | None) -> tuple[int, int] | None:
+    """The numbers of servers that a run was started with in a session, and has by now.
+
+    Args:
+        folder: of the run; it need not be there.
+        session: which; None: any that has not ended.
+
+    Returns:
+        None: it was not moved in that session.
+
+    Raises:
+        ParameterServerError: what the run says of itself is damaged.
+        OSError: from the file system.
+    """
+    if not folder.exists():
+        return None
+    said = _run(folder) or {}
+    moved = said.get("moved")
+    if not isinstance(moved, dict) or moved.get("session") != (session or session_in(folder)):
+        return None
+    return int(moved["from"]), int(said["server_num"])
+
+
+def said_of(mine: Identity, run: str, place: str | None = None) -> dict[str, Any]:
+    """What `run.json` says of a run; as for `write_run`."""
     said: dict[str, Any] = {"format": FORMAT, "run": run, **dataclasses.asdict(mine)}
     if place is not None:
         said |= {"format": RESIZED_FORMAT, "folder": place}
-    _write(folder / RUN, said)
+    return said
 
 
 def check_servers(folder: Path, run: str, count: int) -> None:
@@ -283,7 +358,7 @@ def _compare(folder: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -
 
 def _remedy(folder: Path, mine: Mapping[str, Any], wrong: list[str]) -> str:
     resize = (
-        f"To change server_num, end the run, and run `paramesh ps resize "
+        f"To change server_num, run `paramesh ps resize "
         f"{shlex.quote(str(folder))} --servers {mine['server_num']}`."
     )
     if wrong == ["server_num"]:
@@ -302,6 +377,18 @@ def own(folder: Path, *, make: bool = False) -> None:
         own_folder(folder, make=make)
     except PermissionError as error:
         raise ParameterServerError(f"servers cannot use a folder: {error.strerror}") from None
+
+
+def _run(folder: Path) -> Mapping[str, Any] | None:
+    """What the run in a folder says of itself; None: nothing."""
+    said = _said(folder / RUN)
+    while said is not None:
+        found = moves.current(folder, said)
+        again = _said(folder / RUN)
+        if again == said:  # or what it has taken over may have been removed meanwhile
+            return found
+        said = again
+    return None
 
 
 def _said(path: Path) -> dict[str, Any] | None:

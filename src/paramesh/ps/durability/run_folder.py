@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -24,7 +25,9 @@ class RunFolder:
 
     Attributes:
         path: without links at its end.
-        name: of the run, once it was entered.
+        name: of the run, once it was entered; and
+        servers: how many it has, and
+        generation: how often they were moved (see `moves`).
 
     Raises:
         ParameterServerError: it is another user's link.
@@ -37,6 +40,8 @@ class RunFolder:
         self._lock = RunLock(self.path)
         self._worker = None if rank is None else WorkerLock(self.path, rank)
         self.name: str | None = None
+        self.servers = mine.server_num
+        self.generation = 0
 
     def check(self) -> None:
         """See whether the run can be entered; nothing is changed.
@@ -45,7 +50,42 @@ class RunFolder:
             ParameterServerError: the folder is of another run, or not this user's alone.
         """
         with _said_of_folders(self.path):
-            identity.check(self.path, self._mine)
+            identity.check(self.path, self._here())
+
+    def _here(self, session: str | None = None) -> Identity:
+        """What the run is here, if it is that of a session that goes on.
+
+        What was started with a number of servers goes on with the one that its run has by now; a
+        process that is started again says the former one.
+
+        Args:
+            session: which; None: any.
+        """
+        moved = identity.moved_from(self.path, session)
+        if moved is None or moved[0] != self._mine.server_num:
+            return self._mine
+        return dataclasses.replace(self._mine, server_num=moved[1])
+
+    def look(self) -> bool:
+        """Learn whether the run has moved to other servers since it was entered, or this was asked.
+
+        Raises:
+            ParameterServerError: what it says of itself is damaged, or gone.
+        """
+        with _said_of_folders(self.path):
+            generation = identity.generation(self.path)
+            if generation <= self.generation:
+                return False
+            self._learn()
+            return True
+
+    def _learn(self) -> None:
+        while True:  # the three are of one generation
+            self.generation = identity.generation(self.path)
+            self.servers = identity.read(self.path).server_num
+            self.name = identity.run_name(self.path)
+            if self.generation == identity.generation(self.path):
+                return
 
     def enter(self, session: str) -> None:
         """Take the lock, and write down what the run is if nobody has.
@@ -63,14 +103,17 @@ class RunFolder:
         with _said_of_folders(self.path):
             identity.own(self.path, make=True)
             first = self._lock.take(session)
+            mine = self._here(session)
             try:
                 if self._worker is not None:
                     self._worker.take()
                 if first:
-                    self.name = identity.write(self.path, self._mine, session)
+                    self.name = identity.write(self.path, mine, session)
                     self._lock.settle()
                 else:
-                    self.name = identity.check(self.path, self._mine)
+                    self.name = identity.check(self.path, mine)
+                if self.name is not None:
+                    self._learn()
                 self._lock.hold()
             except BaseException:
                 self.leave()

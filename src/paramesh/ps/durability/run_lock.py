@@ -39,12 +39,18 @@ except ImportError:  # not POSIX: the lease alone
     fcntl = None
 
 LOCK, HOLDER, BEAT_FILE = "run.lock", "run.holder.json", "run.beat"
-LAUNCH = "launch.lock"
+LAUNCH, MOVER = "launch.lock", "resize.lock"
+#: What the session of who changes the number of servers at rest begins with.
+AT_REST = "resize/"
 
 #: Seconds between two changes of the lease, and until one that does not change has ended.
 BEAT, LEASE = 3.0, 20.0
 #: Seconds in which a holder that is just ending may end, and between two tries.
 _PARTING, _PAUSE = 1.0, 0.05
+
+
+class RunTaken(ParameterServerError):
+    """Another process has a run, or a place in it."""
 
 
 class RunLock:
@@ -195,8 +201,18 @@ class RunLock:
         os.write(self._beat, time.time_ns().to_bytes(8, "little"))
         os.fsync(self._beat)
 
-    def _taken(self, holder: dict[str, Any]) -> ParameterServerError:
+    def _taken(self, holder: dict[str, Any]) -> RunTaken:
         return _taken(self.folder, holder)
+
+
+def session_in(folder: Path) -> str:
+    """The session that has a run, or had it last; "" if none ever had, or it has said goodbye.
+
+    Raises:
+        OSError: from the file system.
+    """
+    holder = _read(folder / HOLDER)
+    return "" if holder.get("ended") else str(holder.get("session", ""))
 
 
 def described(holder: dict[str, Any]) -> str:
@@ -226,7 +242,7 @@ class PlaceLock:
         """Take the place.
 
         Raises:
-            ParameterServerError: a process that lives has it.
+            RunTaken: a process that lives has it.
             OSError: from the file system.
         """
         file = open_own(self._path, os.O_RDWR | os.O_CREAT)
@@ -235,7 +251,7 @@ class PlaceLock:
             while _lock(file, shared=False) is False:
                 if time.monotonic() > until:
                     holder = described(_parsed(os.pread(file, 4096, 0)))
-                    raise ParameterServerError(self._refusal.format(holder=holder))
+                    raise RunTaken(self._refusal.format(holder=holder))
                 time.sleep(_PAUSE)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             user = user_name(os.getuid()).strip("'") if hasattr(os, "getuid") else ""
@@ -327,12 +343,21 @@ def resizing(folder: Path) -> PlaceLock:
     )
 
 
+def mover_lock(folder: Path) -> PlaceLock:
+    """The place of who changes the number of servers of a run, live or at rest."""
+    return PlaceLock(
+        folder / MOVER,
+        f"the number of servers of the run in '{_literal(folder)}' is being changed: {{holder}} "
+        "does it. Repeat the command when it has ended.",
+    )
+
+
 def _literal(folder: Path) -> str:
     return str(folder).replace("{", "{{").replace("}", "}}")
 
 
-def _taken(folder: Path, holder: dict[str, Any]) -> ParameterServerError:
-    return ParameterServerError(
+def _taken(folder: Path, holder: dict[str, Any]) -> RunTaken:
+    return RunTaken(
         f"the run in '{folder}' is going on: {described(holder)} has it. A second start "
         "takes nothing over. End that one first, or give this one a wal_dir of its own. To "
         "look at a run use `paramesh ps status`; to read its values, a checkpoint that it "

@@ -23,6 +23,7 @@ from paramesh.checkpoint.sharded.ticket import SAVE, Order, Ticket
 from paramesh.errors import CheckpointError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.joined_parts import joined_parts
+from paramesh.ps.client.worker import ServersChanged
 from paramesh.ps.integration import checkpointing
 from paramesh.ps.integration.session import Session
 from paramesh.ps.server.row_life import RowLife
@@ -124,32 +125,36 @@ class ServedSave:
             return
         session, client = self._session, self._session.client
         folder = path.resolve()
-        identity = secrets.token_hex(16)
         tables = self._table_orders(folder, base)
         order = Order(session.at, client.incarnation, client.rank)
         self._ticket = ticket = Ticket(folder, token, order)
         ticket.take()
         version = None if session.settings["mode"] == "async" else session.at
-        servers = client.partition.servers
-        self._orders = [
-            SaveOrder(
-                identity,
-                token,
-                str(folder),
-                ticket.name,
-                version,
-                server,
-                servers,
-                first + server,
-                client.partition.shards,
-                tables,
-                self._dense,
-                "" if self._base is None else self._base.identity,
-                checksums,
-            )
-            for server in range(servers)
-        ]
-        client.save(self._orders)
+        while True:
+            servers, identity = client.partition.servers, secrets.token_hex(16)
+            self._orders = [
+                SaveOrder(
+                    identity,
+                    token,
+                    str(folder),
+                    ticket.name,
+                    version,
+                    server,
+                    servers,
+                    first + server,
+                    client.partition.shards,
+                    tables,
+                    self._dense,
+                    "" if self._base is None else self._base.identity,
+                    checksums,
+                )
+                for server in range(servers)
+            ]
+            try:
+                client.save(self._orders)
+            except ServersChanged:
+                continue  # parts of former servers are no one's
+            return
 
     def _table_orders(self, folder: Path, base: Path | None) -> dict[str, TableOrder]:
         tables = {

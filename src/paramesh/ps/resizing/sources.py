@@ -31,6 +31,10 @@ from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
 
 
+class SavesUnfinished(ParameterServerError):
+    """A server is writing its part of a checkpoint."""
+
+
 class Cut(NamedTuple):
     """Where sources are cut off.
 
@@ -72,6 +76,8 @@ class Source:
         oldest: the oldest version that can be rebuilt.
         workers: what it knows of them.
         incarnation: its latest.
+        saves: the checkpoints that it took part in, by identity: None while it is writing, why it
+            could not, or "".
 
     Raises:
         ParameterServerError: its files are damaged, or of a run with another config.
@@ -86,6 +92,7 @@ class Source:
         self._listed = snapshots(folder)
         self.incarnation = latest_incarnation(folder)
         self.workers = WorkerRegistry(config.workers)
+        self.saves: dict[str, str | None] = {}
         self.version = 0
         self._scan()
         self.oldest = min((one.version for one in self._listed), default=0)
@@ -99,6 +106,7 @@ class Source:
             snapshot, meta = newest
             number, self.version = snapshot.number, meta["version"]
             self.workers.load(meta)
+            self.saves |= dict(meta.get("saves", ()))
         for record in read_log(self.folder, number, arrays=False):
             number = record.number + 1
             kind, meta = record.meta["kind"], record.meta
@@ -110,6 +118,10 @@ class Source:
                 self.workers.introduce(meta)
             elif kind == "leave":
                 self.workers.leave(meta["worker"])
+            elif kind == "save":
+                self.saves[meta["order"]["identity"]] = None
+            elif kind == "saved":
+                self.saves[meta["identity"]] = meta["failure"]
         if self._listed and number < self._listed[0].number:
             raise ParameterServerError(
                 f"the log in '{self.folder}' ends before its snapshot "
@@ -274,8 +286,36 @@ def _check_near(what: str, found: list[int], most: int) -> None:
         )
 
 
-def merged_workers(sources: Sequence[Source], cut: Cut) -> Mapping[str, Any]:
-    """What servers know of the workers at the cut (see `WorkersState`)."""
+def check_saves(sources: Sequence[Source]) -> None:
+    """Raise SavesUnfinished if one is writing its part of a checkpoint."""
+    for source in sources:
+        if None in source.saves.values():
+            raise SavesUnfinished(
+                f"the server of '{source.folder}' is writing its part of a checkpoint."
+            )
+
+
+def merged_saves(sources: Sequence[Source]) -> list[tuple[str, str]]:
+    """The checkpoints whose parts all servers have written, or could not: identity, and why not.
+
+    Their workers ask the new servers for them.
+    """
+    return [
+        (identity, next(filter(None, (source.saves[identity] for source in sources)), ""))
+        for identity in sources[0].saves
+        if all(identity in source.saves for source in sources)
+    ]
+
+
+def merged_workers(sources: Sequence[Source], cut: Cut, *, live: bool = False) -> Mapping[str, Any]:
+    """What servers know of the workers at the cut (see `WorkersState`).
+
+    Args:
+        sources: the former servers.
+        cut: likewise.
+        live: the workers go on, and those that have left have left: they say so to the first server
+            only. At rest all start again.
+    """
     states = [source.workers.state() for source in sources]
     incarnations: dict[int, int] = {}
     lives: dict[int, int] = {}
@@ -284,6 +324,8 @@ def merged_workers(sources: Sequence[Source], cut: Cut) -> Mapping[str, Any]:
             if incarnation > incarnations.get(worker, 0):
                 incarnations[worker] = incarnation
                 lives[worker] = state["lives"].get(worker, 0)
-    left = set.intersection(*(set(state["left"]) for state in states))
+    left = set(states[0]["left"])
+    if not live:
+        left = left.intersection(*(set(state["left"]) for state in states))
     following = {w: n for w, n in (cut.pushes or {}).items() if n}
     return {"incarnations": incarnations, "lives": lives, "next": following, "left": sorted(left)}

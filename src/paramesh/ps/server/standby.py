@@ -39,6 +39,7 @@ class Standby:
         point: called with the name of every point that is reached.
         fsync: as for `Server`, after the promotion.
         snapshots_beside: likewise.
+        claimed: called in `promote` when it has the next incarnation; what it raises ends it.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Standby:
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
         snapshots_beside: bool = False,
+        claimed: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         own_folder(folder, make=True)
+        self._claimed = claimed
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._server = Server(
             folder,
@@ -104,6 +107,7 @@ class Standby:
         """
         began = time.monotonic()
         incarnation = start_incarnation(self.folder, after)
+        self._claimed()
         self._point("claimed")
         # What comes to an older segment from now on is not acknowledged by anybody.
         self.follow()

@@ -18,7 +18,7 @@ import itertools
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -168,6 +168,33 @@ class Partition:
                     found, self.split_values(name, update["grad"]), strict=True
                 ):
                     mine.update({piece: {"grad": grad} for piece, grad in pieces.items()})
+        return found
+
+    def join_updates(self, parts: Sequence[Update]) -> dict[str, dict[str, Array]]:
+        """What `split_updates` has made of an update; dense gradients are flat then.
+
+        Args:
+            parts: for each server.
+        """
+        rows: dict[str, list[Mapping[str, Array]]] = {}
+        dense: dict[str, list[tuple[int, Array]]] = {}
+        for part in parts:
+            for name, update in part.items():
+                if "ids" in update:
+                    rows.setdefault(name, []).append(update)
+                else:
+                    piece = PIECE.fullmatch(name)
+                    assert piece is not None, name
+                    dense.setdefault(piece[1], []).append((int(piece[2]), update["grad"]))
+        found: dict[str, dict[str, Array]] = {}
+        for name, pieces in dense.items():
+            pieces.sort(key=lambda piece: piece[0])
+            found[name] = {"grad": np.concatenate([grad for _, grad in pieces])}
+        for name, mine in rows.items():
+            ids = np.concatenate([update["ids"] for update in mine])
+            order = np.argsort(ids, kind="stable")
+            grad = np.concatenate([update["grad"] for update in mine])
+            found[name] = {"ids": ids[order], "grad": grad[order]}
         return found
 
     def join_values(self, name: str, shape: tuple[int, ...], pieces: Mapping[str, Array]) -> Array:

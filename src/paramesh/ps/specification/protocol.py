@@ -42,6 +42,22 @@ class NotServing(ParameterServerError):
         return self.args[0]
 
 
+class Moving(ParameterServerError):
+    """The run is moved to another number of servers: this process serves no more, or not yet.
+
+    Attributes:
+        latest: the generation of the servers that it has moved to (see `moves`); 0: it has not yet,
+            and may never.
+    """
+
+    def __init__(self, message: str, latest: int) -> None:
+        super().__init__(message, latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What all servers and workers of a run agree on.

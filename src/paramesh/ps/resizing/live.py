@@ -1,0 +1,236 @@
+"""Give a live run another number of servers, at the border of a step.
+
+Glossary
+    mover       the process that does it: `paramesh ps resize`, or a worker. It speaks to nobody: it
+                takes from the servers what they serve by, reads their files, and writes others
+    pause       from when the first server is fenced until the new ones serve: no step is made
+
+    begun       servers that start from now on wait, instead of serving
+    fenced      the mover has the latest incarnation of every server: what is in their logs now is
+                all that anybody was answered from
+    built       the new servers' folders are there (see `build`), cut off at one version
+    committed   the end of the move is there (see `moves`): the run has moved
+    moved       `run.json` says so
+
+The end is the commit point. Until then a death of the mover leaves the run as it was: its servers
+find an open move whose mover is dead, end it, and start again; they had lost nothing. From then on
+the run has the new number of servers, whoever dies: they start from their folders, which workers
+find by `run.json` and the end.
+
+What a fenced server still does changes nothing. It cannot answer a push, and what it writes behind
+the cut is not read. A push that was not answered by all servers is with its worker still, which
+sends it to the new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from paramesh.errors import ParameterServerError
+from paramesh.files.atomic import directory_to_disk
+from paramesh.files.ownership import followed
+from paramesh.ps.durability import identity, moves
+from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.log import start_incarnation
+from paramesh.ps.durability.moves import Move, MoveEnded, MoveWatch
+from paramesh.ps.durability.run_lock import AT_REST, RunTaken, mover_lock, session_in
+from paramesh.ps.resizing.build import (
+    Point,
+    Resized,
+    build,
+    new_name,
+    sources_of,
+    version_of,
+    with_servers,
+)
+from paramesh.ps.resizing.sources import SavesUnfinished, check_saves
+from paramesh.ps.specification.partition import Partition
+
+#: Seconds that a move waits for checkpoints that are being written, and between two looks.
+_SAVES, _LOOK = 120.0, 0.5
+#: How often a copy is tried: a fenced server that ends a snapshot may drop files that are read.
+_TRIES = 3
+
+Beating = Callable[[Move], AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def beating(move: Move) -> Generator[None]:
+    """A thread tells that this process lives."""
+    stop = threading.Event()
+
+    def beats() -> None:
+        while not stop.wait(moves.BEAT):
+            with contextlib.suppress(OSError):  # a disk that is full or away: the next one
+                move.beat()
+
+    thread = threading.Thread(target=beats, name="move", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def resize_live(
+    wal_dir: str | os.PathLike[str],
+    servers: int,
+    *,
+    point: Point = lambda name: None,
+    beating: Beating = beating,
+) -> Resized:
+    """Give a live run another number of servers, at the border of a step.
+
+    The run pauses for about as long as its servers' files take to be read and written once. Its
+    workers go on by themselves.
+
+    Args:
+        wal_dir: the folder of the run.
+        servers: how many servers it gets, 1 to 256.
+        point: called with the name of every point that is reached.
+        beating: tells that this process lives while a move is open.
+
+    Raises:
+        ValueError: a number of servers that there cannot be.
+        RunTaken: somebody else is changing it.
+        MoveEnded: this process was frozen for too long; the run is as it was.
+        ParameterServerError: it is not the folder of a run; its files are damaged, or it was begun
+            by an earlier version of paramesh; a checkpoint takes too long.
+        OSError: from the file system. The run is as it was, or has moved.
+    """
+    try:
+        folder = followed(Path(os.path.abspath(wal_dir)))
+        mine = identity.read(folder)
+        identity.own(folder)
+    except OSError as error:
+        raise ParameterServerError(
+            f"wal_dir='{wal_dir}' cannot be read: {error.strerror or error}"
+        ) from error
+    after = Partition(servers, mine.shards)
+    lock = mover_lock(folder)
+    lock.take()
+    try:
+        if session_in(folder).startswith(AT_REST):
+            raise RunTaken(
+                f"the number of servers of the run in '{folder}' is being changed by another "
+                f"process. Repeat the command when it has ended."
+            )
+        return move_live(folder, after, point, beating)
+    finally:
+        lock.release()
+
+
+def move_live(folder: Path, after: Partition, point: Point, beating: Beating) -> Resized:
+    """As `resize_live`, for who has the place of the mover.
+
+    Raises:
+        MoveEnded, ParameterServerError, OSError: as `resize_live`.
+    """
+    watch = MoveWatch(folder)
+    until = time.monotonic() + _SAVES
+    while True:
+        if watch.look():  # of a mover that is dead, or on a host that does not see the lock
+            time.sleep(_LOOK)
+            continue
+        generation = identity.generation(folder)
+        try:
+            mine = identity.read(folder)
+            identity.check(folder, mine)
+            if mine.server_num == after.servers:
+                version = version_of(folder, mine)
+                return Resized(folder, after.servers, after.servers, version, {})
+            check_saves(sources_of(folder, mine)[0])
+            move = _begun(folder, mine, after)
+            if move is not None:
+                try:
+                    return _move(move, mine, after, point, beating)
+                finally:
+                    move.close()
+        except SavesUnfinished as error:
+            if time.monotonic() > until:
+                raise ParameterServerError(
+                    f"the number of servers was not changed: {error} It has taken longer than "
+                    f"{_SAVES:g} seconds. Repeat the command when it has ended."
+                ) from None
+            time.sleep(_LOOK)
+        except (ParameterServerError, OSError):
+            # What was read may have been removed by another one, which has moved the run.
+            if identity.generation(folder) == generation:
+                raise
+
+
+def _begun(folder: Path, mine: Identity, after: Partition) -> Move | None:
+    # What earlier ones have left. Who has read `run.json` before takes it from there.
+    number = moves.next_number(folder, identity.generation(folder))
+    identity.settle(folder)
+    move = Move(folder, number, after.servers)
+    return move if move.begin() else None
+
+
+def _move(move: Move, mine: Identity, after: Partition, point: Point, beating: Beating) -> Resized:
+    folder = move.folder
+    place, run = folder / f"resized-{move.number}", new_name(folder)
+    try:
+        with beating(move):
+            point("begun")
+            for number in range(mine.server_num):
+                start_incarnation(identity.server_folder(folder, number))
+                point("fenced")
+            version, rows = _built(folder, mine, place, run, after, point)
+            point("built")
+            mine_after, session = with_servers(mine, after), session_in(folder)
+            move.finish(identity.said_of_moved(folder, mine_after, run, place.name, session))
+    except Exception as error:
+        if not _has_moved(move, error):
+            if identity.servers_place(folder) != place:
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+        version, rows = version_of(folder, identity.read(folder)), {}
+    point("committed")
+    # The run has moved. What fails from here on is made up for by whoever comes next.
+    with contextlib.suppress(OSError):
+        identity.settle(folder)
+        point("moved")
+        for left in identity.left_over(folder):
+            shutil.rmtree(left)
+            point("removed")
+    return Resized(folder, mine.server_num, after.servers, version, rows)
+
+
+def _has_moved(move: Move, error: Exception) -> bool:
+    """End a move that has failed, unless it has ended; whether the run has moved."""
+    if isinstance(error, MoveEnded):
+        return False
+    moves.abandon(move.folder, move.number, str(error))
+    end = moves.end_of(move.folder, move.number)
+    return end is not None and end["run"] is not None
+
+
+def _built(
+    folder: Path, mine: Identity, place: Path, run: str, after: Partition, point: Point
+) -> tuple[int, dict[str, int]]:
+    left = _TRIES
+    while True:
+        try:
+            identity.own(place, make=True)
+            found = build(folder, mine, place, run, after, point, live=True)
+        except SavesUnfinished:
+            raise
+        except (ParameterServerError, FileNotFoundError):
+            left -= 1
+            if not left:
+                raise
+            shutil.rmtree(place)
+            time.sleep(_LOOK)
+        else:
+            directory_to_disk(place)
+            directory_to_disk(folder)
+            return found

@@ -1,0 +1,147 @@
+"""A run gets other numbers of servers while its script goes on, and whoever does it is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paramesh.ps.durability import identity
+from paramesh.ps.resizing.live import resize_live
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+PROGRAM = """
+import sys, time
+import numpy as np
+from paramesh import Tensor, context, nn, set_seed
+
+folder, servers, steps, mode, standby, pause = sys.argv[1:]
+more = {"staleness": 1} if mode == "stale" else {}
+context.set_ps_context(
+    enable_ps=True, server_num=int(servers), wal_dir=folder, mode=mode, standby=int(standby), **more
+)
+set_seed(1)
+class Net(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.EmbeddingLookup(1000, 4)
+        self.out = nn.Dense(4, 1)
+    def construct(self, ids):
+        return (self.out(self.table(ids)) ** 2).mean()
+net = Net()
+net.table.embedding_table.set_param_ps(init_in_server=True)
+net.out.set_param_ps()
+step = nn.TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.1))
+rng = np.random.default_rng(3)
+for _ in range(int(steps)):
+    print("loss", step(Tensor(rng.integers(0, 1000, 64))).asnumpy().tobytes().hex(), flush=True)
+    time.sleep(float(pause))
+rows = net.table(Tensor(np.arange(1000)))
+print("rows", rows.asnumpy().tobytes().hex())
+print("weight", net.out.weight.asnumpy().tobytes().hex())
+"""
+
+MOVER = """
+import os, sys
+from paramesh.ps.resizing.live import resize_live
+folder, servers, where = sys.argv[1:]
+resize_live(
+    folder, int(servers), point=lambda name: os.kill(os.getpid(), 9) if name == where else None
+)
+"""
+
+STEPS = 14
+
+
+class Script:
+    """A process of the script."""
+
+    def __init__(self, folder: Path, servers: int, mode: str, standby: int, pause: float) -> None:
+        arguments = (folder, servers, STEPS, mode, standby, pause)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PROGRAM, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+
+    def steps(self, count: int) -> None:
+        """Wait until it has made so many more."""
+        assert self.process.stdout is not None
+        for _ in range(count):
+            line = self.process.stdout.readline()
+            assert line.startswith("loss"), (self.lines, self.process.communicate())
+            self.lines.append(line)
+
+    def rest(self) -> list[str]:
+        out, err = self.process.communicate(timeout=300)
+        assert self.process.returncode == 0, err
+        return self.lines + out.splitlines(keepends=True)
+
+    def servers(self) -> list[int]:
+        """The processes of its servers."""
+        parents: dict[int, int] = {}
+        found: list[int] = []
+        for entry in Path("/proc").iterdir():
+            try:
+                pid = int(entry.name)
+                parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"ServerActor" in (entry / "cmdline").read_bytes():
+                    found.append(pid)
+            except (ValueError, OSError):
+                continue
+        return sorted(pid for pid in found if self._owns(pid, parents))
+
+    def _owns(self, pid: int, parents: dict[int, int]) -> bool:
+        while pid > 1:
+            if pid == self.process.pid:
+                return True
+            pid = parents.get(pid, 0)
+        return False
+
+    def kill_server(self) -> None:
+        os.kill(self.servers()[-1], signal.SIGKILL)
+
+
+def killing(script: Script, where: str) -> Callable[[str], None]:
+    """A server is killed, once, when the move is at a point."""
+    left = [where]
+
+    def point(name: str) -> None:
+        if name in left:
+            left.clear()
+            script.kill_server()
+
+    return point
+
+
+@pytest.mark.parametrize(("mode", "standby"), [("sync", 0), ("stale", 1), ("async", 0)])
+def test_moves_of_a_live_run(mode: str, standby: int, tmp_path: Path) -> None:
+    calm = Script(tmp_path / "calm", 1, mode, 0, 0.0).rest()
+    folder = tmp_path / "run"
+    script = Script(folder, 2, mode, standby, 0.3)
+    script.steps(2)
+    # Until the end of the move is there, the run is what it was.
+    dead = subprocess.run([sys.executable, "-c", MOVER, str(folder), "3", "built"], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    script.steps(2)
+    assert identity.read(folder).server_num == 2
+    done = resize_live(folder, 3, point=killing(script, "fenced"))
+    assert (done.before, done.after) == (2, 3)
+    script.steps(2)
+    assert identity.read(folder).server_num == 3
+    # From then on it has moved, whoever dies.
+    dead = subprocess.run([sys.executable, "-c", MOVER, str(folder), "1", "committed"], check=False)
+    assert dead.returncode == -signal.SIGKILL
+    script.steps(2)
+    script.kill_server()
+    assert identity.read(folder).server_num == 1
+    assert script.rest() == calm
