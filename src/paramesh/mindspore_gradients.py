@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from paramesh.ops import activations, conv, indexing, nn_ops, pooling, resizing, volumes
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, Kind, Operator, Primitive, operator_of
+from paramesh.tensor import borders
 
 __all__: list[str] = []
 
@@ -99,7 +100,7 @@ def _at_output(name: str, fn: Callable[[Any, Any], Any], dy_first: bool = False)
 
 
 for _name, _fn in {
-    "AbsGrad": jnp.abs,
+    "AbsGrad": borders.absolute,
     "ACosGrad": jnp.arccos,
     "AsinGrad": jnp.arcsin,
     "AtanGrad": jnp.arctan,
@@ -108,8 +109,8 @@ for _name, _fn in {
 
 for _name, _fn in {
     "HSigmoidGrad": jax.nn.hard_sigmoid,
-    "HSwishGrad": jax.nn.hard_swish,
-    "ReLU6Grad": jax.nn.relu6,
+    "HSwishGrad": borders.hard_swish,
+    "ReLU6Grad": borders.relu6,
     "SiLUGrad": jax.nn.silu,
     "SoftplusGrad": _raw(activations.softplus),
     "LogSigmoidGrad": jax.nn.log_sigmoid,

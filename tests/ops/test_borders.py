@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import paramesh as ms
+import paramesh.mindspore_gradients as gradients
 from paramesh import Tensor, nn, ops
 
 POINTS = (-6.0, -3.0, -1.0, 0.0, 1.0, 3.0, 6.0, 20.0)
@@ -73,6 +74,22 @@ def test_the_largest_has_its_value_beside_what_is_infinite() -> None:
     values, index = ops.max(Tensor(np.array([[-np.inf, 1.0], [np.inf, np.nan]], np.float32)), 1)
     np.testing.assert_array_equal(values.asnumpy(), [1, np.nan])
     np.testing.assert_array_equal(index.asnumpy(), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "at", "slope"),
+    [
+        ("AbsGrad", "x, dy", 0.0, 0),
+        ("ReLU6Grad", "dy, x", 6.0, 1),
+        ("HSwishGrad", "dy, x", 3.0, 1.5),
+    ],
+)
+def test_operators_of_gradients_have_the_same_slopes(
+    name: str, order: str, at: float, slope: float
+) -> None:
+    values = {"x": Tensor([at], ms.float32), "dy": Tensor([1.0], ms.float32)}
+    found = getattr(gradients, name)()(*(values[each] for each in order.split(", ")))
+    assert found.asnumpy().tolist() == [slope]
 
 
 def test_bounds_that_are_tensors_have_gradients() -> None:

@@ -41,7 +41,12 @@ MODELS = {
     "xcit_tiny_12_p16_224": 224,
 }
 #: Those whose training step is compared too.
-TRAINED = ()
+TRAINED = (
+    "convnextv2_atto", "mlp_mixer_s_p32", "mobilenet_v1_025", "mobilenet_v2_035_96",
+    "mobilenet_v3_small_075", "pit_ti", "poolformer_s12", "regnet_x_200mf", "repvgg_a0",
+    "resnet18", "seresnet18", "shufflenet_v1_g3_05", "shufflenet_v2_x0_5", "skresnet18",
+    "squeezenet1_1", "vit_b_32_224",
+)
 # fmt: on
 #: What MindSpore 2.10 cannot run on a CPU, and why.
 CANNOT = {
