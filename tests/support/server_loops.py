@@ -155,6 +155,9 @@ class LoopClient(RayClient):
     ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
         self._watcher: Any = Nobody()
+        #: A run that never moves to other servers.
+        self._cluster: Any = SimpleNamespace(move_on=lambda generation: False)
+        self._generation = 0
         carrier: Transport = LoopTransport(servers)
         if transport == "zmq":
             carrier = ZmqTransport(zmq_module(), carrier, rank)
@@ -168,7 +171,7 @@ class LoopClient(RayClient):
             note=lambda *_, **__: None,
         )
         self.worker = Worker(self.delivery.caller, life=1, eager=eager, staleness=staleness)
-        self._run(self.worker.greet())
+        self._run(self.worker.greet)
         self.start = self.worker.start
         if isinstance(carrier, ZmqTransport):
             assert carrier.open_all(20.0) == dict.fromkeys(range(len(servers)), True)
