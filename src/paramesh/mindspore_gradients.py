@@ -21,6 +21,7 @@ from paramesh.array_types import Tree
 from paramesh.ops import activations, conv, indexing, nn_ops, pooling, resizing, volumes
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, Kind, Operator, Primitive, operator_of
+from paramesh.tensor import borders
 
 __all__: list[str] = []
 
@@ -101,7 +102,7 @@ def _at_output(name: str, fn: Callable[[Any, Any], Any], dy_first: bool = False)
 
 
 for _name, _fn in {
-    "AbsGrad": jnp.abs,
+    "AbsGrad": borders.absolute,
     "ACosGrad": jnp.arccos,
     "AsinGrad": jnp.arcsin,
     "AtanGrad": jnp.arctan,
@@ -110,8 +111,8 @@ for _name, _fn in {
 
 for _name, _fn in {
     "HSigmoidGrad": jax.nn.hard_sigmoid,
-    "HSwishGrad": jax.nn.hard_swish,
-    "ReLU6Grad": _raw(activations.relu6),
+    "HSwishGrad": borders.hard_swish,
+    "ReLU6Grad": borders.relu6,
     "SiLUGrad": jax.nn.silu,
     "SoftplusGrad": _raw(activations.softplus),
     "LogSigmoidGrad": jax.nn.log_sigmoid,

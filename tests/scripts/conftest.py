@@ -16,6 +16,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             row = rows.setdefault(noted["script"], [])
             if "steps" in noted:
                 row.append(f"{noted['steps']} steps, {outcome}")
+            for what in ("outputs", "training step", "updates"):
+                if what in noted:
+                    row.append(f"{what} within {noted[what]:.1e} of MindSpore's, {outcome}")
             if "difference" in noted:
                 row.append(f"losses within {noted['difference']:.1e} of MindSpore's, {outcome}")
     if rows:

@@ -10,6 +10,10 @@ of paramesh. Settings:
     mindspore   run with MindSpore
     weights     a file of Parameters (.npz): written if it is not there, read otherwise
     batches     the same for the batches of `Model.train`, so that two runs see the same ones
+    states      a folder: MindSpore writes there what its Parameters are before each step of
+                `Model.train`, those of the optimizer too, and paramesh begins each step with that
+    updates     a JSON file: how far each step then went elsewhere than MindSpore's, as a part of
+                MindSpore's step
     smaller     {module: {class: {argument: value}}}: arguments that the script gives this class
 
 The script is not edited. Under MindSpore arguments are taken out that it does not have any more.
@@ -29,6 +33,7 @@ import numpy as np
 
 _settings: dict[str, Any] = {}
 _losses: list[float] = []
+_updates: list[float] = []
 
 
 def _first(value: Any) -> float:
@@ -63,6 +68,32 @@ def _same_weights(mindspore: Any, network: Any) -> None:
         sys.exit(f"Parameters of the other run that this one does not have: {sorted(missing)}")
 
 
+def _same_state(mindspore: Any, network: Any) -> None:
+    """Write the state before this step, or begin the step with it."""
+    if _settings.get("states") is None:
+        return
+    path = Path(_settings["states"], f"{len(_losses):04}.npz")
+    params = list(network.get_parameters())
+    if _settings["mindspore"]:
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, **{param.name: param.asnumpy() for param in params})
+        return
+    with np.load(path) as state:
+        theirs = {param.name: state[param.name] for param in params}
+    if _losses:
+        with np.load(path.with_name(f"{len(_losses) - 1:04}.npz")) as before:
+            missed, moved = 0.0, 0.0
+            for param in params:
+                now = theirs[param.name].astype(np.float64)
+                missed += np.square(param.asnumpy().reshape(now.shape) - now).sum()
+                moved += np.square(now - before[param.name]).sum()
+        _updates.append(float(np.sqrt(missed / moved)))
+        Path(_settings["updates"]).write_text(json.dumps(_updates))
+    for param in params:
+        value = theirs[param.name].reshape(param.shape)
+        param.set_data(mindspore.Tensor(value, param.dtype))
+
+
 def _same_batches(mindspore: Any, dataset: Any) -> Any:
     path = _settings.get("batches")
     if path is None:
@@ -85,6 +116,9 @@ def _watch_model(mindspore: Any) -> None:
     train = mindspore.Model.train
 
     class Noting(mindspore.train.Callback):
+        def on_train_step_begin(self, run_context: Any) -> None:
+            _same_state(mindspore, run_context.original_args().train_network)
+
         def on_train_step_end(self, run_context: Any) -> None:
             if _note(run_context.original_args().net_outputs):
                 run_context.request_stop()

@@ -43,6 +43,8 @@ class Attempt:
         steps: ends after so many; 0: the script ends by itself.
         smaller: see `observed`.
         tolerance: the relative difference of losses from MindSpore's that float32 explains.
+        by_step: compares each step from MindSpore's state before it, where training itself makes
+            rounding larger from step to step.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Attempt:
     steps: int = 0
     smaller: dict[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
+    by_step: bool = False
 
     def folder(self, repositories: Path) -> Path | None:
         """Where the script is; None if the repositories do not have it."""
@@ -92,7 +95,7 @@ ATTEMPTS = [
         "--config_path={config} --dataset_path={data} --epoch_size=1 --batch_size=4 "
         "--image_height=64 --image_width=64 --num_classes=4",
         config="default_config_cpu.yaml",
-        tolerance=1e-3,
+        by_step=True,
     ),
     Attempt(
         "VGG",
@@ -101,6 +104,7 @@ ATTEMPTS = [
         "--config_path={config} --data_dir={data} --ckpt_path={out} --batch_size=2 --max_epoch=1 "
         "--device_target=CPU",
         config="cifar10_config.yaml",
+        changes={"image_size": [32, 32]},
         compared=None,
         steps=3,
     ),

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,14 @@ class Outcome:
     Args:
         code: its exit code.
         losses: of the steps.
+        updates: of a run `by_step`, the part of MindSpore's steps by which these went elsewhere.
         output: the last of what it wrote.
     """
 
     code: int
     losses: list[float]
     output: str
+    updates: list[float] = field(default_factory=list)
 
     @property
     def trained(self) -> bool:
@@ -69,7 +71,12 @@ def _config(attempt: Attempt, source: Path, place: Path, exact: bool) -> Path:
 
 
 def run(
-    attempt: Attempt, repositories: Path, place: Path, exact: bool = False, mindspore: str = ""
+    attempt: Attempt,
+    repositories: Path,
+    place: Path,
+    exact: bool = False,
+    mindspore: str = "",
+    by_step: bool = False,
 ) -> Outcome:
     """Run the script of an attempt.
 
@@ -80,6 +87,7 @@ def run(
         exact: with the arguments and settings for a comparison, whose weights and batches are kept
             in `place`.
         mindspore: a python that has MindSpore, to run it with that.
+        by_step: each step begins with the state of MindSpore's run, which comes first.
     """
     source = attempt.folder(repositories)
     assert source is not None, f"{attempt.name} is not there"
@@ -106,6 +114,8 @@ def run(
     if exact:
         arguments += (attempt.compared or "").split()
         settings |= {name: str(place / f"{name}.npz") for name in ("weights", "batches")}
+    if by_step:
+        settings |= {"states": str(place / "states"), "updates": str(out / "updates.json")}
     (out / "settings.json").write_text(json.dumps(settings))
     observed = Path(__file__).with_name("observed.py")
     command = [str(observed), str(out / "settings.json"), attempt.script, *arguments]
@@ -117,6 +127,8 @@ def run(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    file = out / "losses.json"
-    losses = json.loads(file.read_text()) if file.exists() else []
-    return Outcome(done.returncode, losses, "\n".join(done.stdout.splitlines()[-25:]))
+    losses, updates = (
+        json.loads(file.read_text()) if file.exists() else []
+        for file in (out / "losses.json", out / "updates.json")
+    )
+    return Outcome(done.returncode, losses, "\n".join(done.stdout.splitlines()[-25:]), updates)

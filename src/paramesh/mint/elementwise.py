@@ -14,6 +14,7 @@ from paramesh.array_types import Array
 from paramesh.mint.table import fill
 from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import raw as _raw
+from paramesh.tensor.borders import absolute, clipped
 from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import floating
 
@@ -36,7 +37,7 @@ def _clamp(input: Array, min: NumberLike | None = None, max: NumberLike | None =
     if min is None and max is None:
         raise ValueError("give min, max or both.")
     low, high = (None if v is None else jnp.asarray(v, input.dtype) for v in (min, max))
-    return jnp.clip(input, low, high)
+    return clipped(input, low, high)
 
 
 def _round(input: Array, *, decimals: int = 0) -> Any:
@@ -70,7 +71,7 @@ _FRACTIONS = {
     "sinc": jnp.sinc, "sinh": jnp.sinh, "sqrt": jnp.sqrt, "tan": jnp.tan, "tanh": jnp.tanh,
 }  # fmt: skip
 _LIKE_INPUT = {
-    "abs": jnp.abs, "ceil": jnp.ceil, "floor": jnp.floor, "frac": lambda x: x - jnp.trunc(x),
+    "abs": absolute, "ceil": jnp.ceil, "floor": jnp.floor, "frac": lambda x: x - jnp.trunc(x),
     "isfinite": jnp.isfinite, "isinf": jnp.isinf, "isnan": jnp.isnan, "isneginf": jnp.isneginf,
     "logical_not": jnp.logical_not, "bitwise_not": jnp.bitwise_not, "neg": jnp.negative,
     "sign": jnp.sign, "square": jnp.square, "trunc": jnp.trunc, "real": jnp.real, "imag": jnp.imag,

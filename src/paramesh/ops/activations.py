@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.ops.table import Array, Dtype, Floating, Kind, alias, function, primitive, unary
+from paramesh.tensor import borders
 from paramesh.tensor.promotion import cast
 
 # fmt: off
@@ -24,11 +25,6 @@ def _fast_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-def _relu6(x: jax.Array) -> jax.Array:
-    # At 6 itself MindSpore's derivative is 1, and JAX's 0.
-    return jnp.where(x > 6, jnp.asarray(6, x.dtype), jax.nn.relu(x))
-
-
 def _mish(x: jax.Array) -> jax.Array:
     # In half precision three roundings would add up to more than MindSpore's one.
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -36,13 +32,13 @@ def _mish(x: jax.Array) -> jax.Array:
 
 
 relu, ReLU = unary("relu", "ReLU", jax.nn.relu, "max(x, 0).", Kind.ARRAY)
-relu6, ReLU6 = unary("relu6", "ReLU6", _relu6, "x clipped to the interval [0, 6].")
+relu6, ReLU6 = unary("relu6", "ReLU6", borders.relu6, "x clipped to the interval [0, 6].")
 sigmoid, Sigmoid = unary("sigmoid", "Sigmoid", jax.nn.sigmoid, "1 / (1 + exp(-x)).")
 tanh, Tanh = unary("tanh", "Tanh", jnp.tanh, "Hyperbolic tangent.")
 selu, SeLU = unary(
     "selu", "SeLU", jax.nn.selu, "Scaled exponential linear unit (Klambauer et al. 2017)."
 )
-hardswish, HSwish = unary("hardswish", "HSwish", jax.nn.hard_swish, "x * relu6(x + 3) / 6.")
+hardswish, HSwish = unary("hardswish", "HSwish", borders.hard_swish, "x * relu6(x + 3) / 6.")
 hardsigmoid, HSigmoid = unary("hardsigmoid", "HSigmoid", jax.nn.hard_sigmoid, "relu6(x + 3) / 6.")
 mish, Mish = unary("mish", "Mish", _mish, "x * tanh(softplus(x)) (Misra 2019).")
 silu, SiLU = unary("silu", "SiLU", jax.nn.silu, "x * sigmoid(x).")
@@ -92,7 +88,7 @@ def celu(x: Floating, alpha: float = 1.0) -> Any:
 @function
 def leaky_relu(input: Floating, alpha: float = 0.2) -> Any:
     """Leaky ReLU: x above 0, alpha * x below."""
-    return jnp.where(input > 0, input, alpha * input)
+    return borders.leaky(input, alpha)
 
 
 @function
@@ -119,7 +115,7 @@ def cast_like(value: jax.Array, like: jax.Array) -> jax.Array:
 def softplus(input: Floating, beta: float = 1, threshold: float = 20) -> Any:
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x is above `threshold`."""
     scaled = input * beta
-    below = jax.nn.softplus(jnp.minimum(scaled, threshold)) / beta
+    below = jax.nn.softplus(borders.clipped(scaled, high=threshold)) / beta
     return jnp.where(scaled > threshold, input, below)
 
 

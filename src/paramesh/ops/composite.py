@@ -18,7 +18,7 @@ from paramesh.dtype import x64
 from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
-from paramesh.ops.math import clamp
+from paramesh.ops.math import maximum, minimum
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
@@ -285,7 +285,11 @@ def clip_by_value(
     """
     if isinstance(x, tuple | list):
         return type(x)(clip_by_value(item, clip_value_min, clip_value_max) for item in x)
-    return clamp(x, clip_value_min, clip_value_max)
+    if clip_value_min is None and clip_value_max is None:
+        raise ValueError("clip_value_min and clip_value_max are both None: give at least one.")
+    # As MindSpore makes it: at a bound it halves the gradient, which `clamp` does not.
+    above = x if clip_value_min is None else maximum(x, clip_value_min)
+    return above if clip_value_max is None else minimum(above, clip_value_max)
 
 
 def _floats(name: str, x: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:

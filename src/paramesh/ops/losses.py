@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from paramesh.dtype import to_dtype
 from paramesh.ops.activations import cast_like
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor import borders
 from paramesh.tensor.argument_types import Reduction
 
 # fmt: off
@@ -63,7 +64,7 @@ def mse_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -
 @function
 def l1_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -> Any:
     """Mean of |input - target|; shapes broadcast."""
-    return _reduced(jnp.abs(input - target), reduction)
+    return _reduced(borders.absolute(input - target), reduction)
 
 
 @function
@@ -139,7 +140,7 @@ def margin_ranking_loss(
     reduction: Reduction = "mean",
 ) -> Any:
     """max(0, -target * (input1 - input2) + margin), with targets 1 and -1; shapes broadcast."""
-    return _reduced(jnp.maximum(0, -target * (input1 - input2) + margin), reduction)
+    return _reduced(borders.clipped(-target * (input1 - input2) + margin, 0.0), reduction)
 
 
 @function

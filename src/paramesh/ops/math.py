@@ -20,7 +20,7 @@ from paramesh.ops.table import (
     unary,
 )
 from paramesh.state import placement
-from paramesh.tensor import operators
+from paramesh.tensor import borders, operators
 from paramesh.tensor.division import floor_divide
 from paramesh.tensor.promotion import cast, floating, scalar_kind
 
@@ -62,7 +62,7 @@ def _inverse(x: jax.Array) -> jax.Array:
     return jnp.reciprocal(x)
 
 
-abs, Abs = unary("abs", "Abs", jnp.abs, "Absolute value.", SAME)
+abs, Abs = unary("abs", "Abs", borders.absolute, "Absolute value.", SAME)
 neg, Neg = unary("neg", "Neg", jnp.negative, "The negative.", SAME)
 square, Square = unary("square", "Square", jnp.square, "The square.", SAME)
 sign, Sign = unary("sign", "Sign", jnp.sign, "-1, 0 or 1 by the sign.", SAME)
@@ -215,7 +215,7 @@ def clamp(input: Operand, min: Operand = None, max: Operand = None) -> Any:
     """Elements clipped to the interval [min, max].
 
     Args:
-        input: (...).
+        input: (...). Its gradient is 1 at both ends.
         min: a number, or a Tensor that broadcasts to `input`; None is open.
         max: a number, or a Tensor that broadcasts to `input`; None is open.
 
@@ -224,7 +224,7 @@ def clamp(input: Operand, min: Operand = None, max: Operand = None) -> Any:
     """
     if min is None and max is None:
         raise ValueError("min and max are both None: give at least one.")
-    return jnp.clip(input, min, max)
+    return borders.clipped(input, min, max)
 
 
 clip = alias("clip", clamp)

@@ -50,8 +50,10 @@ def _normalised(
     scale = jax.lax.rsqrt(variance + eps)
     if weight is not None:
         scale = scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    out = x * _along(scale, axis, x.ndim) + _along(shift, axis, x.ndim)
+    # The mean goes off first: x * scale + (bias - mean * scale) would be two large numbers that
+    # cancel where the mean is large beside the deviation, and its gradient too.
+    out = (x - _along(mean, axis, x.ndim)) * _along(scale, axis, x.ndim)
+    out = out if bias is None else out + _along(bias, axis, x.ndim)
     return out.astype(x.dtype)
 
 

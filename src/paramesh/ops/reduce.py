@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
 from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive
+from paramesh.tensor import borders
 from paramesh.tensor.promotion import cast
 
 # fmt: off
@@ -233,7 +234,10 @@ def _with_value(
     fn: Reducer, best: Reducer, x: jax.Array, axis: int | None, keepdims: bool
 ) -> tuple[jax.Array, jax.Array]:
     index = _where(fn, x, axis, keepdims, int32)
-    return best(x, axis, keepdims=keepdims), index
+    if axis is None:
+        return best(x, None, keepdims=keepdims), index
+    first = borders.first_largest if fn is jnp.argmax else borders.first_smallest
+    return first(x, axis, keepdims), index
 
 
 @function

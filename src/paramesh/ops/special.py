@@ -22,6 +22,7 @@ from paramesh.ops.table import (
     primitive,
     unary,
 )
+from paramesh.tensor import borders
 from paramesh.tensor.argument_types import RawNumber
 from paramesh.tensor.base import Tensor, as_value
 from paramesh.tensor.division import truncate_divide
@@ -118,10 +119,10 @@ copysign, CopySign = binary(
     "copysign", "CopySign", jnp.copysign, "The size of input with the sign of other."
 )
 fmax, Fmax = binary(
-    "fmax", "Fmax", jnp.fmax, "The larger of two elements; one that is NaN does not count."
+    "fmax", "Fmax", borders.larger, "The larger of two elements; one that is NaN does not count."
 )
 fmin, Fmin = binary(
-    "fmin", "Fmin", jnp.fmin, "The smaller of two elements; one that is NaN does not count."
+    "fmin", "Fmin", borders.smaller, "The smaller of two elements; one that is NaN does not count."
 )
 nextafter, NextAfter = binary(
     "nextafter", "NextAfter", jnp.nextafter, "The next number from input towards other."

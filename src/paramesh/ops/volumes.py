@@ -12,6 +12,7 @@ from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, _plus_bias, convolved, padding_of, pads_of, pair
 from paramesh.ops.pooling import Window, _average, _averaged, _largest, _means, _pads_of_windows
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.borders import first_largest
 
 # fmt: off
 __all__ = [
@@ -366,7 +367,7 @@ def _adaptive_largest(x: jax.Array, output_size: int | Sequence[int | None] | No
         axis = x.ndim - n + at
         size = x.shape[axis]
         edges = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-        parts = [jax.lax.slice_in_dim(x, a, b, axis=axis).max(axis) for a, b in edges]
+        parts = [first_largest(jax.lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges]
         x = jnp.stack(parts, axis)
     return x
 

@@ -16,6 +16,7 @@ import jax.scipy.special as special
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
+from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
@@ -196,7 +197,7 @@ MAKES: dict[str, Any] = {
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
     "real": jnp.real, "imag": jnp.imag, "isinf": jnp.isinf, "logical_not": jnp.logical_not,
-    "bitwise_not": jnp.bitwise_not, "absolute": jnp.abs, "positive": jnp.positive,
+    "bitwise_not": jnp.bitwise_not, "absolute": absolute, "positive": jnp.positive,
     "signbit": jnp.signbit, "flip": lambda x, dims: jnp.flip(x, dims), "fliplr": jnp.fliplr,
     "flipud": jnp.flipud, "roll": lambda x, shifts, dims=None: jnp.roll(x, shifts, dims),
     "rot90": lambda x, k, dims: jnp.rot90(x, k, dims),

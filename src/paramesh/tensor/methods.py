@@ -18,6 +18,7 @@ from jax.core import Tracer
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
+from paramesh.tensor import borders
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
 
@@ -218,11 +219,13 @@ class ArrayMethods(Arithmetic):
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> Self:
         """Largest element over axes."""
-        return self._apply(jnp.max, _axes(axis), keepdims=keepdims)
+        fn = borders.first_largest if isinstance(axis, int) else jnp.max
+        return self._apply(fn, _axes(axis), keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Self:
         """Smallest element over axes."""
-        return self._apply(jnp.min, _axes(axis), keepdims=keepdims)
+        fn = borders.first_smallest if isinstance(axis, int) else jnp.min
+        return self._apply(fn, _axes(axis), keepdims=keepdims)
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Self:
         """Index (Int64) of the largest element, of the first where several are equal."""
@@ -255,7 +258,7 @@ class ArrayMethods(Arithmetic):
     def clip(self, min: Operand | None = None, max: Operand | None = None) -> Self:
         """Elements limited to the interval [min, max]; None is open."""
         low, high = (self._operand(v) if v is not None else None for v in (min, max))
-        return self._apply(jnp.clip, low, high)
+        return self._apply(borders.clipped, low, high)
 
     def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Self:
         """The same as `clip`."""

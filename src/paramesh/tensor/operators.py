@@ -19,6 +19,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
+from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
@@ -205,7 +206,7 @@ class Arithmetic:
     def __abs__(self) -> Any:
         value = self._get()
         with x64(value):
-            return self._wrap(jnp.abs(value))
+            return self._wrap(absolute(value))
 
     def __invert__(self) -> Any:
         value = self._get()
