@@ -71,6 +71,7 @@ class Script:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.folder = folder
         self.lines: list[str] = []
 
     def steps(self, count: int) -> None:
@@ -87,25 +88,17 @@ class Script:
         return self.lines + out.splitlines(keepends=True)
 
     def servers(self) -> list[int]:
-        """The processes of its servers."""
-        parents: dict[int, int] = {}
+        """The processes that have files of its servers open."""
         found: list[int] = []
         for entry in Path("/proc").iterdir():
             try:
-                pid = int(entry.name)
-                parents[pid] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 if b"ServerActor" in (entry / "cmdline").read_bytes():
-                    found.append(pid)
-            except (ValueError, OSError):
+                    files = [os.readlink(file) for file in (entry / "fd").iterdir()]
+                    if any(file.startswith(f"{self.folder}/") for file in files):
+                        found.append(int(entry.name))
+            except OSError:
                 continue
-        return sorted(pid for pid in found if self._owns(pid, parents))
-
-    def _owns(self, pid: int, parents: dict[int, int]) -> bool:
-        while pid > 1:
-            if pid == self.process.pid:
-                return True
-            pid = parents.get(pid, 0)
-        return False
+        return sorted(found)
 
     def kill_server(self) -> None:
         os.kill(self.servers()[-1], signal.SIGKILL)
