@@ -7,23 +7,25 @@ Everything is on eight virtual devices; the cost model counts with the figures o
     time        processor seconds of tracing and of searching a GPT's whole training step, gradients
                 and Adam included, over meshes (`--layers`); the bound that proves the plan beside
                 its cost
-    quality     modelled time and bytes that a device sends of the plan, beside the best of the
-                layouts that people give by hand (`searched/peers.py`); `--every` prints all
+    quality     modelled time of the plan, bytes that a device sends and in how many collectives,
+                beside the best of the layouts that people give by hand (`searched/peers.py`);
+                `--every` prints all
     peers       bytes that a device sends as XLA compiled them: the plan beside the same layouts
-    compiled    bytes that a device sends by the plan, beside what XLA compiled (tests/ has the
-                reader)
-    memory      bytes that a device holds as predicted, beside what XLA's `memory_analysis` says,
-                for the CPU, an H100 and a v5e; those without their compiler (extras plan-cuda and
-                plan-tpu) are left out, with the reason
+    compiled    bytes that a device holds and sends as predicted, beside what XLA's
+                `memory_analysis` and its program say (`--devices`); devices without their compiler
+                (extras plan-cuda and plan-tpu) are left out, with the reason
     step        time of a step on the virtual devices: data parallel and Megatron beside the plan
                 for the CPU, in turns, as ratios of medians
 
-Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices.
+Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
+networks that predictions were not fitted to (`searched/unseen.py`). With `--record`, a part that is
+asked for as `--only=PART` has a section of its own, and so has `--unseen`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import statistics
@@ -53,6 +55,7 @@ from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.planning.devices import MissingCompilerError, target_devices
 from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
@@ -61,7 +64,9 @@ from searched import drec
 from searched.networks import MEDIUM, NETWORKS, Network, gpt
 from searched.peers import compiled as compiled_peer
 from searched.peers import modelled, peers_of, problem_of, program_of
+from searched.unseen import UNSEEN
 
+ALL = {**NETWORKS, **UNSEEN}
 #: Name -> (mesh, hosts).
 MESHES: dict[str, tuple[tuple[int, ...], int]] = {
     "8": ((8,), 1),
@@ -72,15 +77,17 @@ MESHES: dict[str, tuple[tuple[int, ...], int]] = {
 
 
 class Cost(NamedTuple):
-    """What a layout comes to: modelled seconds, and bytes that a device sends."""
+    """What a layout comes to: modelled seconds, bytes that a device sends, in how many sends."""
 
     name: str
     seconds: float
     nbytes: float
+    sends: int
 
 
 def cost_of(name: str, plan: Plan) -> Cost:
-    return Cost(name, plan.seconds, sum(plan.sent().values()))
+    sends = plan.collectives()
+    return Cost(name, plan.seconds, sum(s.nbytes for s in sends), sum(s.times for s in sends))
 
 
 # Time of the search.
@@ -141,12 +148,13 @@ class Peers:
 def quality(
     console: Console, target: Target, networks: list[str], meshes: list[str], every: bool
 ) -> None:
-    table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "fewest MB by hand")
-    table.add_column("gain", justify="right")
-    listed = Table("network", "mesh", "layout", "modelled ms", "of the plan's", "MB sent")
+    table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "sends")
+    for title in ("fewest MB by hand", "sends", "gain"):
+        table.add_column(title, justify="right")
+    listed = Table("network", "mesh", "layout", "modelled ms", "of the plan's", "MB sent", "sends")
     gains: list[tuple[float, float]] = []
     for name in networks:
-        network = NETWORKS[name]()
+        network = ALL[name]()
         peers = Peers(network, target)
         for mesh in meshes:
             sizes, hosts = MESHES[mesh]
@@ -157,12 +165,13 @@ def quality(
             gain = best.seconds / plan.seconds, least.nbytes / max(plan.nbytes, 1.0)
             gains.append(gain)
             row = (name, mesh, f"{plan.seconds * 1e3:.3f}", best.name, f"{best.seconds * 1e3:.3f}")
-            sent = f"{plan.nbytes / 1e6:.1f}", f"{least.nbytes / 1e6:.1f} ({least.name})"
-            table.add_row(*row, f"{gain[0]:.2f}", *sent, f"{gain[1]:.2f}")
+            sent = f"{plan.nbytes / 1e6:.1f}", str(plan.sends)
+            fewest = f"{least.nbytes / 1e6:.1f} ({least.name})", str(least.sends)
+            table.add_row(*row, f"{gain[0]:.2f}", *sent, *fewest, f"{gain[1]:.2f}")
             for cost in (plan, *others):
                 ratio = f"{cost.seconds / plan.seconds:.2f}"
                 numbers = (f"{cost.seconds * 1e3:.3f}", ratio, f"{cost.nbytes / 1e6:.1f}")
-                listed.add_row(name, mesh, cost.name, *numbers)
+                listed.add_row(name, mesh, cost.name, *numbers, str(cost.sends))
     title = f"The plan and the best layouts by hand, modelled for eight '{target.name}' devices"
     console.print(title, table)
     for number, what in enumerate(("modelled time", "bytes")):
@@ -196,8 +205,12 @@ def lowered(program: Program, plan: Plan, devices: Any, donate: bool) -> Any:
     ).lower(*[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
 
 
-def sends_of(compiled: Any) -> float:
-    return sum(collectives(compiled.as_text()).values())
+def sends_of(compiled: Any, target: str = "cpu:8") -> float:
+    """The compilers of GPUs and TPUs have reduce-scatters, or fusions that are read as such."""
+    text = compiled.as_text()
+    if target.startswith("cpu"):
+        return sum(collectives(text).values())
+    return sum(one.nbytes for one in sent_by(text))
 
 
 def peers_compiled(
@@ -205,7 +218,7 @@ def peers_compiled(
 ) -> None:
     table = Table("network", "mesh", "layout", "compiled MB", "of the plan's")
     for name in networks:
-        network = NETWORKS[name]()
+        network = ALL[name]()
         for mesh in meshes:
             sizes, hosts = MESHES[mesh]
             program = program_of(network, hosts)
@@ -219,41 +232,35 @@ def peers_compiled(
     console.print("Bytes that a device sends in a step, as compiled for the CPU", table)
 
 
-def compiled(console: Console, target: Target, networks: list[str], meshes: list[str]) -> None:
-    table = Table("network", "mesh", "predicted MB", "compiled MB", "off")
-    for name in networks:
-        for mesh in meshes:
-            sizes, hosts = MESHES[mesh]
-            program = program_of(NETWORKS[name](), hosts)
-            plan = find(program, target, sizes=sizes)
-            got = sends_of(lowered(program, plan, jax.devices()[:8], False).compile())
-            said = sum(plan.sent().values())
-            row = (f"{said / 1e6:.1f}", f"{got / 1e6:.1f}", f"{got / said - 1:+.1%}")
-            table.add_row(name, mesh, *row)
-    console.print("Bytes that a device sends in a step", table)
-
-
-def memory(console: Console, networks: list[str]) -> None:
-    table = Table("network", "target", "predicted MB", "compiled MB", "off", "temporary MB")
+def compiled(console: Console, networks: list[str], meshes: list[str], devices: list[str]) -> None:
+    table = Table("network", "devices", "mesh")
+    for title in ("holds MB", "compiled", "off", "temporary", "sends MB", "compiled", "off"):
+        table.add_column(title, justify="right")
     left_out: dict[str, str] = {}
-    for name in networks:
-        program = program_of(NETWORKS[name]())
-        for target in ("cpu:8", "h100:8", "v5e:2x4"):
-            try:
-                on = target_devices(target)
-            except MissingCompilerError as error:
-                left_out[target] = str(error)
-                continue
-            plan = find(program, on.target.of_dtype("float32"), sizes=(2, 2, 2))
-            said = lowered(program, plan, on.devices, True).compile().memory_analysis()
-            results = said.output_size_in_bytes - said.alias_size_in_bytes
-            got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
-            predicted = arguments(plan) + passing(plan)
-            row = (f"{predicted / 1e6:.1f}", f"{got / 1e6:.1f}", f"{predicted / got - 1:+.1%}")
-            table.add_row(name, target, *row, f"{said.temp_size_in_bytes / 1e6:.1f}")
-    console.print("Bytes that a device holds in a step, mesh (2, 2, 2)", table)
+    for name, mesh, target in itertools.product(networks, meshes, devices):
+        try:
+            on = target_devices(target)
+        except MissingCompilerError as error:
+            left_out[target] = str(error)
+            continue
+        sizes, hosts = MESHES[mesh]
+        program = program_of(ALL[name](), hosts)
+        plan = find(program, on.target.of_dtype("float32"), sizes=sizes)
+        stage = lowered(program, plan, on.devices, True).compile()
+        said = stage.memory_analysis()
+        results = said.output_size_in_bytes - said.alias_size_in_bytes
+        got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
+        holds = compared(arguments(plan) + passing(plan), got)
+        sends = compared(sum(plan.sent().values()), sends_of(stage, target))
+        temporary = f"{said.temp_size_in_bytes / 1e6:.1f}"
+        table.add_row(name, target, mesh, *holds, temporary, *sends)
+    console.print("Bytes that a device holds and sends in a step, as predicted", table)
     for target, reason in left_out.items():
         console.print(f"{target} is left out: {reason}", markup=False)
+
+
+def compared(predicted: float, got: float) -> tuple[str, str, str]:
+    return f"{predicted / 1e6:.1f}", f"{got / 1e6:.1f}", f"{predicted / max(got, 1.0) - 1:+.1%}"
 
 
 # Steps that run.
@@ -328,22 +335,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = ("time", "quality", "peers", "compiled", "memory", "step")
-    few = ("peers", "compiled", "memory", "step")
+    parts = ("time", "quality", "peers", "compiled", "step")
+    few = ("peers", "compiled", "step")
     parser.add_argument("--only", nargs="+", choices=parts, default=("time", "quality", *few))
     parser.add_argument("--layers", nargs="+", type=int, default=[2, 12, 48])
-    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=tuple(ALL))
+    parser.add_argument("--unseen", action="store_true", help="take `searched/unseen.py`")
+    parser.add_argument("--devices", nargs="+", default=["cpu:8", "h100:8", "v5e:2x4"])
     parser.add_argument("--meshes", nargs="+", choices=tuple(MESHES), default=list(MESHES))
     parser.add_argument("--every", action="store_true", help="print all layouts of `quality`")
     parser.add_argument("--target", choices=sorted(TARGETS), default="h100")
     given = parser.parse_args()
     console, target = Console(), TARGETS[given.target]
+    given.networks = given.networks or list(UNSEEN if given.unseen else NETWORKS)
     todo: dict[str, Callable[[], None]] = {
         "time": lambda: times(console, given.layers, target),
         "quality": lambda: quality(console, target, given.networks, given.meshes, given.every),
         "peers": lambda: peers_compiled(console, target, given.networks, given.meshes),
-        "compiled": lambda: compiled(console, target, given.networks, given.meshes),
-        "memory": lambda: memory(console, given.networks),
+        "compiled": lambda: compiled(console, given.networks, given.meshes, given.devices),
         "step": lambda: steps(console, given.networks),
     }
     for part in parts:
@@ -352,4 +361,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main)
+    record.run(main, variants=("--only", "--unseen", "--devices"))

@@ -6,6 +6,7 @@ of their own that make turns of some steps one after another, so that all meet t
 
     jax         by hand, tables on the device: places are given, no index is needed
     torch       `EmbeddingBag` with sparse gradients, local tables: as above
+    torchrec    TorchRec's fused tables, local: likewise, with the optimizer in the backward pass
     alone       paramesh, the server in the process of the worker
     1+1 ray     paramesh, one server and one worker, the messages over Ray
     1+1 zmq     over ZeroMQ; "ahead": the next batch is announced by `step.prefetch(…)`
@@ -63,6 +64,7 @@ OURS = "clicks_of_paramesh.py"
 CONTESTANTS = {
     "jax": Contestant("clicks_of_jax.py", needs="jax"),
     "torch": Contestant("clicks_of_torch.py", needs="torch"),
+    "torchrec": Contestant("clicks_of_torchrec.py", needs="torchrec"),
     "alone": Contestant(OURS, settings={}),
     "1+1 ray": Contestant(OURS, 1, settings={"transport": "ray"}),
     "1+1 zmq": Contestant(OURS, 1, settings={"transport": "zmq"}),

@@ -284,6 +284,7 @@ def draw(runs: dict, path: str) -> None:
             lower.plot(epochs, known(run["errors"]), DASHES[modes[0]], label=label)
         upper.set(title=name)
         lower.set(xlabel="epoch")
+        lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
             axes.legend(frameon=False)
     all_axes[0][0].set_ylabel("loss of the training part")

@@ -25,6 +25,9 @@ def test_what_passes_through() -> None:
     assert paramesh.jit_class(int) is paramesh.ms_class(int) is int
     with pytest.raises(TypeError, match="jit_class decorates a class, got 3"):
         paramesh.jit_class(3)
+    assert paramesh.no_recursive(int) is int
+    with pytest.raises(TypeError, match="no_recursive decorates a Cell or a function, got 3"):
+        paramesh.no_recursive(wrong(3))
 
 
 def test_ms_function_compiles() -> None:

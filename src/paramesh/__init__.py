@@ -163,9 +163,9 @@ _LAZY = lazy_names.homes(
         "paramesh.mindspore_names": """
             COMPATIBLE DatasetHelper JitConfig LAX STRICT Symbol Type arange
             connect_network_with_dataset data_sink einsum from_numpy get_algo_parameters is_tensor
-            jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline recompute
-            reset_algo_parameters run_check seed set_algo_parameters set_deterministic set_device
-            set_recursion_limit
+            jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline
+            no_recursive recompute reset_algo_parameters run_check seed set_algo_parameters
+            set_deterministic set_device set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.sharded_function": "shard",
@@ -192,7 +192,7 @@ _LAZY = lazy_names.homes(
             ConfusionMatrixMetric HausdorffDistance MeanSurfaceDistance OcclusionSensitivity
             RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping
-            ReduceLROnPlateau History SummaryRecord SummaryCollector
+            ReduceLROnPlateau History BackupAndRestore SummaryRecord SummaryCollector
         """,
         "paramesh.train.amp": "build_train_network mixed_precision",
         "paramesh.transforms": """

@@ -276,8 +276,11 @@ def _pipeline_stages(call: str, value: object) -> int:
     stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
     if stages != 1:
         raise ValueError(
-            f"{call}: pipeline_stages={stages}, but pipeline parallelism is not supported: 1 "
-            "is the only value. Shard the layers instead, by strategies in semi_auto_parallel."
+            f"{call}: pipeline_stages={stages}, but pipeline parallelism is not supported: 1 is "
+            "the only value. Leave it out and shard inside of the layers, over all devices: "
+            "parallel_mode='auto_parallel' finds layouts (device_memory= limits what they hold), "
+            "'semi_auto_parallel' takes strategies. If memory is short, grad_accumulation_step=N "
+            "splits the batch as a PipelineCell does, and Cell.recompute() keeps fewer activations."
         )
     return stages
 

@@ -76,6 +76,10 @@ class StrategyFileError(CheckpointError, ValueError):
     """A strategy file is missing or damaged, or does not fit the checkpoint that it is for."""
 
 
+class ConstructError(ParameshError, NotImplementedError, AttributeError):
+    """A Cell is called whose class does not say what it computes."""
+
+
 class OptimizerError(ParameshError, ValueError):
     """An optimizer's parameters, groups or schedule contradict each other."""
 

@@ -36,13 +36,11 @@ __all__ = [
     "_handle_loss",
     "_load_dismatch_prefix_params",
     "_pynative_executor",
-    "_set_cur_net",
     "_update_param",
     "cell_attr_register",
     "gradient_accumulation_op",
     "gradient_clear_op",
     "opt_init_args_register",
-    "set_cur_net",
 ]
 
 #: MindSpore has modules below it (see `compat`).
@@ -153,13 +151,6 @@ class _VirtualDatasetCell(Cell):
     def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
         return self._backbone(*inputs)
-
-
-def set_cur_net(net: Cell) -> None:
-    """Nothing: checkpoints are of the network that they are given."""
-
-
-_set_cur_net = set_cur_net
 
 
 class ConvertModelUtils:

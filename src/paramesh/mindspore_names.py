@@ -44,6 +44,7 @@ __all__ = [
     "ms_function",
     "mutable",
     "no_inline",
+    "no_recursive",
     "recompute",
     "reset_algo_parameters",
     "run_check",
@@ -171,6 +172,17 @@ class Symbol:
 def no_inline(fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """The function itself, as a decorator: XLA decides what is inlined."""
     return (lambda given: given) if fn is None else fn
+
+
+def no_recursive(callable_obj: Callable[..., Any]) -> Callable[..., Any]:
+    """The Cell class or function itself, as a decorator: XLA inlines what is called.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if not callable(callable_obj):
+        raise TypeError(f"no_recursive decorates a Cell or a function, got {callable_obj!r}.")
+    return callable_obj
 
 
 def recompute(block: Callable[..., Any], *args: object, **kwargs: object) -> Any:

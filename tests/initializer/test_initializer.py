@@ -365,3 +365,14 @@ def test_infinity_is_no_integer():
     assert np.isinf(numbers(inits.Constant(math.inf), (2,))).all()
     with pytest.raises(ValueError, match="no value of element type Int32"):
         numbers(inits.Constant(math.inf), (2,), int32)
+
+
+def test_an_initializer_of_mindspores_kind_with_its_helper() -> None:
+    class Two(inits.Initializer):
+        def _initialize(self, arr: Any) -> None:
+            inits._assignment(arr, 2)
+
+    assert inits.initializer(Two(), [2, 1], int32).asnumpy().tolist() == [[2], [2]]
+    array = np.zeros((2, 2))
+    inits._assignment(array, np.array([1, 2]))
+    assert array.tolist() == [[1, 2], [1, 2]]

@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -259,6 +260,9 @@ def test_insert_child_to_cell_renames_nothing() -> None:
     cell.insert_child_to_cell("child", Layer())
     assert names(cell) == ["weight", "bias"]
     assert cell.child is cell.name_cells()["child"]
+    cell.insert_child_to_cell("later", None)
+    assert cell.later is None
+    assert [name for name, _ in cell.cells_and_names()] == ["", "child"]
     cases: list[tuple[Any, Any, type[Exception], str]] = [
         (3, Layer(), TypeError, "a child's name is a str, got 3"),
         ("", Layer(), KeyError, "is not a valid name for a child Cell"),
@@ -378,8 +382,9 @@ def test_call(mode: int) -> None:
     for x in (X, Tensor(X), Parameter(X, name="x")):
         np.testing.assert_allclose(net(x).asnumpy(), expected, rtol=1e-6)
     assert (net._compiled is None) == (mode == context.PYNATIVE_MODE)
-    with pytest.raises(NotImplementedError, match=r"Cell has no construct\(\)"):
-        Cell()(X)
+    for error in (NotImplementedError, AttributeError):
+        with pytest.raises(error, match=r"Cell has no construct\(\)"):
+            Cell()(X)
 
 
 def test_a_program_is_kept_until_something_changes() -> None:
@@ -736,9 +741,10 @@ class TestArguments:
 def test_frames_of_paramesh_are_marked_for_notebooks() -> None:
     with pytest.raises(TypeError, match="@") as failed:
         Net()(wrong("x"))
+    package = str(Path(paramesh.__file__).parent)
     entry, inside = failed.tb.tb_next, []
     while entry is not None:
-        if "/src/paramesh/" in entry.tb_frame.f_code.co_filename:
+        if entry.tb_frame.f_code.co_filename.startswith(package):
             inside.append(entry.tb_frame.f_locals.get("__tracebackhide__"))
         entry = entry.tb_next
     assert inside

@@ -49,6 +49,14 @@ _LOG_P = -np.abs(numbers(4, 1, 3)) - 1
 _PADS = (("Constant", ", 0.5"), ("Reflection", ""), ("Replication", ""))
 _PADDED = ((1, _SEQUENCES), (2, _IMAGES), (3, numbers(1, 2, 3, 3, 3)))
 
+
+def _places(x: np.ndarray, n: int) -> np.ndarray:
+    """The first element of each window of 2, counted over the last n axes of what was pooled."""
+    shape = x.shape[-n:]
+    at = np.ravel_multi_index([2 * i for i in np.indices(shape)], [2 * size for size in shape])
+    return np.broadcast_to(at, x.shape).astype(np.int32)
+
+
 _OF_NUMBERS = """
     ReLU ReLU6 LeakyReLU ELU CELU SeLU GELU FastGelu SiLU Mish HSwish HSigmoid Hardtanh HShrink
     SoftShrink Sigmoid LogSigmoid Tanh Tanhshrink Softplus Softsign Softmax LogSoftmax Softmin GLU
@@ -155,6 +163,7 @@ CASES = [
     Case("nn.LPPool1d(2, 2)", (np.abs(_SEQUENCES),)),
     Case("nn.LPPool2d(2, 2)", (np.abs(_IMAGES),)),
     Case("nn.MaxPool3d(2)", (_VOLUMES,)),
+    *(Case(f"nn.MaxUnpool{n}d(2)", (x, _places(x, n))) for n, x in _PADDED),
     Case("nn.SSIM(filter_size=3)", (np.abs(_IMAGES), np.abs(numbers(2, 4, 5, 4, seed=1)))),
     Case("nn.PSNR()", (np.abs(_IMAGES), np.abs(numbers(2, 4, 5, 4, seed=1)))),
     Case("nn.MSSSIM(power_factors=(0.5, 0.5), filter_size=2)", (np.abs(numbers(2, 3, 8, 8)),) * 2),

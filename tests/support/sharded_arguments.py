@@ -149,8 +149,30 @@ PAIRS = """
     Complex CopySign Fmax Fmin Hypot Igamma Igammac LogAddExp LogAddExp2 NextAfter Polar Xdivy
 """
 
+#: Not tried over several devices; their axis rules are found like those of the others.
+UNTRIED = """
+    ApplyAdaMax ApplyAdadelta ApplyAdagradV2 ApplyAdamWithAmsgrad ApplyAddSign
+    ApplyCenteredRMSProp ApplyFtrl ApplyPowerSign ApplyProximalAdagrad
+    ApplyProximalGradientDescent ApproximateEqual BatchToSpace BatchToSpaceND BesselJ0 BesselJ1
+    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 CholeskyInverse ConjugateTranspose
+    DataFormatDimMap DepthwiseConv2dNative EqualCount FillDiagonal FusedSparseAdam
+    FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad InplaceAdd InplaceIndexAdd
+    InplaceSub InplaceUpdate Inv IsClose MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PadV3
+    Padding PopulationCount ReLUV2 Renorm ScatterDiv ScatterMax ScatterMin ScatterMul
+    ScatterNdDiv ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch
+    SpaceToBatchND SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl
+    SparseApplyProximalAdagrad TensorScatterDiv TensorScatterMul UniqueWithPad
+"""
+
+RANDOM = """
+    Dropout2D Dropout3D LogUniformCandidateSampler RandomGamma StandardLaplace
+    UniformCandidateSampler
+"""
+
 #: Why operators of the modules here have no strategy.
 WITHOUT_STRATEGY: dict[str, str] = {
+    **dict.fromkeys(UNTRIED.split(), "not tried"),
+    **dict.fromkeys(RANDOM.split(), "it draws numbers that nobody can repeat"),
     "Bincount": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",

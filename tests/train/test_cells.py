@@ -8,6 +8,7 @@ import pytest
 import paramesh
 from paramesh import context, nn, ops, optim
 from paramesh import dtype as mstype
+from paramesh.errors import ParameterShapeError
 from paramesh.state import placement
 from paramesh.tensor import Tensor
 from paramesh.train import (
@@ -267,3 +268,14 @@ def test_with_grad_cell() -> None:
         ]
     with pytest.raises(TypeError, match="WithGradCell: network must be a Cell, got str"):
         nn.WithGradCell("net")
+
+
+def test_writing_to_a_parameter() -> None:
+    net = nn.Dense(2, 1)
+    update = nn.ParameterUpdate(net.bias)
+    assert update(Tensor([3.0])).asnumpy().tolist() == net.bias.asnumpy().tolist() == [3]
+    assert [p.name for p in net.get_parameters()] == ["weight", "bias"]
+    with pytest.raises(ParameterShapeError):
+        update(Tensor([3.0, 4.0]))
+    with pytest.raises(TypeError, match="param must be a Parameter, got ndarray"):
+        nn.ParameterUpdate(wrong(np.array([1])))

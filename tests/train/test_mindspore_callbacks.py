@@ -229,3 +229,9 @@ def test_descriptions_of_inputs() -> None:
     with pytest.raises(ValueError, match="by position or by name, got 0 and 0"):
         net.set_inputs()
     assert not Parameter(Tensor(1.0), name="p").has_init
+
+
+def test_each_path_gives_the_function_that_does_it() -> None:
+    import paramesh.train.callback as path  # type: ignore[import-not-found]
+
+    assert path._set_cur_net is path.set_cur_net is callback_internals._set_cur_net

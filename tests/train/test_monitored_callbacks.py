@@ -102,3 +102,15 @@ def test_history_of_a_training() -> None:
 def test_refusals(make: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+def test_history_by_the_former_names_of_moments() -> None:
+    history = train.History()
+    facts = Facts(cur_epoch_num=4, net_outputs=Tensor(2.0), eval_results={"mae": 6.5})
+    run = train.RunContext(facts)
+    history.begin(run)
+    history.epoch_end(run)
+    facts.mode = "eval"
+    history.begin(run)
+    history.epoch_end(run)
+    assert (history.epoch, history.history) == ({"epoch": [4]}, {"net_output": [2], "mae": [6.5]})

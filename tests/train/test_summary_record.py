@@ -11,11 +11,8 @@ import pytest
 import paramesh
 from paramesh import Tensor, nn, ops
 from paramesh.ops import operations as P  # noqa: N812
-from paramesh.train.summary_record import (
-    SummaryCollector,
-    SummaryRecord,
-    _cache_summary_tensor_data,
-)
+from paramesh.train import SummaryCollector
+from paramesh.train.summary_record import SummaryRecord, _cache_summary_tensor_data
 from type_checks import wrong
 
 VALUES: dict[str, Any] = {
@@ -94,21 +91,75 @@ def test_arguments(tmp_path: Path) -> None:
         SummaryRecord(tmp_path, raise_exception=wrong(32))
 
 
+SPECIFIED = "collect_specified_data"
+
+
+def landscape(**said: object) -> dict[str, Any]:
+    return {SPECIFIED: {"collect_landscape": said}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"collect_freq": 0.01}, TypeError, "collect_freq must be an int from 1, got 0.01"),
-        ({"collect_freq": 0}, ValueError, "collect_freq must be an int from 1, got 0"),
-        ({"keep_default_action": ""}, TypeError, "keep_default_action must be a bool"),
-        ({"collect_specified_data": 3}, TypeError, "must be a dict or None, got int"),
-        ({"collect_specified_data": {3: 3}}, TypeError, "has the key 3; keys must be str"),
-        ({"collect_specified_data": {"x": 3}}, ValueError, "has the key 'x', expected"),
-        ({"collect_specified_data": {"collect_metric": 3}}, TypeError, "must be bool, got int"),
-        ({"collect_specified_data": {"histogram_regular": "*"}}, ValueError, "not a pattern"),
+        (
+            {"collect_freq": 0.01},
+            TypeError,
+            r"`collect_freq` .* type of \['int'\], but got float",
+        ),
+        ({"collect_freq": 0}, ValueError, "`collect_freq` should be greater than 0, but got `0`"),
+        ({"max_file_size": True}, TypeError, "`max_file_size` .* but got bool"),
+        (
+            {"keep_default_action": ""},
+            TypeError,
+            r"`keep_default_action` .* but got str",
+        ),
+        (
+            {SPECIFIED: 3},
+            TypeError,
+            r"`collect_specified_data` .*'NoneType'\], but got int",
+        ),
+        ({SPECIFIED: {3: 3}}, TypeError, r"`3` .*\['str'\], but got int"),
+        ({SPECIFIED: {"x": 3}}, ValueError, "keys {'x'} of `collect_specified_data` are unsupp"),
+        (
+            {SPECIFIED: {"collect_metric": 3}},
+            TypeError,
+            r"`collect_metric` .*\['bool'\], but",
+        ),
+        (
+            {SPECIFIED: {"histogram_regular": "*"}},
+            ValueError,
+            "histogram_regular` is not a pattern",
+        ),
+        (landscape(x=3), ValueError, "keys {'x'} of `collect_landscape` are unsupported"),
+        (landscape(unit="hour"), ValueError, "`unit` should be .* but got 'hour'"),
+        (landscape(landscape_size=2), ValueError, "from 3 to 256, but got 2"),
+        (landscape(intervals=[[1, 2]]), ValueError, r"3 numbers or more, but got \[1, 2\]"),
+        (landscape(create_landscape={"x": True}), ValueError, "{'x'} of `create_landscape`"),
+        (
+            {"custom_lineage_data": {"x": {}}},
+            TypeError,
+            "lineage_data -> x` .* but got dict",
+        ),
+        ({"export_options": {"x": "npy"}}, ValueError, "keys {'x'} of \"export_options\""),
+        ({"export_options": {"tensor_format": "npz"}}, ValueError, "{'npz'} .* unsupported"),
     ],
 )
 def test_what_the_collector_refuses(
     tmp_path: Path, arguments: Any, error: type[Exception], text: str
 ) -> None:
-    with pytest.raises(error, match=f"SummaryCollector: .*{text}"):
+    with pytest.raises(error, match=text):
         SummaryCollector(tmp_path, **arguments)
+
+
+def test_what_the_collector_collects(tmp_path: Path) -> None:
+    def found(*given: Any) -> dict[str, Any]:
+        return SummaryCollector(
+            tmp_path, collect_specified_data=given[0], keep_default_action=given[1]
+        )._collect_specified_data
+
+    every = found(None, True)
+    assert every["collect_metric"]
+    assert every["histogram_regular"] is None
+    assert found({"collect_metric": False}, True) == {**every, "collect_metric": False}
+    assert found({"collect_metric": True}, False) == {"collect_metric": True}
+    assert found(None, False) == {}

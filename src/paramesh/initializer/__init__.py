@@ -25,6 +25,7 @@ from paramesh.initializer.factory import (
     Zero,
     initializer,
 )
+from paramesh.initializer.factory import _assignment as _assignment  # scripts import it
 
 __all__ = [
     "ALIASES",

@@ -147,6 +147,7 @@ from paramesh.nn.transformer import (
     TransformerDecoderLayer,
     TransformerEncoder,
 )
+from paramesh.nn.unpooling import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from paramesh.nn.volumes import (
     AdaptiveAvgPool3d,
     AdaptiveMaxPool1d,
@@ -324,6 +325,9 @@ __all__ = [
     "AvgPool3d",
     "Conv3dTranspose",
     "LPPool1d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "LPPool2d",
     "MaxPool3d",
 ]
@@ -342,6 +346,7 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
+            ParameterUpdate
             DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy

@@ -18,6 +18,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh.dtype import to_dtype
+from paramesh.errors import ConstructError
 from paramesh.nn import cell_call, loading, sharding, tied
 from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.sharding import Strategies
@@ -415,7 +416,7 @@ class Cell(Submodules, CompilerHints):
 
     def construct(self, *args: Any, **kwargs: Any) -> Any:
         """What the Cell computes; to be written by every subclass."""
-        raise NotImplementedError(f"{type(self).__name__} has no construct().")
+        raise ConstructError(f"{type(self).__name__} has no construct().")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`construct`, compiled or not as the class says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
@@ -10,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.submodules import Submodules
+from paramesh.tensor.base import Tensor
 
 #: The Cell that a container is part of.
 _owners: WeakKeyDictionary[Cell, ref[Any]] = WeakKeyDictionary()
@@ -128,7 +130,9 @@ class _Ordered(_Container):
     def _named_cells(self) -> list[tuple[str, Cell]]:
         return [(name, cell) for name, cell in self._cells.items() if cell is not None]
 
-    def _key(self, index: int) -> str:
+    def _key(self, index: int | Tensor) -> str:
+        if isinstance(index, Tensor):
+            index = operator.index(index)
         if isinstance(index, bool) or not isinstance(index, int):
             raise TypeError(f"{type(self).__name__}: an index is an int or a slice, got {index!r}.")
         names = list(self._cells)
@@ -138,7 +142,7 @@ class _Ordered(_Container):
             )
         return names[index]
 
-    def __getitem__(self, index: int | slice) -> Any:
+    def __getitem__(self, index: int | slice | Tensor) -> Any:
         if isinstance(index, slice):
             piece = object.__new__(type(self))
             _Container.__init__(piece, self._auto_prefix)

@@ -456,6 +456,10 @@ class CentralCrop(Cell):
 
     Args:
         central_fraction: the part of height and width that is kept, in (0, 1].
+
+    Raises:
+        TypeError: an argument that is not a number.
+        ValueError: a number out of range; in a call, images of another number of axes.
     """
 
     def __init__(self, central_fraction: float) -> None:
@@ -463,9 +467,14 @@ class CentralCrop(Cell):
         self.central_fraction = arguments.number(
             "CentralCrop", "central_fraction", central_fraction, 0, 1
         )
+        arguments.positive("CentralCrop", "central_fraction", self.central_fraction)
 
     def construct(self, image: TensorLike) -> Any:
         """(n, c, h, w) or (c, h, w)."""
+        if image.ndim not in (3, 4):
+            raise ValueError(
+                f"CentralCrop: image must be (n, c, h, w) or (c, h, w), got shape {image.shape}."
+            )
         for axis in (-2, -1):
             size = image.shape[axis]
             first = int((size - size * self.central_fraction) / 2)
@@ -479,11 +488,20 @@ class RReLU(Cell):
     Args:
         lower: the least of these numbers.
         upper: the largest.
+
+    Raises:
+        TypeError: an argument that is not a number.
+        ValueError: `lower` is above `upper`.
     """
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
         super().__init__()
-        self._lower, self._upper = lower, upper
+        self._lower = arguments.number("RReLU", "lower", lower)
+        self._upper = arguments.number("RReLU", "upper", upper)
+        if self._lower > self._upper:
+            raise ValueError(
+                f"RReLU(lower): expected at most upper, {self._upper}, got {self._lower}."
+            )
 
     def construct(self, input_x: TensorLike) -> Any:
         """(...) -> (...)."""

@@ -29,8 +29,9 @@ class _Padding(Cell):
         if not isinstance(padding, int | tuple | list):
             raise TypeError(f"{owner}(padding): expected an int or a tuple, got {padding!r}.")
         given = (padding,) * (2 * self.n) if isinstance(padding, int) else tuple(padding)
-        whole = all(isinstance(p, int) and not isinstance(p, bool) for p in given)
-        if not whole or len(given) % 2 or not 0 < len(given) <= 2 * self.n:
+        if not all(isinstance(p, int) and not isinstance(p, bool) for p in given):
+            raise TypeError(f"{owner}(padding): expected ints, got {padding!r}.")
+        if len(given) % 2 or not 0 < len(given) <= 2 * self.n:
             raise ValueError(
                 f"{owner}(padding): expected an int, or up to {2 * self.n} ints in pairs, "
                 f"got {padding!r}."

@@ -300,8 +300,12 @@ class Submodules:
     def insert_child_to_cell(self, child_name: str, child_cell: object) -> None:
         """Register a Cell under an attribute name, without renaming its Parameters.
 
+        Args:
+            child_name: the attribute.
+            child_cell: the Cell; None: the attribute is for one that may be set later.
+
         Raises:
-            TypeError: the name is not a str, or `child_cell` is not a Cell.
+            TypeError: the name is not a str, or `child_cell` is neither a Cell nor None.
             KeyError: the name is empty or another attribute's.
         """
         if not isinstance(child_name, str):
@@ -312,7 +316,7 @@ class Submodules:
             )
         if child_name not in self._cells and hasattr(self, child_name):
             raise KeyError(f"{self._path(child_name)} exists and is not a Cell.")
-        if not isinstance(child_cell, Submodules):
+        if child_cell is not None and not isinstance(child_cell, Submodules):
             raise TypeError(
                 f"{self._path(child_name)}: expected a Cell, got {type(child_cell).__name__}."
             )

@@ -307,7 +307,7 @@ class _LPPool(Cell):
         self.ceil_mode = arguments.flag(owner, "ceil_mode", ceil_mode)
 
     def construct(self, x: TensorLike) -> Any:
-        """(n, c, ...) -> (n, c, ...)."""
+        """(n, c, ...) -> (n, c, ...), or (c, ...) -> (c, ...)."""
         x = arguments.tensor(type(self).__name__, x)
         return type(self).pool(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 

@@ -156,6 +156,10 @@ def broadcast_to(input: Array, shape: Ints) -> Any:
     """Repeated along new axes and axes of size 1 up to `shape`; -1 keeps the size of that axis."""
     wanted = ints(shape)
     new = len(wanted) - input.ndim
+    if min(wanted[: max(new, 0)], default=0) < 0 or min(wanted, default=0) < -1:
+        raise ValueError(
+            f"shape {wanted} has sizes below 0; -1 keeps an axis, and the first {new} are new."
+        )
     sizes = [input.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted)]
     return jnp.broadcast_to(input, sizes)
 

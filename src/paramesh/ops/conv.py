@@ -8,6 +8,7 @@ are (n, c, h, w), or (n, h, w, c) for `data_format="NHWC"`.
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import ints
@@ -18,6 +19,7 @@ from paramesh.tensor.argument_types import Ints
 # fmt: off
 __all__ = [
     "conv2d", "conv1d", "conv2d_transpose", "Conv2D", "Conv2DTranspose", "Conv2DBackpropInput",
+    "depthwise_conv2d", "DepthwiseConv2dNative",
 ]
 # fmt: on
 
@@ -288,3 +290,60 @@ def _transpose_settings(
 Conv2D = primitive("Conv2D", conv2d, _conv_settings)
 Conv2DTranspose = primitive("Conv2DTranspose", conv2d_transpose, _transpose_settings)
 Conv2DBackpropInput = alias("Conv2DBackpropInput", Conv2DTranspose)
+
+
+@function
+def depthwise_conv2d(
+    input: Array,
+    weight: Array,
+    stride: Ints = 1,
+    pad_mode: str = "valid",
+    padding: Ints = 0,
+    dilation: Ints = 1,
+) -> Any:
+    """Convolution of each channel by itself: (n, c, h, w), (m, c, kh, kw) -> (n, c * m, h', w').
+
+    Args:
+        input: the images.
+        weight: m kernels for each channel.
+        stride: one step, or one for each spatial axis.
+        pad_mode: `valid`, `same` or `pad`.
+        padding: for `pad`: one number, (h, w), or (top, bottom, left, right).
+        dilation: distance of the kernel's points, one or one for each spatial axis.
+
+    Raises:
+        TypeError: images and kernels have different element types.
+        ValueError: shapes that do not fit, or paddings without `pad_mode="pad"`.
+    """
+    if input.ndim != 4 or weight.ndim != 4 or input.shape[1] != weight.shape[1]:
+        raise ValueError(
+            f"expected images (n, c, h, w) and kernels (m, c, kh, kw) of one c, got "
+            f"{tuple(input.shape)} and {tuple(weight.shape)}."
+        )
+    many, channels = weight.shape[:2]
+    kernels = jnp.swapaxes(weight, 0, 1).reshape(channels * many, 1, *weight.shape[2:])
+    pads = padding_of(pad_mode, padding)
+    return _convolve(input, kernels, stride, pads, dilation, channels, "NCHW")
+
+
+def _depthwise_settings(
+    channel_multiplier: int,
+    kernel_size: Ints,
+    mode: int = 3,
+    pad_mode: str = "valid",
+    pad: Ints = 0,
+    stride: Ints = 1,
+    dilation: Ints = 1,
+    group: int = 1,
+) -> dict[str, Any]:
+    if mode != 3:
+        raise ValueError(f"mode must be 3 (the only one that MindSpore has), got {mode}.")
+    return {
+        "stride": stride,
+        "pad_mode": pad_mode,
+        "padding": pad,
+        "dilation": dilation,
+    }
+
+
+DepthwiseConv2dNative = primitive("DepthwiseConv2dNative", depthwise_conv2d, _depthwise_settings)

@@ -22,8 +22,9 @@ from paramesh.tensor.promotion import cast, scalar_kind
 # fmt: off
 __all__ = [
     "slice", "strided_slice", "Slice", "StridedSlice", "gather", "gather_d", "gather_nd",
-    "index_select", "Gather", "GatherV2", "GatherD", "GatherNd", "gather_elements", "scatter_nd",
-    "ScatterNd", "tensor_scatter_update", "tensor_scatter_add", "tensor_scatter_sub",
+    "index_select", "Gather", "GatherV2", "SparseGatherV2", "GatherD", "GatherNd",
+    "gather_elements", "scatter_nd", "ScatterNd", "tensor_scatter_update",
+    "tensor_scatter_add", "tensor_scatter_sub",
     "tensor_scatter_max", "tensor_scatter_min", "TensorScatterUpdate", "TensorScatterAdd",
     "TensorScatterSub", "TensorScatterMax", "TensorScatterMin", "unsorted_segment_sum",
     "unsorted_segment_max", "unsorted_segment_min", "UnsortedSegmentSum", "UnsortedSegmentMax",
@@ -197,6 +198,7 @@ def index_select(input: Array, axis: int, index: Array) -> Any:
 
 Gather = primitive("Gather", gather, lambda batch_dims=0: {"batch_dims": batch_dims})
 GatherV2 = alias("GatherV2", Gather)
+SparseGatherV2 = alias("SparseGatherV2", Gather)
 GatherD = primitive("GatherD", gather_d)
 GatherNd = primitive("GatherNd", gather_nd)
 gather_elements = alias("gather_elements", gather_d)

@@ -162,8 +162,10 @@ def gaussian_nll_loss(
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        ValueError: eps is not positive.
+        TypeError: full is not a bool. ValueError: eps is not positive.
     """
+    if not isinstance(full, bool):
+        raise TypeError(f"full must be a bool, got {full!r}.")
     if eps <= 0:
         raise ValueError(f"eps must be positive, got {eps}.")
     var = var[..., None] if var.ndim == x.ndim - 1 else var

@@ -54,6 +54,13 @@ SAME = Kind.ARRAY
 
 # Elementwise on one Tensor.
 
+
+def _inverse(x: jax.Array) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return jax.lax.div(jnp.ones_like(x), x)
+    return jnp.reciprocal(x)
+
+
 abs, Abs = unary("abs", "Abs", jnp.abs, "Absolute value.", SAME)
 neg, Neg = unary("neg", "Neg", jnp.negative, "The negative.", SAME)
 square, Square = unary("square", "Square", jnp.square, "The square.", SAME)
@@ -94,8 +101,7 @@ bitwise_not, Invert = unary("bitwise_not", "Invert", jnp.invert, "Every bit turn
 negative = alias("negative", neg)
 absolute = alias("absolute", abs)
 invert = alias("invert", bitwise_not)
-Inv = primitive("Inv", reciprocal)
-inv = alias("inv", reciprocal)
+inv, Inv = unary("inv", "Inv", _inverse, "1 / x, of whole numbers towards 0.", SAME)
 
 # Elementwise on two Tensors.
 

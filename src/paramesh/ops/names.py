@@ -7,7 +7,10 @@ from paramesh.ops import (
     along_axis,
     array,
     attention,
+    bessel,
+    blocks,
     boxes,
+    changed_copies,
     collectives,
     composite,
     conv,
@@ -19,6 +22,8 @@ from paramesh.ops import (
     linalg,
     losses,
     math,
+    more_random,
+    more_updates,
     nn_ops,
     overflow,
     pooling,
@@ -27,8 +32,10 @@ from paramesh.ops import (
     recurrent,
     reduce,
     resizing,
+    scattering,
     special,
     state,
+    unpooling,
     updates,
     volumes,
 )
@@ -36,7 +43,10 @@ from paramesh.ops.activations import *
 from paramesh.ops.along_axis import *
 from paramesh.ops.array import *
 from paramesh.ops.attention import *
+from paramesh.ops.bessel import *
+from paramesh.ops.blocks import *
 from paramesh.ops.boxes import *
+from paramesh.ops.changed_copies import *
 from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
@@ -48,6 +58,8 @@ from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
 from paramesh.ops.math import *
+from paramesh.ops.more_random import *
+from paramesh.ops.more_updates import *
 from paramesh.ops.nn_ops import *
 from paramesh.ops.overflow import *
 from paramesh.ops.pooling import *
@@ -56,8 +68,10 @@ from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
 from paramesh.ops.resizing import *
+from paramesh.ops.scattering import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
+from paramesh.ops.unpooling import *
 from paramesh.ops.updates import *
 from paramesh.ops.volumes import *
 
@@ -65,7 +79,10 @@ __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += array.__all__
 __all__ += attention.__all__
+__all__ += bessel.__all__
+__all__ += blocks.__all__
 __all__ += boxes.__all__
+__all__ += changed_copies.__all__
 __all__ += collectives.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__
@@ -76,6 +93,8 @@ __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
 __all__ += math.__all__
+__all__ += more_random.__all__
+__all__ += more_updates.__all__
 __all__ += nn_ops.__all__
 __all__ += overflow.__all__
 __all__ += pooling.__all__
@@ -86,7 +105,9 @@ __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
 __all__ += resizing.__all__
+__all__ += scattering.__all__
 __all__ += special.__all__
 __all__ += state.__all__
+__all__ += unpooling.__all__
 __all__ += updates.__all__
 __all__ += volumes.__all__

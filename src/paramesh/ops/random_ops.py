@@ -31,7 +31,7 @@ __all__ = [
 # fmt: on
 
 
-def _key(seed: int | None) -> jax.Array:
+def key_of(seed: int | None) -> jax.Array:
     key = random.next_key()
     if not seed:
         return key
@@ -62,7 +62,7 @@ def _float_dtype(dtype: DType | None) -> DType:
 @function
 def standard_normal(shape: Ints, seed: int | None = None) -> Any:
     """Float32 numbers of the normal distribution with mean 0 and deviation 1: -> shape."""
-    return _drawn(jax.random.normal, _key(seed), shape, float32)
+    return _drawn(jax.random.normal, key_of(seed), shape, float32)
 
 
 @function
@@ -76,7 +76,7 @@ def normal(shape: Ints, mean: Floating, stddev: Floating, seed: int | None = Non
         seed: for a stream of its own.
     """
     sizes = ints(jnp.broadcast_shapes(ints(shape), mean.shape, stddev.shape))
-    return _drawn(jax.random.normal, _key(seed), sizes, float32) * stddev + mean
+    return _drawn(jax.random.normal, key_of(seed), sizes, float32) * stddev + mean
 
 
 @function
@@ -100,8 +100,8 @@ def uniform(
     low, high = raw(minval), raw(maxval)
     sizes = ints(jnp.broadcast_shapes(ints(shape), jnp.shape(low), jnp.shape(high)))
     if wanted.is_integer():
-        return _integers(_key(seed), sizes, low, high, wanted)
-    numbers = _drawn(jax.random.uniform, _key(seed), sizes, _float_dtype(wanted))
+        return _integers(key_of(seed), sizes, low, high, wanted)
+    numbers = _drawn(jax.random.uniform, key_of(seed), sizes, _float_dtype(wanted))
     with x64(wanted):
         low, high = (jnp.asarray(bound, wanted.np_dtype) for bound in (low, high))
         return numbers * (high - low) + low
@@ -121,19 +121,19 @@ def randint(
     """Integers that are equally likely in [low, high): -> size; Int64 unless `dtype`."""
     if not low < high:
         raise ValueError(f"low must be below high, got low={low}, high={high}.")
-    return _integers(_key(seed), ints(size), low, high, dtype or int64)
+    return _integers(key_of(seed), ints(size), low, high, dtype or int64)
 
 
 @function
 def rand(*size: Ints, dtype: Dtype = None, seed: int | None = None) -> Any:
     """Numbers that are equally likely in [0, 1), of the given sizes; Float32 unless `dtype`."""
-    return _drawn(jax.random.uniform, _key(seed), _sizes(size), _float_dtype(dtype))
+    return _drawn(jax.random.uniform, key_of(seed), _sizes(size), _float_dtype(dtype))
 
 
 @function
 def randn(*size: Ints, dtype: Dtype = None, seed: int | None = None) -> Any:
     """Normal numbers with mean 0 and deviation 1, of the given sizes; Float32 unless `dtype`."""
-    return _drawn(jax.random.normal, _key(seed), _sizes(size), _float_dtype(dtype))
+    return _drawn(jax.random.normal, key_of(seed), _sizes(size), _float_dtype(dtype))
 
 
 def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
 @function
 def randperm(n: int, seed: int | None = None, dtype: Dtype = int64) -> Any:
     """The numbers 0 to n - 1 in random order: -> (n,)."""
-    places = jax.random.permutation(_key(seed), operator.index(n), independent=False)
+    places = jax.random.permutation(key_of(seed), operator.index(n), independent=False)
     return cast(places, dtype)
 
 
@@ -151,7 +151,7 @@ def randperm(n: int, seed: int | None = None, dtype: Dtype = int64) -> Any:
 def bernoulli(input: Floating, p: NumberLike = 0.5, seed: int | None = None) -> Any:
     """1 with probability p and 0 otherwise, of the shape and type of the input."""
     chance = jnp.broadcast_to(jnp.asarray(raw(p), jnp.float32), input.shape)
-    return jax.random.bernoulli(_key(seed), chance).astype(input.dtype)
+    return jax.random.bernoulli(key_of(seed), chance).astype(input.dtype)
 
 
 @function
@@ -179,12 +179,12 @@ def multinomial(
     logits = jnp.log(input)
     if replacement:
         shape = (count, *input.shape[:-1])
-        drawn = jax.random.categorical(_key(seed), logits, shape=shape)
+        drawn = jax.random.categorical(key_of(seed), logits, shape=shape)
         return cast(jnp.moveaxis(drawn, 0, -1), dtype)
     if count > classes:
         raise ValueError(f"{count} samples of {classes} classes need replacement=True.")
     # The largest of log-weight + Gumbel noise are a sample without replacement.
-    noise = jax.random.gumbel(_key(seed), input.shape, input.dtype)
+    noise = jax.random.gumbel(key_of(seed), input.shape, input.dtype)
     return cast(jax.lax.top_k(logits + noise, count)[1], dtype)
 
 
@@ -194,15 +194,15 @@ def random_categorical(
 ) -> Any:
     """Classes drawn by unnormalised log-probability: (n, c) -> (n, num_sample)."""
     shape = (operator.index(num_sample), *logits.shape[:-1])
-    drawn = jax.random.categorical(_key(seed), logits, shape=shape)
+    drawn = jax.random.categorical(key_of(seed), logits, shape=shape)
     return cast(jnp.moveaxis(drawn, 0, -1), dtype)
 
 
 def _seeds(seed: int = 0, seed2: int = 0) -> dict[str, Any]:
-    return {"seed": _both(seed, seed2)}
+    return {"seed": both_seeds(seed, seed2)}
 
 
-def _both(seed: int, seed2: int) -> int | None:
+def both_seeds(seed: int, seed2: int) -> int | None:
     """One seed for the two that MindSpore's classes take."""
     return (seed * 0x9E3779B1 + seed2) & 0xFFFFFFFF if seed2 else seed
 
@@ -247,7 +247,7 @@ def dropout(input: Floating, p: float = 0.5, training: bool = True, seed: int | 
 
 
 def _dropped(x: jax.Array, keep: float, seed: int | None) -> tuple[jax.Array, jax.Array]:
-    kept = jax.random.bernoulli(_key(seed), np.float32(keep), _rows(x.shape)).reshape(x.shape)
+    kept = jax.random.bernoulli(key_of(seed), np.float32(keep), _rows(x.shape)).reshape(x.shape)
     return jnp.where(kept, x / keep, jnp.zeros_like(x)), kept.astype(x.dtype)
 
 
@@ -269,5 +269,8 @@ def dropout_with_mask(x: Floating, keep_prob: float = 0.5, seed: int | None = No
 Dropout = primitive(
     "Dropout",
     dropout_with_mask,
-    lambda keep_prob=0.5, Seed0=0, Seed1=0: {"keep_prob": keep_prob, "seed": _both(Seed0, Seed1)},
+    lambda keep_prob=0.5, Seed0=0, Seed1=0: {
+        "keep_prob": keep_prob,
+        "seed": both_seeds(Seed0, Seed1),
+    },
 )

@@ -31,7 +31,7 @@ __all__ = [
 Index = jax.Array | tuple[jax.Array, ...]
 
 
-def _parameter(variable: object) -> Parameter:
+def as_parameter(variable: object) -> Parameter:
     if not isinstance(variable, Parameter):
         raise TypeError(
             f"variable must be a Parameter, which this operator writes, got "
@@ -40,7 +40,7 @@ def _parameter(variable: object) -> Parameter:
     return variable
 
 
-def _fitting(param: Parameter, value: NumberLike) -> jax.Array:
+def fitting(param: Parameter, value: NumberLike) -> jax.Array:
     """A value in the Parameter's element type; refused if it would lose what it says."""
     given = raw(value)
     kind = scalar_kind(given)
@@ -52,7 +52,7 @@ def _fitting(param: Parameter, value: NumberLike) -> jax.Array:
     return cast(given, param.dtype)
 
 
-def _written(param: Parameter, value: jax.Array) -> jax.Array:
+def written(param: Parameter, value: jax.Array) -> jax.Array:
     param.assign(value)
     return raw(param)
 
@@ -72,15 +72,15 @@ def assign(variable: Parameter, value: NumberLike) -> Any:
         TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
-    param = _parameter(variable)
-    return _written(param, _fitting(param, value))
+    param = as_parameter(variable)
+    return written(param, fitting(param, value))
 
 
 def _updated(
     variable: Parameter, value: NumberLike, fn: Callable[[Any, Any], jax.Array]
 ) -> jax.Array:
-    param = _parameter(variable)
-    change = _fitting(param, value)
+    param = as_parameter(variable)
+    change = fitting(param, value)
     with x64(change):
         if change.ndim and tuple(change.shape) != param.shape:
             raise ParameterShapeError(
@@ -88,7 +88,7 @@ def _updated(
                 f"or be a number, got {tuple(change.shape)}."
             )
         new = fn(raw(param), change)
-    return _written(param, new)
+    return written(param, new)
 
 
 @function
@@ -133,11 +133,11 @@ AssignSub = primitive("AssignSub", assign_sub)
 
 
 def _scattered(variable: Parameter, index: Index, updates: NumberLike, how: str) -> jax.Array:
-    param = _parameter(variable)
-    change = _fitting(param, updates)
+    param = as_parameter(variable)
+    change = fitting(param, updates)
     with x64(change):
         new = getattr(raw(param).at[index], how)(change, mode="drop")
-    return _written(param, new)
+    return written(param, new)
 
 
 @function
@@ -170,7 +170,7 @@ def scatter_add(input_x: Parameter, indices: Array, updates: NumberLike) -> Any:
     return _scattered(input_x, indices, updates, "add")
 
 
-def _positions(indices: jax.Array) -> tuple[jax.Array, ...]:
+def positions(indices: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(indices[..., i] for i in range(indices.shape[-1]))
 
 
@@ -186,7 +186,7 @@ def scatter_nd_update(input_x: Parameter, indices: Array, updates: NumberLike) -
     Returns:
         The new value.
     """
-    return _scattered(input_x, _positions(indices), updates, "set")
+    return _scattered(input_x, positions(indices), updates, "set")
 
 
 @function
@@ -201,14 +201,14 @@ def scatter_nd_add(input_x: Parameter, indices: Array, updates: NumberLike) -> A
     Returns:
         The new value.
     """
-    return _scattered(input_x, _positions(indices), updates, "add")
+    return _scattered(input_x, positions(indices), updates, "add")
 
 
-def _locking(use_locking: bool = True) -> dict[str, Any]:
+def locking(use_locking: bool = True) -> dict[str, Any]:
     return {}
 
 
-ScatterUpdate = primitive("ScatterUpdate", scatter_update, _locking)
-ScatterAdd = primitive("ScatterAdd", scatter_add, _locking)
-ScatterNdUpdate = primitive("ScatterNdUpdate", scatter_nd_update, _locking)
-ScatterNdAdd = primitive("ScatterNdAdd", scatter_nd_add, _locking)
+ScatterUpdate = primitive("ScatterUpdate", scatter_update, locking)
+ScatterAdd = primitive("ScatterAdd", scatter_add, locking)
+ScatterNdUpdate = primitive("ScatterNdUpdate", scatter_nd_update, locking)
+ScatterNdAdd = primitive("ScatterNdAdd", scatter_nd_add, locking)

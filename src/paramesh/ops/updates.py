@@ -25,7 +25,7 @@ __all__ = [
 # fmt: on
 
 
-def _write(*pairs: tuple[Any, Any]) -> Any:
+def write(*pairs: tuple[Any, Any]) -> Any:
     """Each new value into its Parameter, in its element type; the values."""
     out = []
     for variable, value in pairs:
@@ -76,7 +76,7 @@ def apply_adam(
     square = b2 * raw(v) + (1 - b2) * g * g
     rate = raw(lr) * jnp.sqrt(1 - raw(beta2_power)) / (1 - raw(beta1_power))
     ahead = b1 * mean + (1 - b1) * g if use_nesterov else mean
-    return _write(
+    return write(
         (var, raw(var) - rate * ahead / (jnp.sqrt(square) + raw(epsilon))), (m, mean), (v, square)
     )
 
@@ -113,7 +113,7 @@ def apply_adam_weight_decay(
     mean = b1 * raw(m) + (1 - b1) * g
     square = b2 * raw(v) + (1 - b2) * g * g
     change = mean / (jnp.sqrt(square) + raw(epsilon)) + raw(decay) * raw(var)
-    return _write((var, raw(var) - raw(lr) * change), (m, mean), (v, square))
+    return write((var, raw(var) - raw(lr) * change), (m, mean), (v, square))
 
 
 @function
@@ -143,7 +143,7 @@ def apply_momentum(
     g, rate = raw(gradient) * gradient_scale, raw(learning_rate)
     total = raw(momentum) * raw(accumulation) + g
     change = g + raw(momentum) * total if use_nesterov else total
-    return _write((variable, raw(variable) - rate * change), (accumulation, total))[0]
+    return write((variable, raw(variable) - rate * change), (accumulation, total))[0]
 
 
 @function
@@ -156,13 +156,13 @@ def apply_adagrad(
         (var, accum).
     """
     total = raw(accum) + raw(grad) ** 2 if update_slots else raw(accum)
-    return _write((var, raw(var) - raw(lr) * raw(grad) / jnp.sqrt(total)), (accum, total))
+    return write((var, raw(var) - raw(lr) * raw(grad) / jnp.sqrt(total)), (accum, total))
 
 
 @function
 def apply_gradient_descent(var: Parameter, alpha: NumberLike, delta: NumberLike) -> Any:
     """A step of gradient descent: var falls by alpha * delta; gives var."""
-    return _write((var, raw(var) - raw(alpha) * raw(delta)))
+    return write((var, raw(var) - raw(alpha) * raw(delta)))
 
 
 @function
@@ -189,7 +189,7 @@ def apply_rms_prop(
     g = raw(grad)
     square = raw(decay) * raw(mean_square) + (1 - raw(decay)) * g * g
     change = raw(momentum) * raw(moment) + raw(learning_rate) * g / jnp.sqrt(square + raw(epsilon))
-    return _write((var, raw(var) - change), (mean_square, square), (moment, change))[0]
+    return write((var, raw(var) - change), (mean_square, square), (moment, change))[0]
 
 
 Adam = primitive(

@@ -412,8 +412,11 @@ def adaptive_max_pool3d(
     return _adaptive_largest(input, output_size, 3)
 
 
-def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool) -> Any:
-    n = x.ndim - 2
+def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool, n: int) -> Any:
+    if x.ndim == n + 1:
+        return _powers(x[None], norm_type, kernel, stride, ceil, n)[0]
+    if x.ndim != n + 2:
+        raise ValueError(f"expected {n + 1} or {n + 2} axes, got shape {x.shape}.")
     window = _window(x, kernel, kernel if stride is None else stride, [(0, 0)] * n, ceil)
     total = _average(x**norm_type, window, True) * math.prod(window[0])
     return total ** (1 / norm_type)
@@ -427,8 +430,8 @@ def lp_pool1d(
     stride: int | None = None,
     ceil_mode: bool = False,
 ) -> Any:
-    """(sum of x ** p) ** (1 / p) of each window: (n, c, l) -> (n, c, l')."""
-    return _powers(x, norm_type, kernel_size, stride, ceil_mode)
+    """(sum of x ** p) ** (1 / p) of each window: (n, c, l) -> (n, c, l'), n may be missing."""
+    return _powers(x, norm_type, kernel_size, stride, ceil_mode, 1)
 
 
 @function
@@ -439,8 +442,10 @@ def lp_pool2d(
     stride: Ints | None = None,
     ceil_mode: bool = False,
 ) -> Any:
-    """(sum of x ** p) ** (1 / p) of each window: (n, c, h, w) -> (n, c, h', w')."""
-    return _powers(x, norm_type, kernel_size, stride, ceil_mode)
+    """(sum of x ** p) ** (1 / p) of each window: (n, c, h, w) -> (n, c, h', w'), n may be
+    missing.
+    """
+    return _powers(x, norm_type, kernel_size, stride, ceil_mode, 2)
 
 
 @function

@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 
 from paramesh.scripts import absent
 
+#: Packages that call a script's modules: what they catch is a report of the error, not another way.
+_CALLERS = frozenset({"paramesh", "_pytest", "pluggy", "unittest"})
+
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 
 
@@ -62,7 +65,7 @@ def caught(frame: types.FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
         # What called the script is no part of it.
-        if frame.f_globals.get("__name__", "").startswith("paramesh."):
+        if frame.f_globals.get("__name__", "").partition(".")[0] in _CALLERS:
             break
         if not code.co_filename.startswith("<frozen importlib"):
             lines = linecache.getlines(code.co_filename, frame.f_globals)

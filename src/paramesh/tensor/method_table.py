@@ -19,6 +19,18 @@ from paramesh.dtype import to_dtype, x64
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
+def _as(x: Array, dtype: Any) -> Array:
+    return x if dtype is None else cast(x, to_dtype(dtype))
+
+
+def _axis_of_3(x: Array) -> int:
+    """The first axis of size 3, for products of vectors."""
+    for axis, size in enumerate(x.shape):
+        if size == 3:
+            return axis
+    raise TypeError(f"no axis has size 3, got shape {tuple(x.shape)}.")
+
+
 def _ints(given: Any) -> tuple[int, ...]:
     if len(given) == 1 and not isinstance(given[0], int):
         given = tuple(given[0])
@@ -164,12 +176,20 @@ MAKES: dict[str, Any] = {
     "triu": lambda x, diagonal=0: jnp.triu(x, diagonal),
     "diag": lambda x, diagonal=0: jnp.diag(x, diagonal),
     "diagonal": lambda x, offset=0, axis1=0, axis2=1: jnp.diagonal(x, offset, axis1, axis2),
-    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None: jnp.trace(x, offset, axis1, axis2),
+    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None:
+        jnp.trace(_as(x, dtype), offset, axis1, axis2),
     "nonzero": _nonzero, "movedim": jnp.moveaxis, "moveaxis": jnp.moveaxis,
     "swapdims": jnp.swapaxes, "reshape_as": lambda x, other: jnp.reshape(x, other.shape),
     "round": lambda x, decimals=0: jnp.round(x, decimals), "bmm": jnp.matmul, "mm": jnp.matmul,
     "dot": jnp.dot, "outer": jnp.outer, "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
         beta * x + alpha * jnp.matmul(batch1, batch2),
+    "addmv": lambda x, mat, vec, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat, vec),
+    "addr": lambda x, vec1, vec2, *, beta=1, alpha=1: beta * x + alpha * jnp.outer(vec1, vec2),
+    "addbmm": lambda x, batch1, batch2, *, beta=1, alpha=1:
+        beta * x + alpha * jnp.sum(jnp.matmul(batch1, batch2), 0),
+    "inplace_update": lambda x, v, indices: x.at[jnp.asarray(_ints((indices,)))].set(v),
+    "cross": lambda x, other, dim=None:
+        jnp.cross(x, other, axis=_axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
@@ -184,11 +204,11 @@ MAKES: dict[str, Any] = {
     "amin": lambda x, axis=None, keepdims=False: jnp.min(x, axis, keepdims=keepdims),
     "logsumexp": lambda x, axis, keepdims=False:
         jax.nn.logsumexp(floating(x), axis, keepdims=keepdims),
-    "cumprod": lambda x, dim, dtype=None: jnp.cumprod(x, dim),
+    "cumprod": lambda x, dim, dtype=None: jnp.cumprod(_as(x, dtype), dim),
     "nan_to_num": lambda x, nan=0.0, posinf=None, neginf=None: jnp.nan_to_num(
         x, nan=nan or 0.0, posinf=posinf, neginf=neginf),
     "nansum": lambda x, axis=None, keepdims=False, *, dtype=None:
-        jnp.nansum(x, axis, keepdims=keepdims),
+        jnp.nansum(_as(x, dtype), axis, keepdims=keepdims),
     "ptp": lambda x, axis=None, keepdims=False: jnp.ptp(x, axis, keepdims=keepdims),
     "hardshrink": lambda x, lambd=0.5: jnp.where(jnp.abs(x) > lambd, x, jnp.zeros((), x.dtype)),
     "lerp": lambda x, end, weight: x + weight * (end - x),
@@ -277,7 +297,8 @@ class TableMethods:
 def _inside(self: Any, value: object) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_inside(self, part) for part in value)
-    return self._operand(value)
+    found = self._operand(value)
+    return value if found is NotImplemented else found  # an element type, a name
 
 
 def _outside(self: Any, result: object) -> Any:

@@ -353,10 +353,12 @@ class ArrayMethods(Arithmetic):
                 f"itemset: index {index} is out of range for shape {tuple(here.shape)}."
             )
         number = args[-1]
-        if not isinstance(number, bool | int | float):
+        traced = isinstance(number, jax.core.Tracer) and not number.shape  # a program's argument
+        if not traced and not isinstance(number, bool | int | float):
             raise TypeError(f"itemset: expected a number, got {type(number).__name__}.")
         with x64(here):
-            changed = here.reshape(sizes).at[whole].set(np.asarray(number).astype(here.dtype))
+            given = number if traced else np.asarray(number)
+            changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
             return self._wrap(changed.reshape(here.shape))
 
     def masked_fill(self, mask: Operand, value: Operand) -> Self:

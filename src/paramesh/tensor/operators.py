@@ -228,8 +228,9 @@ class Arithmetic:
 
     def __index__(self) -> int:
         value = self._one_element("index")
-        if not to_dtype(value.dtype).is_integer():
-            raise TypeError(f"A {to_dtype(value.dtype)} Tensor cannot be used as an index.")
+        dtype = to_dtype(value.dtype)
+        if not dtype.is_integer() and dtype.kind != "bool":  # python's own bools are 0 and 1, too
+            raise TypeError(f"A {dtype} Tensor cannot be used as an index.")
         return _python(int, value)
 
     def __complex__(self) -> complex:
@@ -264,7 +265,7 @@ class Arithmetic:
 
     def __setitem__(self, index: Index, item: Operand) -> None:
         value = self._get()
-        item_value = self._operand(item)
+        item_value = self._operand(_joined(item))
         if item_value is NotImplemented:
             raise TypeError(
                 f"Cannot store {type(item).__name__} in a {to_dtype(value.dtype)} Tensor: "
@@ -274,15 +275,46 @@ class Arithmetic:
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)), broadcasting():
             try:
-                changed = jnp.asarray(value).at[index].set(item_value)
+                changed = _masked(value, index, item_value)
+                if changed is None:
+                    changed = jnp.asarray(value).at[index].set(item_value)
             except ValueError:
                 there = jax.eval_shape(lambda: jnp.asarray(value)[index]).shape
+                more = np.ndim(item_value) - len(there)
+                if more > 0 and set(np.shape(item_value)[:more]) == {1}:  # numpy takes it, too
+                    self[index] = self._wrap(jnp.squeeze(item_value, tuple(range(more))))
+                    return
                 given = tuple(np.shape(item_value))
                 raise ValueError(
                     f"Values of shape {given} cannot be stored in the elements of shape {there} "
                     f"that are selected of {_called(self)}, which has shape {tuple(value.shape)}."
                 ) from None
             self._put(changed)
+
+
+def _joined(item: Any) -> Any:
+    """A tuple or list that has Tensors as one array, with a first axis for its elements."""
+    if isinstance(item, tuple | list) and any(isinstance(each, Arithmetic) for each in item):
+        values = [each._get() if isinstance(each, Arithmetic) else each for each in item]
+        with x64(*(v for v in values if isinstance(v, jax.Array))):
+            return jnp.stack([jnp.asarray(v) for v in values])
+    return item
+
+
+def _masked(value: Array, mask: Any, item: Any) -> Array | None:
+    """`value` with `item` where a mask of a program is true; None: this is another index.
+
+    JAX counts the true elements of a mask, which it cannot in a program. Nobody needs the count
+    where `item` is the same for each of them.
+    """
+    if not isinstance(mask, jax.core.Tracer) or mask.dtype != np.bool_:
+        return None
+    item, rest = jnp.asarray(item), value.ndim - mask.ndim
+    if item.ndim == rest + 1 and item.shape[0] == 1:
+        item = item[0]
+    if item.ndim > rest:
+        return None
+    return jnp.where(mask.reshape(mask.shape + (1,) * rest), item, value)
 
 
 def _called(tensor: Arithmetic) -> str:

@@ -9,6 +9,7 @@ from paramesh.optim import (
     FixedLossScaleUpdateCell,
     LossScaleManager,
 )
+from paramesh.train.backup import BackupAndRestore
 from paramesh.train.callbacks import (
     Callback,
     LambdaCallback,
@@ -18,6 +19,7 @@ from paramesh.train.callbacks import (
     TimeMonitor,
 )
 from paramesh.train.cells import (
+    ParameterUpdate,
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
     WithEvalCell,
@@ -60,7 +62,8 @@ from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLRO
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.occlusion import OcclusionSensitivity
 from paramesh.train.summary import Summary
-from paramesh.train.summary_record import SummaryCollector, SummaryRecord
+from paramesh.train.summary_collector import SummaryCollector
+from paramesh.train.summary_record import SummaryRecord
 from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
@@ -70,6 +73,7 @@ __all__ = [
     # Cells
     "WithLossCell",
     "WithEvalCell",
+    "ParameterUpdate",
     "WithGradCell",
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
@@ -101,6 +105,7 @@ __all__ = [
     "EarlyStopping",
     "ReduceLROnPlateau",
     "History",
+    "BackupAndRestore",
     "SummaryRecord",
     "SummaryCollector",
     # metrics

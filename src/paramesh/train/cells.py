@@ -367,6 +367,34 @@ def as_float32(value: Tree) -> Any:
     return value
 
 
+class ParameterUpdate(Cell):
+    """`cell(x)` writes x to a Parameter, and returns x.
+
+    Args:
+        param: the Parameter.
+
+    Raises:
+        TypeError: it is not a Parameter.
+    """
+
+    def __init__(self, param: Parameter) -> None:
+        super().__init__(auto_prefix=False)
+        if not isinstance(param, Parameter):
+            raise TypeError(
+                f"ParameterUpdate: param must be a Parameter, got {type(param).__name__}."
+            )
+        self._param = param
+
+    def construct(self, x: TensorLike) -> Any:
+        """(...) -> (...), of the Parameter's shape.
+
+        Raises:
+            ParameterShapeError, ParameterDtypeError: x does not fit the Parameter.
+        """
+        self._param.set_data(x if isinstance(x, Tensor) else Tensor(x))
+        return x
+
+
 class Float32Outputs(Cell):
     """A network whose outputs leave it as Float32, for losses after Float16 layers."""
 

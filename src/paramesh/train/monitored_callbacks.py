@@ -16,7 +16,7 @@ import numpy as np
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
-from paramesh.train.callbacks import Callback, Facts, RunContext, loss_number
+from paramesh.train.callbacks import Callback, Facts, RunContext, evaluates, loss_number
 
 _logger = logging.getLogger("paramesh")
 _MODES = ("auto", "min", "max")
@@ -218,13 +218,19 @@ class ReduceLROnPlateau(_Watching):
 class History(Callback):
     """Keep the loss and the results of each epoch, in `epoch` and `history`."""
 
-    def on_train_begin(self, run_context: RunContext) -> None:
-        """Begin anew."""
+    def __init__(self) -> None:
         self.epoch: dict[str, list[int]] = {"epoch": []}
         self.history: dict[str, list[Any]] = {}
 
-    def on_train_epoch_end(self, run_context: RunContext) -> None:
-        """Keep what the epoch gave."""
+    def begin(self, run_context: RunContext) -> None:
+        """Begin anew, with a training."""
+        if not evaluates(run_context):
+            self.epoch, self.history = {"epoch": []}, {}
+
+    def epoch_end(self, run_context: RunContext) -> None:
+        """Keep what the epoch of a training gave."""
+        if evaluates(run_context):
+            return
         args = run_context.original_args()
         self.epoch["epoch"].append(args.cur_epoch_num)
         found = {"net_output": loss_number(args.net_outputs), **(args.get("eval_results") or {})}

@@ -1,4 +1,4 @@
-"""SummaryRecord and SummaryCollector: what MindSpore's scripts write for MindInsight.
+"""SummaryRecord: what MindSpore's scripts write for MindInsight.
 
 MindInsight is no longer developed; the files here are those of TensorBoard, through tensorboardX
 (extra `summary`), with the same names of values.
@@ -17,12 +17,11 @@ import numpy as np
 
 from paramesh.array_types import ArrayLike, HostArray
 from paramesh.ops import graph_marks
-from paramesh.train.callbacks import Callback, RunContext, evaluates, loss_number
+from paramesh.train.summary_arguments import WRITTEN, check_export, check_folder
 
-__all__ = ["SummaryCollector", "SummaryRecord", "_cache_summary_tensor_data", "write_histogram"]
+__all__ = ["SummaryRecord", "_cache_summary_tensor_data", "write_histogram"]
 
 _logger = logging.getLogger("paramesh")
-_KINDS = ("scalar", "tensor", "image", "histogram")
 
 
 class SummaryRecord:
@@ -35,14 +34,16 @@ class SummaryRecord:
         log_dir: the folder, made if it is not there.
         file_prefix: what the file's name has behind those of TensorBoard.
         file_suffix: the end of the name.
-        num_process: MindSpore's, without effect, like the three last.
+        num_process: MindSpore's, without effect, like the four last.
         network: see `num_process`.
         max_file_size: see `num_process`.
         raise_exception: see `num_process`.
-        export_options: see `num_process`.
+        export_options: {"tensor_format": "npy"} or None; see `num_process`.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type; an empty `log_dir`.
+        TypeError, ValueError: an argument of the wrong type; an empty `log_dir`; other
+            `export_options`.
+        NotADirectoryError: `log_dir` is a file.
         ImportError: tensorboardX is not installed.
     """
 
@@ -57,7 +58,8 @@ class SummaryRecord:
         raise_exception: bool = False,
         export_options: object = None,
     ) -> None:
-        _check_folder("SummaryRecord: log_dir", log_dir)
+        check_folder("log_dir", log_dir)
+        check_export(export_options)
         if not isinstance(raise_exception, bool):
             raise TypeError(
                 f"SummaryRecord: raise_exception must be a bool, got {raise_exception!r}."
@@ -123,7 +125,7 @@ class SummaryRecord:
         """
         if not name:
             raise ValueError("SummaryRecord.add_value: name must not be empty.")
-        if plugin in _KINDS:
+        if plugin in WRITTEN:
             self._values.append((plugin, name, np.asarray(value)))
 
     def record(
@@ -194,15 +196,6 @@ def write_histogram(writer: _Writer, name: str, value: HostArray, step: int) -> 
         _logger.warning("step %s: '%s' has no finite value, so no histogram.", step, name)
 
 
-def _check_folder(what: str, folder: object) -> None:
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"{what} must be the path of a folder, got {folder!r}.")
-    if not os.fspath(folder):
-        raise ValueError(f"{what} must not be empty.")
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{what} is {str(folder)!r}, which is a file.")
-
-
 _KIND_OF_NAME = re.compile(r"(.+)\[:(Scalar|Tensor|Image|Histogram)\]")
 
 
@@ -228,124 +221,3 @@ def _cache_summary_tensor_data(summary: Iterable[Mapping[str, Any]]) -> bool:
         for listen in graph_marks.listeners:
             listen(match[2].lower(), match[1], each["data"])
     return True
-
-
-class SummaryCollector(Callback):
-    """Write the loss, the learning rate and what else a run gives, every so many steps.
-
-    Args:
-        summary_dir: the folder.
-        collect_freq: every so many steps.
-        num_process: MindSpore's, without effect.
-        collect_specified_data: {what: whether}: `collect_metric` (the loss), and
-            `histogram_regular` (a pattern of names of Parameters whose values are written). Others
-            are MindInsight's, and nothing is written of them.
-        keep_default_action: whether what is not in `collect_specified_data` is collected: the loss.
-        custom_lineage_data: MindSpore's, without effect, like the rest.
-        collect_tensor_freq: see `custom_lineage_data`.
-        max_file_size: see `custom_lineage_data`.
-        export_options: see `custom_lineage_data`.
-
-    Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: `collect_freq` is below 1, `summary_dir` is empty; an unknown key, or a
-            pattern that is none.
-        NotADirectoryError: `summary_dir` is a file.
-        ImportError: in training, tensorboardX is not installed.
-    """
-
-    def __init__(
-        self,
-        summary_dir: str | os.PathLike[str],
-        collect_freq: int = 10,
-        num_process: int = 32,
-        collect_specified_data: dict[str, Any] | None = None,
-        keep_default_action: bool = True,
-        custom_lineage_data: object = None,
-        collect_tensor_freq: int | None = None,
-        max_file_size: int | None = None,
-        export_options: object = None,
-    ) -> None:
-        _check_folder("SummaryCollector: summary_dir", summary_dir)
-        if not isinstance(collect_freq, int) or isinstance(collect_freq, bool):
-            raise TypeError(
-                f"SummaryCollector: collect_freq must be an int from 1, got {collect_freq!r}."
-            )
-        if collect_freq < 1:
-            raise ValueError(
-                f"SummaryCollector: collect_freq must be an int from 1, got {collect_freq!r}."
-            )
-        if not isinstance(keep_default_action, bool):
-            raise TypeError(
-                "SummaryCollector: keep_default_action must be a bool, got "
-                f"{keep_default_action!r}."
-            )
-        _check_specified(collect_specified_data)
-        self._dir, self._every = summary_dir, collect_freq
-        chosen = collect_specified_data or {}
-        self._loss = chosen.get("collect_metric", keep_default_action)
-        self._pattern = chosen.get("histogram_regular")
-        self._record: SummaryRecord | None = None
-
-    def __exit__(self, *error: object) -> None:
-        if self._record is not None:
-            self._record.close()
-            self._record = None
-
-    def begin(self, run_context: RunContext) -> None:
-        """Open a file."""
-        if not evaluates(run_context):
-            self._record = SummaryRecord(self._dir)
-
-    def step_end(self, run_context: RunContext) -> None:
-        """Write what is due."""
-        if evaluates(run_context):
-            return
-        args, record = run_context.original_args(), self._record
-        if record is None or args.cur_step_num % self._every:
-            return
-        if self._loss:
-            record.add_value("scalar", "loss/auto", loss_number(args.net_outputs))
-        if self._pattern:
-            for param in args.train_network.get_parameters():
-                if re.match(self._pattern, param.name):
-                    record.add_value("histogram", f"{param.name}/auto", param.asnumpy())
-        record.record(args.cur_step_num)
-
-    def end(self, run_context: RunContext) -> None:
-        """Close the file."""
-        if not evaluates(run_context):
-            self.__exit__()
-
-
-#: What `collect_specified_data` may say, and of which type.
-_SPECIFIED: dict[str, tuple[type, ...]] = {
-    "collect_metric": (bool,),
-    "collect_graph": (bool,),
-    "collect_train_lineage": (bool,),
-    "collect_eval_lineage": (bool,),
-    "collect_input_data": (bool,),
-    "collect_dataset_graph": (bool,),
-    "histogram_regular": (str, type(None)),
-    "collect_landscape": (dict, type(None)),
-}
-
-
-def _check_specified(chosen: object) -> None:
-    if chosen is None:
-        return
-    what = "SummaryCollector: collect_specified_data"
-    if not isinstance(chosen, dict):
-        raise TypeError(f"{what} must be a dict or None, got {type(chosen).__name__}.")
-    for key, value in chosen.items():
-        if not isinstance(key, str):
-            raise TypeError(f"{what} has the key {key!r}; keys must be str.")
-        if key not in _SPECIFIED:
-            raise ValueError(f"{what} has the key {key!r}, expected {', '.join(_SPECIFIED)}.")
-        if not isinstance(value, _SPECIFIED[key]):
-            names = " or ".join(kind.__name__ for kind in _SPECIFIED[key])
-            raise TypeError(f"{what}[{key!r}] must be {names}, got {type(value).__name__}.")
-    try:
-        re.compile(chosen.get("histogram_regular") or "")
-    except re.error as error:
-        raise ValueError(f"{what}['histogram_regular'] is not a pattern: {error}.") from None

@@ -6,7 +6,8 @@ What is rewritten, in a function whose source can be read:
   of the function then belongs to the branch that does not return;
 - `while`, with `break` and `continue` but without `return` and `else` in it;
 - `break` and `continue` in a `for` loop, which itself runs as python has it, turn by turn;
-- `a if condition else b`, and `and`, `or`, `not` and chained comparisons anywhere.
+- `a if condition else b`, and `and`, `or`, `not` and chained comparisons anywhere;
+- `a[i]`, for a Tensor `i` that picks one of a tuple or list of Cells, functions or Tensors.
 
 `python_control_flow` has what the calls do. Functions inside of the function stay as they are: they
 are rewritten by themselves when they ask for a condition.
@@ -144,7 +145,7 @@ class _Mangled(ast.NodeTransformer):
 
 # What statements have in them.
 
-_ASKING = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.Not)
+_ASKING = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.Not, ast.Subscript)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.AsyncFor)
 _EXITS = (ast.Break, ast.Continue)
@@ -329,7 +330,7 @@ def _only_in_branches(body: Sequence[ast.stmt]) -> bool:
 
 
 class _Expressions(ast.NodeTransformer):
-    """`and`, `or`, `not`, `a < b < c` and `a if c else b` as calls."""
+    """`and`, `or`, `not`, `a < b < c`, `a if c else b` and `a[i]` as calls."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -362,6 +363,14 @@ class _Expressions(ast.NodeTransformer):
             taken = ast.arguments([], [ast.arg("a"), ast.arg("b")], None, [], [], None, [])
             args += [ast.Lambda(taken, ast.Compare(_load("a"), [op], [_load("b")])), _later(value)]
         return _call("chained", args)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.generic_visit(node)
+        index = node.slice
+        several = isinstance(index, ast.Slice | ast.Tuple | ast.Constant)
+        if several or not isinstance(node.ctx, ast.Load) or has([node], _BINDING):
+            return node
+        return _call("picked", [node.value, index])
 
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)

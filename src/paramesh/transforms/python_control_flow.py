@@ -1,4 +1,4 @@
-"""`if` and `while` over Tensors in a compiled function, converted to `cond` and `while_loop`.
+"""`if`, `while` and `a[i]` over Tensors in a compiled function, converted to `cond` and the like.
 
 MindSpore's graph mode converts python's control flow where its condition is a Tensor. Here programs
 are traced, and a condition that is known is python's own affair. Where one is not known, the trace
@@ -13,6 +13,7 @@ Every condition is looked at when it is reached: where it is known, python's bra
 
 from __future__ import annotations
 
+import functools
 import gc
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ import jax.numpy as jnp
 
 from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor, raw, wrap
-from paramesh.transforms.control_flow import cond, while_loop
+from paramesh.transforms.control_flow import cond, switch, while_loop
 from paramesh.transforms.control_flow_source import rewritten
 
 
@@ -103,6 +104,41 @@ def surely(value: object) -> bool:
 def inverted(value: object) -> Any:
     """`not value`."""
     return wrap(jnp.logical_not(raw(value))) if unknown(value) else not value
+
+
+class _Picked:
+    """One of several functions, which an index that a program has yet to compute says.
+
+    Args:
+        functions: Cells and functions.
+        index: from -n to n - 1.
+    """
+
+    def __init__(self, functions: Sequence[Callable[..., Any]], index: Any) -> None:
+        self._functions, self._index = tuple(functions), index
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        branches = [functools.partial(fn, *args, **kwargs) for fn in self._functions]
+        return switch(self._index, branches)
+
+
+def picked(values: Any, index: Any) -> Any:
+    """`values[index]`: with an index not known one of several functions, or of several Tensors."""
+    if not unknown(index) or isinstance(values, Tensor | jax.Array | dict):
+        return values[index]
+    try:
+        several = list(values)
+    except TypeError:
+        return values[index]
+    number = jnp.asarray(raw(index)).reshape(())
+    if not jnp.issubdtype(number.dtype, jnp.integer) or not several:
+        return values[index]
+    number = wrap(jnp.where(number < 0, number + len(several), number))
+    if all(map(_array, several)):
+        return switch(number, [functools.partial(lambda each: each, each) for each in several])
+    if all(map(callable, several)):
+        return _Picked(several, number)
+    return values[index]
 
 
 def _bool(first: Tree, second: Tree, fn: Callable[..., Any]) -> Any:
@@ -257,6 +293,10 @@ _made: dict[tuple[types.CodeType, str], types.CodeType | None] = {}
 _results: set[types.CodeType] = set()
 
 
+#: What python asks a Tensor for a condition, and for an index of a tuple or list.
+_ASKING = frozenset({"__bool__", "__index__"})
+
+
 def learn(error: BaseException) -> bool:
     """Convert the function in which a trace asked for an unknown condition.
 
@@ -271,10 +311,14 @@ def learn(error: BaseException) -> bool:
     while trace is not None:
         frames.append(trace.tb_frame)
         trace = trace.tb_next
-    asked = [i for i, frame in enumerate(frames) if frame.f_code.co_name == "__bool__"]
+    asked = [i for i, frame in enumerate(frames) if frame.f_code.co_name in _ASKING]
     if not asked or not asked[-1]:
         return False
-    if _converts(frames[asked[-1] - 1], frames):
+    asking = asked[-1] - 1
+    if frames[asked[-1]].f_code.co_name == "__index__":  # of a CellList, which asks by itself
+        while asking and frames[asking].f_code.co_filename.endswith("containers.py"):
+            asking -= 1
+    if _converts(frames[asking], frames):
         return True
     error.add_note(
         "`if` and `while` over Tensors are converted in compiled functions, but this one is not: a "

@@ -6,13 +6,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.parallel.planning.kernels import Buffer, Kernel, kernels_of
-from paramesh.parallel.planning.predicted import early, peak, with_loops_as_one
+from paramesh.parallel.planning.predicted import (
+    early,
+    off_chip,
+    peak,
+    updates_first,
+    with_loops_as_one,
+)
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
-from paramesh.parallel.search.plan import Plan, Program, find
+from paramesh.parallel.search.plan import Given, Plan, Program, find
 
 
 def plan_of(fn: Any, *shapes: tuple[int, ...], target: str = "cpu") -> Plan:
@@ -39,15 +47,15 @@ def test_kernels_run_as_soon_as_what_they_read_is_there() -> None:
 def test_what_is_made_early_is_live_until_it_is_used() -> None:
     links = (("a", (), 3.0), ("b", ("a",), 3.0), ("w", (), 4.0), ("c", ("b", "w"), 1.0))
     kernels = chain(*links)
-    assert peak(kernels, 0) == 8.0
-    assert peak(early(kernels), 0) == 10.0
+    assert peak(kernels) == 8.0
+    assert peak(early(kernels)) == 10.0
 
 
 def test_results_take_the_place_only_of_what_they_may() -> None:
     a, b = Kernel(0, makes={("a",): 2.0}), Kernel(1, {("a",)}, {("b",): 2.0})
-    assert peak([a, b], 0) == 4.0
+    assert peak([a, b]) == 4.0
     b.replaces = frozenset([("a",)])
-    assert peak([a, b], 0) == 2.0
+    assert peak([a, b]) == 2.0
 
 
 def test_a_loop_runs_as_one_and_needs_its_peak_while_it_runs() -> None:
@@ -84,3 +92,85 @@ def test_stacks_of_a_loop_are_there_from_the_beginning_on_the_cpu() -> None:
     zeros = [buffer for kernel in kernels for buffer in kernel.makes if buffer[0] == "zeros"]
     assert len(zeros) == 1
     assert zeros[0] in kernels[0].makes
+
+
+def test_updates_run_as_soon_as_their_gradients_are_there() -> None:
+    kernels = chain(("a", (), 4), ("b", (), 4), ("c", (), 4))
+    kernels += [Kernel(3 + n, {(made,)}, {(f"new {made}",): 0.0}) for n, made in enumerate("abc")]
+    order: list[list[Buffer]] = [list(kernel.makes) for kernel in updates_first(kernels)]
+    assert order == [[("a",)], [("new a",)], [("b",)], [("new b",)], [("c",)], [("new c",)]]
+    assert peak(kernels) == 12.0
+    assert peak(updates_first(kernels)) == 4.0
+
+
+def test_what_is_used_soon_is_on_the_chip_and_what_waits_is_not() -> None:
+    links = (("long", (), 3.0), ("a", (), 3.0), ("b", ("a",), 2.0), ("c", ("b", "long"), 1.0))
+    held = {b[0]: n for k in off_chip(chain(*links), 6.0) for b, n in k.makes.items()}
+    assert held == {"long": 3.0, "a": 0.0, "b": 0.0, "c": 0.0}
+    held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
+    assert not any(held.values())
+
+
+def test_what_is_looked_up_is_computed_for_what_is_looked_up_alone_on_the_cpu() -> None:
+    def loss(w: Any, x: Any) -> Any:
+        scores = x @ w
+        return jnp.take_along_axis(
+            scores - scores.max(-1, keepdims=True), jnp.ones((16, 1), int), 1
+        )
+
+    for target, kept in (("cpu", False), ("h100", True)):
+        plan = plan_of(loss, (8, 64), (16, 8), target=target)
+        made = {buffer[0] for kernel in kernels_of(plan) for buffer in kernel.makes}
+        (sub,) = (op.outputs[0][0] for op in plan.problem.graph.operators if op.name == "sub")
+        assert (sub in made) is kept, target
+
+
+def test_a_kernel_that_fills_the_chip_leaves_no_room_for_what_waits() -> None:
+    links = (("long", (), 1.0), ("a", (), 1.0), ("b", ("a",), 9.0), ("c", ("long",), 1.0))
+    held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
+    assert held == {"long": 1.0, "a": 1.0, "b": 9.0, "c": 0.0}
+
+
+def test_what_waits_long_for_its_size_is_not_kept_on_the_chip() -> None:
+    links = (("x", (), 4.0), ("a", (), 1.0), ("b", ("a",), 1.0), ("c", ("b", "x"), 1.0))
+    kernels = chain(*links)
+    for kernel in kernels:
+        kernel.seconds = 1.0
+    for patience, held in ((1.0, 0.0), (0.1, 4.0)):
+        found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
+        assert found["x"] == held
+        assert not found["c"]
+
+
+def test_tables_in_rows_need_the_chip_while_they_are_added_up_on_tpus() -> None:
+    def step(table: Any, ids: Any, updates: Any) -> Any:
+        return table + jnp.zeros_like(table).at[ids[:, 0].astype(int)].add(jnp.tanh(updates))
+
+    plan = plan_of(step, (4096, 8), (128, 1), (128, 8), target="v5e")
+    (scatter,) = (op for op in plan.problem.graph.operators if op.name == "scatter-add")
+    made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
+    (needed,) = (kernel.on_chip for kernel in kernels_of(plan) if kernel.on_chip)
+    assert needed == 4096 * 128 * 4
+    updates = scatter.inputs[-1][0]
+    assert {n for b, n in made.items() if b[0] == updates} == {128 * 128 * 4}
+
+
+@pytest.mark.parametrize(
+    ("dim", "target", "copies"), [(2, "cpu", 1), (1, "cpu", 1), (0, "cpu", 0), (2, "h100", 0)]
+)
+def test_what_the_cpu_gathers_for_a_loop_is_copied_once_more_but_along_the_first_dimension(
+    dim: int, target: str, copies: int
+) -> None:
+    def turns(x: Any) -> Any:
+        def turn(c: Any, row: Any) -> Any:
+            return c + jnp.linalg.cholesky(row), None
+
+        return jax.lax.scan(turn, x[0], x)[0]
+
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    spec = PartitionSpec(*("d" if d == dim else None for d in range(3)))
+    given = {0: Given(NamedSharding(mesh, spec), "the test")}
+    closed = live(jax.make_jaxpr(turns)(jax.ShapeDtypeStruct((8, 16, 16), jnp.float32)))
+    program = Program(closed, ("",), {}, given, tuple(range(8)))
+    made = [b for k in kernels_of(find(program, TARGETS[target], sizes=(8,))) for b in k.makes]
+    assert sum(buffer[0] == "gathered" for buffer in made) == copies

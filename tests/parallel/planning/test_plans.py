@@ -254,6 +254,55 @@ ENTRY %main (a: f32[64]) -> f32[16] {
     assert found == {"reduce-scatter": 256 * 3 / 4, "all-reduce": 2 * 256 * 3 / 4}
 
 
+def test_several_sums_of_one_fusion_of_tpus_are_reduce_scatters() -> None:
+    text = """HloModule m
+%all-reduce-scatter.8 (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {
+  %all-reduce.9 = (f32[64]{0}, f32[32]{0}) all-reduce(%a, %b), replica_groups={{0,1,2,3}}
+  %get-tuple-element.1 = f32[64]{0} get-tuple-element(%all-reduce.9), index=0
+  %slice.3 = f32[16]{0} dynamic-slice(%get-tuple-element.1, %i), dynamic_slice_sizes={16}
+  %get-tuple-element.2 = f32[32]{0} get-tuple-element(%all-reduce.9), index=1
+  %slice.4 = f32[8]{0} dynamic-slice(%get-tuple-element.2, %i), dynamic_slice_sizes={8}
+  ROOT %tuple.2 = (f32[16]{0}, f32[8]{0}) tuple(%slice.3, %slice.4)
+}
+ENTRY %main (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {
+  ROOT %f = (f32[16], f32[8]) fusion(%a, %b), kind=kCustom, calls=%all-reduce-scatter.8
+}
+"""
+    assert {one.kind: one.nbytes for one in sent_by(text)} == {"reduce-scatter": 384 * 3 / 4}
+
+
+def test_turns_of_loops_of_tpus_are_read_from_their_conditions() -> None:
+    text = """HloModule m
+%cond (p: (u32[], f32[8])) -> pred[] {
+  %end = u32[]{:T(128)} constant(12)
+  %p = (u32[]{:T(128)}, f32[8]{0}) parameter(0)
+  %turn = u32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[] compare(%turn, %end), direction=LT, metadata={}
+}
+%body (p: (u32[], f32[8])) -> (u32[], f32[8]) {
+  %two = u32[]{:T(128)} constant(2)
+  %q = (u32[]{:T(128)}, f32[8]{0}) parameter(0)
+  %now = u32[]{:T(128)} get-tuple-element(%q), index=0
+  %next = u32[]{:T(128)} add(%now, %two)
+  %cp = (f32[8]{0}, f32[8]{0}, u32[]) collective-permute-start(%x), channel_id=5
+  %part = f32[32]{0} fusion(%y), kind=kCustom, calls=%async
+  ROOT %t = (u32[]{:T(128)}, f32[8]{0}) tuple(%next, %cp-done)
+}
+%async (p: f32[8]) -> f32[32] {
+  ROOT %ag.1 = f32[32]{0} all-gather(%p), channel_id=7, replica_groups={{0,1,2,3}}
+}
+%done (p: f32[8]) -> f32[32] {
+  ROOT %ag.2 = f32[32]{0} all-gather(%p), channel_id=7, replica_groups={{0,1,2,3}}
+}
+ENTRY %main (a: f32[8]) -> f32[32] {
+  %w = (u32[]{:T(128)}, f32[8]{0}) while(%t.0), condition=%cond, body=%body
+  ROOT %f = f32[32] fusion(%a), kind=kCustom, calls=%done
+}
+"""
+    found = {one.kind: one.nbytes for one in sent_by(text)}
+    assert found == {"collective-permute": 6 * 32, "all-gather": 128 * 3 / 4}
+
+
 # Figures that were measured.
 
 

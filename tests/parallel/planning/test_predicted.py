@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.parallel.planning.predicted import passing
+from paramesh.parallel.planning.tiles import in_tiles
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Program, find
 
@@ -48,3 +49,19 @@ def test_sums_of_updates_of_narrow_rows_are_filled_up_on_tpus(
     rows: int, target: str, mib: int
 ) -> None:
     assert held(rows, target) / MIB == pytest.approx(mib, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec", "more"),
+    [
+        ((64, 1000), (-1,), 1.024),
+        ((32, 64, 64, 8), (0,), 2.0),  # 8 rows of 64 numbers, not 64 of 8
+        ((1000, 1), (-1,), 1.024),
+        ((64, 1024), (1,), 1.0),
+        ((100,), (-1,), 1.0),
+    ],
+)
+def test_arrays_of_tpus_are_filled_up_along_the_better_of_two_orders(
+    shape: tuple[int, ...], spec: tuple[int, ...], more: float
+) -> None:
+    assert in_tiles(1.0, shape, spec, (8,)) == pytest.approx(more)

@@ -15,6 +15,7 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Died
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.frame_pipe import FramePipe
 from paramesh.ps.deployment.transports import transport_for
 from paramesh.ps.deployment.zmq_module import configure, zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
@@ -196,6 +197,47 @@ def test_without_shared_memory_large_messages_are_in_parts(
     found = client.step(0, {"large": {"grad": grad}}, NUMBERS, ["large"])["large"]
     assert found.tobytes() == (1 - grad * np.float32(0.1)).tobytes()
     assert client.pull(1, ["large"])["large"].tobytes() == found.tobytes()
+    assert {call for server in servers for call in server.calls} == set()
+
+
+def test_short_frames_go_by_pipe_and_the_others_by_the_socket(
+    servers: list[LoopServer], client_of: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them overtake others, the bits are the same."""
+    rng = np.random.default_rng(4)
+    ways: list[bool] = []
+    share = 0.5
+    send = FramePipe.send
+
+    def some(pipe: FramePipe, frame: bytes) -> bool:
+        ways.append(rng.random() < share and send(pipe, frame))
+        return ways[-1]
+
+    monkeypatch.setattr(FramePipe, "send", some)
+    client = client_of()
+    assert train(client, 0, STEPS, ahead=True) == local_run(2, STEPS)
+    assert set(ways) == {False, True}
+    share = 1.0
+    ways.clear()
+    assert train(client, STEPS, STEPS + 2) == local_run(2, STEPS + 2)
+    assert ways
+    assert all(ways)
+    assert {call for server in servers for call in server.calls} == set()
+
+
+def test_a_server_that_has_let_go_of_its_pipe_is_heard_by_the_socket(
+    servers: list[LoopServer], client_of: Starting
+) -> None:
+    client = client_of()
+    train(client, 0, 2)
+    door = servers[0].actor._door
+    assert door is not None
+    for guest in door._guests.values():
+        assert guest.arena is not None
+        assert guest.arena.pipe is not None
+        guest.arena.pipe.close()
+    assert train(client, 2, STEPS) == local_run(2, STEPS)
+    assert set(client.delivery.transport.describe().values()) == {"zmq, shared memory"}
     assert {call for server in servers for call in server.calls} == set()
 
 

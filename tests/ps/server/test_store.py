@@ -16,7 +16,9 @@ from paramesh import nn
 from paramesh.errors import ParameterShapeError, ParameterStateError, RecipeError
 from paramesh.initializer import HeUniform, Normal, Orthogonal, TruncatedNormal, initializer
 from paramesh.parameter import Parameter
+from paramesh.ps.server.slab_index import set_rows
 from paramesh.ps.server.store import Store, Undo, reduce_updates
+from paramesh.ps.specification.id_range import NO_ID, UNBOUNDED, all_inside
 from paramesh.ps.specification.initial_values import initial_values_of, values_at
 from paramesh.tensor import Tensor
 
@@ -405,6 +407,50 @@ def test_many_rows_in_several_chunks() -> None:
     every = rng.permutation(rows)
     assert store.read("table", every).tobytes() == w[every].tobytes()
     assert store.read("table", every, field="accum").tobytes() == accum[every].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64"])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5)])
+def test_rows_of_a_slab_are_set_as_by_plain_indexing(shape: tuple[int, ...], dtype: str) -> None:
+    rng = np.random.default_rng(2)
+    target = rng.integers(0, 100, (50, *shape)).astype(dtype)
+    rows = rng.permutation(50)[:20]
+    for values in (
+        rng.integers(0, 100, (20, *shape)).astype(dtype),
+        rng.integers(0, 100, (40, *shape)).astype(dtype)[::2],
+        rng.integers(0, 100, (20, *shape)).astype(np.float64),
+    ):
+        plain = target.copy()
+        plain[rows] = values
+        set_rows(target, rows, values)
+        assert target.tobytes() == plain.tobytes()
+    before = target.copy()
+    set_rows(target, rows[:0], target[:0])
+    assert (target == before).all()
+
+
+@pytest.mark.parametrize("rows", [60, UNBOUNDED])
+def test_ids_outside_a_table_are_found_wherever_they_are(rows: int) -> None:
+    wrong = [NO_ID] if rows == UNBOUNDED else [NO_ID, -1, 60, 1 << 62]
+    for ids in ([], [0], [59, 0, 30]):
+        assert all_inside(np.array(ids, np.int64), rows)
+        for one in wrong:
+            for at in range(len(ids) + 1):
+                assert not all_inside(np.array([*ids[:at], one, *ids[at:]], np.int64), rows)
+
+
+def test_adagrad_takes_no_step_where_the_sum_is_zero() -> None:
+    """In a block with such elements, and one without."""
+    spec = ADAGRAD | {"accum": 0.0}
+    shape = {"kind": "dense", "dtype": "float32", "optimizer": spec, "recipe": None}
+    store = store_of({"name": "some", "shape": [4]} | shape, {"name": "all", "shape": [4]} | shape)
+    grad = np.array([0.5, 2, -3, 0.25], np.float32)
+    for name, update in {"some": grad * [1, 0, 1, 1], "all": grad}.items():
+        store.put(name, np.zeros(4, np.float32))
+        store.apply(0, {name: {"grad": update.astype(np.float32)}}, RATE)
+    step = np.float32(-0.05) * np.sign(grad)
+    assert store.read("some").tolist() == (step * [1, 0, 1, 1]).tolist()
+    assert store.read("all").tolist() == step.tolist()
 
 
 def test_the_sum_of_workers_is_in_their_order() -> None:

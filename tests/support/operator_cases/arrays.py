@@ -207,7 +207,7 @@ CASES = [
         "gather",
         [x, i(0, 3, 2, 5), 1, 1],
         lambda v, j, a, n: np.stack([np.take(r, k, 0) for r, k in zip(v, j, strict=True)]),
-        settings={"Gather": {"batch_dims": 1}, "GatherV2": {"batch_dims": 1}},
+        settings={name: {"batch_dims": 1} for name in ("Gather", "GatherV2", "SparseGatherV2")},
     ),
     Case(
         "gather",

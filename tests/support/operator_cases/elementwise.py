@@ -36,6 +36,7 @@ CASES = [
     Case("sqrt", [m], lambda v: np.sqrt(v, dtype=np.float32)),
     Case("rsqrt", [q], lambda v: 1 / np.sqrt(v)),
     Case("reciprocal", [x], np.reciprocal),
+    Case("inv", [x], np.reciprocal),
     Case("reciprocal", [m], lambda v: (1 / v).astype(np.float32)),
     Case("exp", [x], np.exp),
     Case("expm1", [x], np.expm1),

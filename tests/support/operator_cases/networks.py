@@ -202,6 +202,13 @@ CASES = [
     conv_case({"groups": 4, "dilation": (1, 2)}, w=f(8, 1, 3, 3), grad=True),
     Case("conv2d", [images, kernels, f(6)], conv, tolerance=2e-5, settings={"Conv2D": None}),
     Case(
+        "depthwise_conv2d",
+        [images, f(2, images.shape[1], 3, 3)],
+        lambda v, w: conv(v, w.swapaxes(0, 1).reshape(-1, 1, 3, 3), groups=v.shape[1]),
+        settings={"DepthwiseConv2dNative": {"channel_multiplier": 2, "kernel_size": 3}},
+        tolerance=2e-5,
+    ),
+    Case(
         "conv2d",
         [images.transpose(0, 2, 3, 1), kernels.transpose(0, 2, 3, 1)],
         conv_nhwc,

@@ -144,6 +144,7 @@ _HINTS: dict[str, tuple[_Hint, int]] = {
     "Conv3DTranspose": (_transposed_convolution, 2),
     "Gather": (_look_up, 2),
     "GatherV2": (_look_up, 2),
+    "SparseGatherV2": (_look_up, 2),
     "EmbeddingLookup": (_look_up, 2),
     "IOU": (_overlaps, 2),
     "ROIAlign": (_parts_of_features, 2),

@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import filled_up
+from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -72,6 +72,8 @@ _MULTIPLIED = ("mul", "square", "integer_pow")
 #: Cheap ones that make a tensor smaller: what they give is kept.
 _REDUCES = ("reduce_", "argmax", "argmin")
 _PRODUCTS = ("dot_general", "conv_general_dilated")
+_SUMS_OF_UPDATES = ("scatter-add", "scatter_add")
+_ENTRIES = ("carry", "slice of scan")
 _OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
 
 
@@ -86,6 +88,8 @@ class Kernel:
         replaces: the buffers among those that it reads whose place a result may take, if nobody
             needs them any more.
         passing: bytes that it needs while it runs.
+        on_chip: bytes that it needs of the memory on the chip while it runs.
+        seconds: that it takes, as modelled.
         loop: see the glossary; None outside of loops.
     """
 
@@ -94,6 +98,8 @@ class Kernel:
     makes: dict[Buffer, float] = field(default_factory=dict)
     replaces: frozenset[Buffer] = frozenset()
     passing: float = 0.0
+    on_chip: float = 0.0
+    seconds: float = 0.0
     loop: Path | None = None
 
 
@@ -108,6 +114,7 @@ class _Kernels:
         self.graph, self.choice = plan.problem.graph, plan.solution.choice
         self._specs = _Specs(self.problem, self.choice)
         self._habits = HABITS.get(plan.machine.target.name, Habits())
+        self._narrowing = plan.problem.narrowing
         self._outputs: dict[int, bool] = {}
         for number, tensor in enumerate(self.graph.outputs):
             if tensor is not None:
@@ -116,6 +123,9 @@ class _Kernels:
         for number, operator in enumerate(self.graph.operators):
             for tensor, _ in operator.inputs:
                 self._users[tensor].append(number)
+        self._updates = {
+            op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
+        }
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
@@ -123,6 +133,7 @@ class _Kernels:
         #: What elementwise work reads in its place.
         self._again: dict[Buffer, frozenset[Buffer]] = {}
         self._copies: set[Buffer] = set()
+        self._timed: set[int] = set()
 
     def run(self) -> list[Kernel]:
         for number, operator in enumerate(self.graph.operators):
@@ -131,7 +142,17 @@ class _Kernels:
             loop = self._loop(operator)
             for kernel in self._kernels[before:]:
                 kernel.loop = loop
+            self._take_time(self._kernels[before:], operator.cluster)
         return self._kernels
+
+    def _take_time(self, kernels: list[Kernel], cluster: int) -> None:
+        """Have the first kernel of a cluster take its time."""
+        if kernels and cluster not in self._timed:
+            self._timed.add(cluster)
+            node = self.problem.nodes[cluster]
+            if node.times > 1:
+                return  # what a loop uses is there for all of its turns
+            kernels[-1].seconds = float(node.seconds[self.choice[cluster]])
 
     def _loop(self, operator: Operator) -> Path | None:
         path = operator.path
@@ -172,8 +193,29 @@ class _Kernels:
         if copy not in self._copies:
             self._copies.add(copy)
             size = self._size(tensor, wanted)
-            self._kernels.append(Kernel(number, set(at_home), {copy: size}))
+            if self._narrowing is not None and not self._narrowing.everywhere(tensor):
+                size /= (
+                    2 if self.graph.tensors[tensor].float32 and self._narrowing.by(number) else 1
+                )
+            reads: set[Buffer] = set(at_home)
+            if self._is_gathered_apart(number, home, wanted):
+                gathered: Buffer = ("gathered", tensor, wanted)
+                self._kernels.append(Kernel(number, reads, {gathered: size}))
+                reads = {gathered}
+            self._kernels.append(Kernel(number, reads, {copy: size}))
         return frozenset([copy]), frozenset([copy])
+
+    def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
+        """Whether what the CPU gathers for a loop is copied once more.
+
+        It gathers with the shards one after the other. Where they are not along the first
+        dimension, that is another order than the one in which loops take arrays.
+        """
+        if not self._habits.turns or self.graph.operators[number].name not in _ENTRIES:
+            return False
+        found = steps(self.problem.machine.sizes, home, wanted)
+        gone = {a for a, b in zip(home, wanted, strict=True) if b == REPLICATED and a > 0}
+        return bool(gone) and bool(found) and found[-1].kind == "all-gather"
 
     def _is_turned(self, operator: Operator, place: int) -> bool:
         """Whether the sum goes along another dimension of an operand than the CPU wants."""
@@ -202,7 +244,11 @@ class _Kernels:
         graph = self.graph
         replaces = frozenset(reads) if operator.joins else frozenset[Buffer]()
         kernel = Kernel(number, set(reads), replaces=replaces)
-        kernel.passing = filled_up(self.problem, self.choice, operator, self._habits.on_chip)
+        filled = filled_up(self.problem, self.choice, operator, self._habits.on_chip)
+        if filled > OF_CHIP * self._habits.on_chip:
+            kernel.passing = filled
+        else:
+            kernel.on_chip = filled
         if self._habits.early:
             self._begin_with_zeros(number, operator, kernel)
         for tensor, _ in operator.outputs:
@@ -242,7 +288,15 @@ class _Kernels:
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
             return 0.0
-        return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
+        nbytes = self.graph.tensors[tensor].nbytes
+        if self._narrowing is not None and self._narrowing.everywhere(tensor):
+            nbytes /= 2
+        machine = self.problem.machine
+        size = local(machine, nbytes, spec)
+        if not self._habits.on_chip:
+            return size
+        lies = in_rows if tensor in self._updates else in_tiles
+        return lies(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
@@ -263,6 +317,8 @@ class _Kernels:
                 return True
             if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):
                 continue  # a product takes its operands in any order
+            if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
+                continue  # computed for what is looked up alone
             if not _cheap(user) or user.name == BARRIER:
                 places = [i for i, (t, _) in enumerate(user.inputs) if t == tensor]
                 if all(self._is_turned(user, place) for place in places):

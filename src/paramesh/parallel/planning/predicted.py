@@ -13,32 +13,50 @@ Glossary
 from __future__ import annotations
 
 import collections
+import dataclasses
+import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from paramesh.parallel.planning.kernels import HABITS, Buffer, Habits, Kernel, kernels_of
+from paramesh.parallel.planning.tiles import OF_CHIP, in_tiles
 from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local
 
+#: How often as long as a copy takes a buffer may stay on the chip between its uses (libtpu 0.0.42).
+_PATIENCE = 80.0
+
 
 def arguments(plan: Plan) -> float:
     """Bytes that a device holds of the inputs of the program that are used."""
-    problem = plan.problem
-    graph = problem.graph
-    return sum(
-        local(problem.machine, graph.tensors[tensor].nbytes, plan.input_spec(number))
-        for number, tensor in enumerate(graph.inputs)
-        if number in problem.source
-    )
+    problem, machine = plan.problem, plan.machine
+    tiled = _habits_of(plan).on_chip > 0
+    total = 0.0
+    for number, tensor in enumerate(problem.graph.inputs):
+        if number not in problem.source:
+            continue
+        own, spec = problem.graph.tensors[tensor], plan.input_spec(number)
+        size = local(machine, own.nbytes, spec)
+        total += in_tiles(size, own.shape, spec, machine.sizes) if tiled else size
+    return total
+
+
+def _habits_of(plan: Plan) -> Habits:
+    return HABITS.get(plan.machine.target.name, Habits())
 
 
 def passing(plan: Plan) -> float:
     """Bytes that are live besides the arguments, at the peak."""
-    habits = HABITS.get(plan.machine.target.name, Habits())
+    habits = _habits_of(plan)
     kernels = kernels_of(plan)
+    if habits.on_chip:
+        patience = _PATIENCE / plan.machine.target.memory_bandwidth
+        kernels = off_chip(updates_first(kernels), OF_CHIP * habits.on_chip, patience)
     if habits.early:
         kernels = early(with_loops_as_one(kernels))
-    return peak(kernels, habits.on_chip)
+    return peak(kernels)
 
 
 def with_loops_as_one(kernels: list[Kernel]) -> list[Kernel]:
@@ -73,18 +91,52 @@ def _as_one(members: list[Kernel], outside: Iterable[Kernel]) -> Kernel:
         for kernel in members
     ]
     replaces = frozenset().union(*(k.replaces for k in members)) & reads
-    return Kernel(members[0].place, reads, leaves, replaces, peak(early(inner), 0))
+    return Kernel(members[0].place, reads, leaves, replaces, peak(early(inner)))
+
+
+def off_chip(kernels: list[Kernel], room: float, patience: float = math.inf) -> list[Kernel]:
+    """The kernels without the buffers that a memory on the chip holds.
+
+    What a kernel reads and makes goes through that memory. A buffer stays there if there is room
+    for it beside that from where it is made to where it is used last, and if that is soon; what is
+    used first goes first, as with the compiler of TPUs. Others are brought there for each use.
+
+    Args:
+        kernels: in the order in which they run.
+        room: bytes of that memory.
+        patience: seconds that a byte may stay there.
+    """
+    made = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
+    sizes = {buffer: size for kernel in kernels for buffer, size in kernel.makes.items()}
+    uses: dict[Buffer, list[int]] = {buffer: [at] for buffer, at in made.items()}
+    used = np.array([kernel.on_chip for kernel in kernels])
+    ends = np.cumsum([kernel.seconds for kernel in kernels])
+    for at, kernel in enumerate(kernels):
+        for buffer in kernel.reads & made.keys():
+            uses[buffer].append(at)
+    for buffer, own in uses.items():
+        used[own] += sizes[buffer]
+    there: set[Buffer] = set()
+    for buffer in sorted(made, key=lambda b: (uses[b][-1] - made[b], sizes[b])):
+        first, last = made[buffer], uses[buffer][-1]
+        if ends[max(last - 1, first)] - ends[first] > patience * sizes[buffer]:
+            continue
+        more = np.full(last + 1 - first, sizes[buffer])
+        more[np.array(uses[buffer]) - first] = 0.0
+        if (used[first : last + 1] + more).max() <= room:
+            used[first : last + 1] += more
+            there.add(buffer)
+    return [
+        dataclasses.replace(
+            kernel, makes={b: 0.0 if b in there else n for b, n in kernel.makes.items()}
+        )
+        for kernel in kernels
+    ]
 
 
 def early(kernels: list[Kernel]) -> list[Kernel]:
     """Kernels in an order in which each runs as soon as it can; see the glossary."""
-    makers = {buffer: n for n, kernel in enumerate(kernels) for buffer in kernel.makes}
-    users: dict[int, list[int]] = collections.defaultdict(list)
-    missing = [0] * len(kernels)
-    for number, kernel in enumerate(kernels):
-        for maker in {makers[b] for b in kernel.reads if b in makers} - {number}:
-            users[maker].append(number)
-            missing[number] += 1
+    users, missing = _users_of(kernels)
     ready = collections.deque(n for n, count in enumerate(missing) if not count)
     order: list[Kernel] = []
     while ready:
@@ -97,13 +149,38 @@ def early(kernels: list[Kernel]) -> list[Kernel]:
     return order
 
 
-def peak(kernels: list[Kernel], on_chip: float) -> float:
-    """Bytes that are live at the peak.
+def updates_first(kernels: list[Kernel]) -> list[Kernel]:
+    """Kernels in their order, but for those that make nothing new: they run as soon as they can."""
+    users, missing = _users_of(kernels)
+    order: list[Kernel] = []
+    done: set[int] = set()
+    for first in range(len(kernels)):
+        todo = [] if first in done else [first]
+        while todo:
+            number = todo.pop()
+            done.add(number)
+            order.append(kernels[number])
+            for user in users[number]:
+                missing[user] -= 1
+                if not missing[user] and not any(kernels[user].makes.values()):
+                    todo.append(user)
+    return order
 
-    Args:
-        kernels: in the order in which they run.
-        on_chip: bytes of a memory that holds what it can, but for what kernels need as they run.
-    """
+
+def _users_of(kernels: list[Kernel]) -> tuple[dict[int, list[int]], list[int]]:
+    """By number: the kernels that read what one makes, and how many make what one reads."""
+    makers = {buffer: n for n, kernel in enumerate(kernels) for buffer in kernel.makes}
+    users: dict[int, list[int]] = collections.defaultdict(list)
+    missing = [0] * len(kernels)
+    for number, kernel in enumerate(kernels):
+        for maker in {makers[b] for b in kernel.reads if b in makers} - {number}:
+            users[maker].append(number)
+            missing[number] += 1
+    return users, missing
+
+
+def peak(kernels: list[Kernel]) -> float:
+    """Bytes that are live at the peak of kernels in the order in which they run."""
     last: dict[Buffer, int] = {}
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:
@@ -121,7 +198,7 @@ def peak(kernels: list[Kernel], on_chip: float) -> float:
                 free.remove(taken)
                 live[taken] = 0.0
                 now -= size
-        most = max(most, max(now - on_chip, 0.0) + kernel.passing)
+        most = max(most, now + kernel.passing)
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
             if buffer in live:
                 now -= live.pop(buffer)

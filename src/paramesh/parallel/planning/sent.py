@@ -24,6 +24,13 @@ _CALLED = re.compile(
     r"|false_computation)=\{?(%?[\w.\-]+(?:, *%?[\w.\-]+)*)"
 )
 _TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_BODY = re.compile(r"\bbody=%?([\w.\-]+)")
+_ROOT = re.compile(r"^ROOT .* tuple\((.*?)\)")
+_CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
+_LESS = re.compile(r"^ROOT .* compare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT")
+_SLICE = re.compile(r" dynamic-slice\(%?([\w.\-]+),")
+_ELEMENT = re.compile(r"^%?([\w.\-]+) = .* get-tuple-element\(.*index=(\d+)")
+_NUMBER = re.compile(r"^%?([\w.\-]+) = [su]32\[\]\S* constant\((\d+)\)")
 
 
 class SentByCompiler(NamedTuple):
@@ -44,6 +51,7 @@ def sent_by(text: str) -> list[SentByCompiler]:
     """The collectives in the text of a compiled program, by kind, the most bytes first."""
     bodies, entry = _computations(text)
     # By channel: TPUs spread one collective over several fused computations, each with its text.
+    # Some may be in a loop that turns while it goes on, so that the fewest turns count.
     channels: dict[tuple[str, Any], float] = {}
     for name, turns in _turns(bodies, entry).items():
         for line in bodies[name]:
@@ -57,7 +65,7 @@ def sent_by(text: str) -> list[SentByCompiler]:
             channel = re.search(r"channel_id=(\d+)", line)
             key = kind, channel[1] if channel else line
             if size:
-                channels[key] = max(size, channels.get(key, 0.0))
+                channels[key] = min(size, channels.get(key, size))
     counts: collections.Counter[str] = collections.Counter()
     nbytes: dict[str, float] = collections.defaultdict(float)
     for (kind, _), size in channels.items():
@@ -88,9 +96,17 @@ def _sent(kind: str, shape: str, line: str, start: bool) -> float:
 
 
 def _is_scattered(name: str, body: list[str]) -> bool:
-    """Whether a fusion of TPUs gives each device its part of a sum: they send no more than that."""
+    """Whether a fusion of TPUs gives each device its part of a sum: they send no more than that.
+
+    One fusion may do so for several sums, and gives all parts.
+    """
     root = next((line for line in body if line.startswith("ROOT ")), "")
-    return bool(re.search(rf" dynamic-slice\(%?{re.escape(name)},", root))
+    if " tuple(" not in root:
+        return bool(re.search(rf" dynamic-slice\(%?{re.escape(name)},", root))
+    sums = re.compile(rf"^%?([\w.\-]+) = .* get-tuple-element\(%?{re.escape(name)}\)")
+    elements = {match[1] for line in body if (match := sums.match(line))}
+    slices = [match[1] for line in body if (match := _SLICE.search(line))]
+    return bool(elements) and sorted(elements) == sorted(slices)
 
 
 def _nbytes(dtype: str, dims: str) -> float:
@@ -139,7 +155,42 @@ def _turns(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
         turns[name] = times
         for line in bodies[name]:
             for how, names in _CALLED.findall(line):
-                known = _TURNS.search(line) if how == "body" else None
-                inner = times * (int(known[1]) if known else 1)
+                inner = times * (_turns_of_loop(line, bodies) if how == "body" else 1)
                 todo += [(one.strip().removeprefix("%"), inner) for one in names.split(",")]
     return turns
+
+
+def _turns_of_loop(line: str, bodies: dict[str, list[str]]) -> int:
+    """How often a loop turns: as the compiler says, or as its condition compares.
+
+    The compiler of TPUs does not say it. JAX's loops and XLA's own begin at 0.
+    """
+    if known := _TURNS.search(line):
+        return int(known[1])
+    condition, body = _CONDITION.search(line), _BODY.search(line)
+    if condition is None or body is None:
+        return 1
+    tested = bodies.get(condition[1], [])
+    less = next((match for own in tested if (match := _LESS.match(own))), None)
+    end = _numbers(tested).get(less[2]) if less else None
+    if less is None or end is None:
+        return 1
+    elements = {match[1]: int(match[2]) for own in tested if (match := _ELEMENT.match(own))}
+    return -(-end // _stride(bodies.get(body[1], []), elements.get(less[1])))
+
+
+def _numbers(body: list[str]) -> dict[str, int]:
+    return {match[1]: int(match[2]) for line in body if (match := _NUMBER.match(line))}
+
+
+def _stride(body: list[str], place: int | None) -> int:
+    """By how much a turn raises this element of what the loop carries; 1 where that is not told."""
+    root = next((match for line in body if (match := _ROOT.match(line))), None)
+    if root is None or place is None:
+        return 1
+    names = [one.split()[-1].removeprefix("%") for one in root[1].split(", ")]
+    if place >= len(names):
+        return 1
+    added = re.compile(rf"^%?{re.escape(names[place])} = .* add\(%?[\w.\-]+, %?([\w.\-]+)\)")
+    by = next((match[1] for line in body if (match := added.match(line))), "")
+    return max(_numbers(body).get(by, 1), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,13 +12,13 @@ from paramesh.parallel.search.resharding import Spec, local
 
 #: Rows and numbers.
 _TILE = (8, 128)
-#: The part of the memory on the chip that one buffer may have. With libtpu 0.0.42, 112 MiB of 128
-#: lie between a buffer that is there (64 MiB) and one that is not (122 MiB).
-_OF_CHIP = 7 / 8
+#: The part of the memory on the chip that buffers may have: of its 128 MiB the compiler keeps 16
+#: for what kernels need as they run (libtpu 0.0.42, `xla_tpu_scoped_vmem_limit_kib`).
+OF_CHIP = 7 / 8
 
 
 def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_chip: float) -> float:
-    """Bytes in which a TPU adds up the updates of a table, if they are not on the chip; or 0.
+    """Bytes in which a TPU adds up the updates of a table, if they are filled up; or 0.
 
     The sum lies row by row if that is small enough for the chip, or else column by column, which
     fills up nothing; where neither is, row by row (libtpu 0.0.42). Then it is brought into the
@@ -41,15 +42,49 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     size = local(problem.machine, own.nbytes, spec)
     filled = size * _filled(own.shape, spec, problem.machine.sizes)
     lies = size if size <= on_chip < filled else filled
-    return lies if filled > size and lies > _OF_CHIP * on_chip else 0.0
+    return lies if filled > size else 0.0
+
+
+def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+    """Bytes of an array with what fills up its tiles.
+
+    The compiler lays out two of the dimensions in tiles so that it fills up least. Tiles of arrays
+    with one, two or four rows have no more.
+
+    Args:
+        nbytes: that a device has of it.
+        shape: of the full array.
+        spec: how it is sharded.
+        sizes: of the mesh.
+    """
+    if len(shape) < 2:
+        return nbytes
+    own = [max(size // _parts(dim, spec, sizes), 1) for dim, size in enumerate(shape)]
+    return nbytes * min(itertools.starmap(_of_tiles, itertools.permutations(own, 2)))
+
+
+def in_rows(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+    """Bytes of an array that lies row by row, as the updates of a table do; as `in_tiles`."""
+    own = max(shape[-1] // _parts(len(shape) - 1, spec, sizes), 1) if shape else 1
+    return nbytes * math.ceil(own / _TILE[1]) * _TILE[1] / own if own > 1 else nbytes
+
+
+def _parts(dim: int, spec: Spec, sizes: tuple[int, ...]) -> int:
+    return math.prod(n for d, n in zip(spec, sizes, strict=True) if d == dim)
+
+
+def _of_tiles(rows: int, numbers: int) -> float:
+    """How much larger so many rows of numbers are in tiles."""
+    high = next((n for n in (1, 2, 4) if rows <= n), _TILE[0])
+    wide = _TILE[1]
+    return math.ceil(rows / high) * high / rows * math.ceil(numbers / wide) * wide / numbers
 
 
 def _filled(shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
     """How much larger an array is in tiles."""
     more = 1.0
     for dim, tile in zip((len(shape) - 2, len(shape) - 1), _TILE, strict=True):
-        parts = math.prod(n for d, n in zip(spec, sizes, strict=True) if d == dim)
-        own = max(shape[dim] // parts, 1)
+        own = max(shape[dim] // _parts(dim, spec, sizes), 1)
         if own == 1 and dim == len(shape) - 1:
             return 1.0  # a column is kept as a vector
         more *= math.ceil(own / tile) * tile / own

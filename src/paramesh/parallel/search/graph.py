@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jax.lax import Precision
 from jax.sharding import NamedSharding
 
 from paramesh._compat.jax import (
@@ -75,6 +76,7 @@ class Tensor:
         maker: the number of its operator; -1 for an input of the program.
         name: of an input.
         free: see the glossary.
+        float32: whether it is of that element type.
     """
 
     shape: tuple[int, ...]
@@ -83,6 +85,7 @@ class Tensor:
     maker: int = -1
     name: str = ""
     free: bool = False
+    float32: bool = False
 
 
 @dataclass
@@ -99,6 +102,8 @@ class Operator:
         times: see the glossary.
         flops: of all devices together, in one turn.
         dtype: the element type that it computes in, if it computes much.
+        one_pass: whether it is a product of Float32 of which no more precision is asked than the
+            hardware's products have.
         pinned: the layout that the program itself demands, as a NamedSharding.
         cluster: its number.
     """
@@ -112,6 +117,7 @@ class Operator:
     times: int
     flops: float = 0.0
     dtype: str = ""
+    one_pass: bool = False
     pinned: NamedSharding | None = None
     cluster: int = -1
 
@@ -212,7 +218,10 @@ class _Builder:
     def tensor(self, aval: object, times: int, free: bool = False, name: str = "") -> int:
         shape = tuple(getattr(aval, "shape", ()))
         nbytes = math.prod(shape) * _itemsize(aval)
-        self.graph.tensors.append(Tensor(shape, nbytes, times, name=name, free=free))
+        float32 = getattr(aval, "dtype", None) == np.float32
+        self.graph.tensors.append(
+            Tensor(shape, nbytes, times, name=name, free=free, float32=float32)
+        )
         return len(self.graph.tensors) - 1
 
     def add(
@@ -283,6 +292,7 @@ class _Builder:
                 operator = self.add(own, name, inputs, outputs, rule, times, flops_of(eqn))
                 if operator.flops:
                     operator.dtype = str(dtype_of(eqn.invars[0]))
+                    operator.one_pass = operator.dtype == "float32" and _is_one_pass(eqn)
                 operator.pinned = eqn.params["sharding"] if name == "sharding_constraint" else None
 
     def _inline(
@@ -360,6 +370,13 @@ class _Builder:
                 rule = AxisRule((dims,), ((None, *dims),))
                 at = (*path, "stack", number - carried)
                 self.add(at, "stack of scan", [here], [stacked], rule, turns)
+
+
+def _is_one_pass(eqn: JaxprEqn) -> bool:
+    asked = eqn.params.get("precision")
+    if isinstance(asked, tuple):
+        return all(one == Precision.DEFAULT for one in asked)
+    return asked in (None, Precision.DEFAULT)
 
 
 def _itemsize(aval: object) -> int:

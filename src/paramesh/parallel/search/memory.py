@@ -67,6 +67,11 @@ def copy_span(problem: Problem, edge: Edge, nodes: set[int]) -> tuple[int, int]:
     return (min(places), max(places)) if places else (end, end)
 
 
+def copy_bytes(problem: Problem, edge: Edge) -> float:
+    """Bytes of a full copy of an edge's tensor."""
+    return problem.graph.tensors[edge.tensor].nbytes / (2 if edge.narrow else 1)
+
+
 def live_bytes(problem: Problem, choice: list[int], live: Liveness) -> list[float]:
     """Bytes that each device holds at each moment."""
     graph, machine = problem.graph, problem.machine
@@ -86,7 +91,7 @@ def live_bytes(problem: Problem, choice: list[int], live: Liveness) -> list[floa
             add(local(machine, nbytes, start), *live.span[edge.tensor])
         for spec in set(ends) - {start}:
             nodes = {u.node for u, s in zip(edge.uses, ends, strict=True) if s == spec}
-            add(local(machine, nbytes, spec), *copy_span(problem, edge, nodes))
+            add(local(machine, copy_bytes(problem, edge), spec), *copy_span(problem, edge, nodes))
     for number, (node, factors) in problem.source.items():
         if problem.nodes[node].operators:
             spec = problem.spec(problem.nodes[node].strategies[choice[node]], factors)

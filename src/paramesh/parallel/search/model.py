@@ -105,7 +105,7 @@ class Model:
             uses = sorted({(self.klass[u.node], self._form(u.node, u.factors)) for u in edge.uses})
             shape = problem.graph.tensors[edge.tensor].shape
             made = self._form(edge.maker, edge.factors, edge.summed)
-            key = (self.klass[edge.maker], shape, made, tuple(uses), edge.times)
+            key = (self.klass[edge.maker], shape, made, tuple(uses), edge.times, edge.narrow)
             alike.setdefault(key, []).append(number)
         return [link for numbers in alike.values() if (link := self._link(numbers)) is not None]
 
@@ -148,7 +148,7 @@ class Model:
             if (self.klass[use.node], tuple(ends)) in seen:
                 continue
             seen.add((self.klass[use.node], tuple(ends)))
-            cost = weight * self._cost(specs, wanted, nbytes)
+            cost = weight * self._cost(specs, wanted, nbytes, edge.narrow)
             here = np.array([wanted.index(spec) for spec in ends])
             if self.klass[use.node] == klass:
                 if use.node == edge.maker or len(starts) == len(ends):
@@ -157,12 +157,12 @@ class Model:
                 link.uses.append(LinkUse(self.klass[use.node], here, wanted, cost))
         return link if link.uses else None
 
-    def _cost(self, starts: list[Spec], ends: list[Spec], nbytes: int) -> Array:
-        key = (tuple(starts), tuple(ends), nbytes)
+    def _cost(self, starts: list[Spec], ends: list[Spec], nbytes: int, narrow: bool) -> Array:
+        key = (tuple(starts), tuple(ends), nbytes, narrow)
         if key not in self._costs:
             machine = self.problem.machine
             self._costs[key] = np.array(
-                [[seconds(machine, start, end, nbytes) for end in ends] for start in starts]
+                [[seconds(machine, start, end, nbytes, narrow) for end in ends] for start in starts]
             )
         return self._costs[key]
 

@@ -26,6 +26,7 @@ from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, sent
+from paramesh.parallel.search.rings import with_rings
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
 
@@ -171,7 +172,8 @@ class Plan:
                     for use, spec in zip(edge.uses, ends, strict=True)
                     if spec == wanted
                 )
-                sends = sent(self.machine, start, wanted, tensor.nbytes)
+                sends = sent(self.machine, start, wanted, tensor.nbytes, edge.narrow)
+                sends = with_rings(problem, choice, edge.tensor, start, sends)
                 found += [
                     Collective(
                         one.kind,

@@ -23,6 +23,7 @@ import numpy as np
 from paramesh.parallel.layouts.mesh import grouping
 from paramesh.parallel.search.graph import Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
+from paramesh.parallel.search.narrowing import Narrowing
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, local, seconds, sent
 from paramesh.parallel.search.traffic import Moved, Traffic
 
@@ -64,7 +65,17 @@ class Use(NamedTuple):
 
 @dataclass
 class Edge:
-    """See the glossary; `summed` are the factors along which the maker gives summands."""
+    """See the glossary.
+
+    Attributes:
+        tensor: its number.
+        maker: the node that makes it.
+        factors: that it has there.
+        summed: the factors along which the maker gives summands.
+        uses: all in one width.
+        times: how often a copy is made.
+        narrow: whether all uses round it to half of its bytes (`narrowing.py`).
+    """
 
     tensor: int
     maker: int
@@ -72,6 +83,7 @@ class Edge:
     summed: frozenset[int]
     uses: list[Use]
     times: int
+    narrow: bool = False
 
 
 class Problem:
@@ -89,6 +101,7 @@ class Problem:
         source: number of an input -> its node, or the cluster that it is a part of with its factors
             there.
         unpinned: the operators whose demanded layout the mesh cannot show.
+        narrowing: of the graph; None where products take all of Float32.
     """
 
     def __init__(
@@ -109,6 +122,7 @@ class Problem:
         self._costs: dict[Any, tuple[np.ndarray[Any, Any], list[list[Sent]]]] = {}
         self.source: dict[int, tuple[int, Factored]] = {}
         self._traffic = Traffic(graph)
+        self.narrowing = Narrowing(graph) if machine.target.narrows else None
         self._uses = self._all_uses()
         #: Sums that are made inside of the cluster that makes them.
         self._added: set[int] = set()
@@ -354,15 +368,25 @@ class Problem:
                     frozenset() if inside else frozenset(map(self.factors.root, operator.summed))
                 )
             unique = list({(u.node, u.factors): u for u in reversed(uses)}.values())[::-1]
-            times = max(self._times(own.times, use) for use in unique)
             roots = self.factors.roots(factors)
             if summed and len(unique) > 1:  # added up once, in a place of its own
                 home, places = self._add_home(tensor)
+                times = max(self._times(own.times, use) for use in unique)
                 self.edges.append(
                     Edge(tensor, maker, roots, summed, [Use(home, places, own.maker)], times)
                 )
                 maker, roots, summed = home, places, frozenset()
-            self.edges.append(Edge(tensor, maker, roots, summed, unique, times))
+            for narrow in (False, True):
+                alike = [use for use in unique if self._is_narrow(tensor, use) == narrow]
+                if alike:
+                    times = max(self._times(own.times, use) for use in alike)
+                    self.edges.append(Edge(tensor, maker, roots, summed, alike, times, narrow))
+
+    def _is_narrow(self, tensor: int, use: Use) -> bool:
+        """Whether a use needs half of the bytes."""
+        if self.narrowing is None or not self.graph.tensors[tensor].float32:
+            return False
+        return bool(self.nodes[use.node].operators) and self.narrowing.by(use.operator)
 
     def _times(self, times: int, use: Use) -> int:
         """How often a copy for a use is made: before the loop for what enters it."""
@@ -431,7 +455,7 @@ class Problem:
             nbytes = self.graph.tensors[edge.tensor].nbytes
             start, ends = self.edge_specs(edge, choice)
             total += edge.times * sum(
-                seconds(self.machine, start, end, nbytes) for end in set(ends)
+                seconds(self.machine, start, end, nbytes, edge.narrow) for end in set(ends)
             )
         return float(total)
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from paramesh.parallel.search.machine import Machine
 
 REPLICATED, SUM = -1, -2
+_SUMS = ("all-reduce", "reduce-scatter")
 Spec = tuple[int, ...]
 #: For each sharded dimension, the axes of the mesh that shard it, in order.
 Order = dict[int, tuple[int, ...]]
@@ -147,17 +148,27 @@ class Sent(NamedTuple):
     seconds: float
 
 
-def seconds(machine: Machine, start: Spec, end: Spec, nbytes: int) -> float:
-    """Seconds from one layout to another, of a tensor of so many bytes."""
-    return sum(one.seconds for one in sent(machine, start, end, nbytes))
+def seconds(machine: Machine, start: Spec, end: Spec, nbytes: int, narrow: bool = False) -> float:
+    """Seconds from one layout to another, of a tensor of so many bytes; `narrow` as in `sent`."""
+    return sum(one.seconds for one in sent(machine, start, end, nbytes, narrow))
 
 
-def sent(machine: Machine, start: Spec, end: Spec, nbytes: int) -> list[Sent]:
-    """The collectives from one layout to another."""
+def sent(machine: Machine, start: Spec, end: Spec, nbytes: int, narrow: bool = False) -> list[Sent]:
+    """The collectives from one layout to another.
+
+    Args:
+        machine: whose devices send.
+        start: the layout before.
+        end: the layout after.
+        nbytes: of the full tensor.
+        narrow: whether what is no sum is sent in half of its bytes (`narrowing.py`).
+    """
     found: list[Sent] = []
     for step in steps(machine.sizes, start, end):
         if step.sent:
             own = step.sent * nbytes
+            if narrow and step.kind not in _SUMS:
+                own /= 2
             took = machine.sending_seconds(step.kind, step.axes, own)
             found.append(Sent(step.kind, own, took))
     return found

@@ -18,7 +18,7 @@ import scipy.optimize
 import scipy.sparse
 
 from paramesh.parallel.search.bound import Bound
-from paramesh.parallel.search.memory import copy_span, liveness
+from paramesh.parallel.search.memory import copy_bytes, copy_span, liveness
 from paramesh.parallel.search.model import RADIUS, Model
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import Spec, local
@@ -212,7 +212,7 @@ class _Program:
             edge = problem.edges[number]
             nodes = {use.node for use in edge.uses if self.model.klass[use.node] in users}
             first, last = copy_span(problem, edge, nodes)
-            nbytes = local(problem.machine, problem.graph.tensors[edge.tensor].nbytes, spec)
+            nbytes = local(problem.machine, copy_bytes(problem, edge), spec)
             for row, moment in zip(self.live_sums, self.live.moments, strict=True):
                 if first <= moment <= last:
                     row[variable] += nbytes

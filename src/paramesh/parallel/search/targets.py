@@ -31,6 +31,9 @@ class Target:
         memory: bytes of a device; 0 where that is not known.
         peaks: operations in a second by element type, where they are known.
         per_host: how many devices share an interconnect, where that is fixed; 0: any number.
+        narrows: whether it computes products of Float32 in one pass of bfloat16 (`narrowing.py`).
+        rings: whether its compiler scatters the sum of a large product while it computes it, in a
+            ring of permutations.
     """
 
     name: str
@@ -42,6 +45,8 @@ class Target:
     memory: int = 0
     peaks: Mapping[str, float] = field(default_factory=dict, hash=False, compare=False)
     per_host: int = 0
+    narrows: bool = False
+    rings: bool = False
 
     def peak(self, dtype: str) -> float:
         """Operations in a second for an element type; `flops` where that has no peak of its own."""
@@ -133,6 +138,8 @@ TARGETS: dict[str, Target] = {
             5e-6,
             16 * _GB,
             _peaks(197 * _T, 197 * _T, 393 * _T, 197 * _T / 64),
+            narrows=True,
+            rings=True,
         ),
         # cloud.google.com/tpu/docs/v5p: BF16 459; HBM2e 95 GiB, 2,765 GB/s; ICI of a chip 1,200
         # GB/s both ways; network of a chip 50 Gb/s. INT8 918: announcement of TPU v5p (2023-12).
@@ -145,6 +152,8 @@ TARGETS: dict[str, Target] = {
             5e-6,
             95 * _GIB,
             _peaks(459 * _T, 459 * _T, 918 * _T, 459 * _T / 64),
+            narrows=True,
+            rings=True,
         ),
         # cloud.google.com/tpu/docs/v6e: BF16 918, INT8 1,836; HBM 32 GB, 1,600 GB/s; ICI of a chip
         # 3,200 Gb/s one way; network of a pod of 256 chips 25.6 Tb/s.
@@ -157,6 +166,8 @@ TARGETS: dict[str, Target] = {
             5e-6,
             32 * _GB,
             _peaks(918 * _T, 918 * _T, 1836 * _T, 918 * _T / 64),
+            narrows=True,
+            rings=True,
         ),
     )
 }

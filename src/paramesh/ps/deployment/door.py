@@ -26,9 +26,11 @@ from typing import Any
 
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.frame_pipe import PipeReader
 from paramesh.ps.deployment.frames import BadFrame, Draft, Unfit
 from paramesh.ps.deployment.messages import answer_text, error_text, taken_call
 from paramesh.ps.deployment.shared_arena import (
+    PIPED_FROM,
     SHARED_FROM,
     Arena,
     Receipts,
@@ -61,6 +63,13 @@ class _Guest:
         self.identity = b""
         self.sequence = 0
         self.receipts = Receipts(window)
+        #: It sends by its pipe, so it reads the one from here.
+        self.piped = False
+
+    @property
+    def pipe(self) -> PipeReader | None:
+        """What its short frames come by."""
+        return None if self.window is None else self.window.pipe
 
     def close(self) -> None:
         if self.window is not None:
@@ -108,6 +117,7 @@ class Door:
         # Numbers: operators of ZeroMQ's own enumerations take longer than all else here.
         self._events, self._there = int(zmq.EVENTS), int(zmq.POLLIN)
         self._at_once = int(zmq.DONTWAIT)
+        self._more_at_once = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
         self._serve = serve
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -151,12 +161,16 @@ class Door:
         self.sign_off(worker, "its worker was let in again.")
         guest = self._guests[key] = _Guest(worker, key, window_if_any(arena))
         mine = None if guest.arena is None else guest.arena.whereabouts
-        seen = guest.window is not None
-        return Admission(self.address, self.key, frames.VERSION, mine, seen)
+        seen, pipe = guest.window is not None, guest.pipe
+        if pipe is not None:
+            self._loop.add_reader(pipe.file, self._read_pipe, guest, pipe)
+        return Admission(self.address, self.key, frames.VERSION, mine, seen, pipe is not None)
 
     def _dismiss(self, guest: _Guest, why: str) -> None:
         self._guests.pop(guest.key, None)
         self._connections.pop(guest.identity, None)
+        if guest.pipe is not None:
+            self._loop.remove_reader(guest.pipe.file)
         guest.close()
         if guest.identity:
             self._tell_end(guest.identity, why)
@@ -195,6 +209,14 @@ class Door:
                 self._take(guest, frame.buffer, parts)
         self._loop.call_soon(self._read)
 
+    def _read_pipe(self, guest: _Guest, pipe: PipeReader) -> None:
+        frame = pipe.read()  # one: the loop says so at once if there are more
+        if frame is not None:
+            guest.piped = True
+            self._take(guest, memoryview(frame), [])
+        elif pipe.ended:  # its process has died, or has opened another connection
+            self._loop.remove_reader(pipe.file)
+
     def _met(self, identity: bytes, frame: Any) -> _Guest | None:
         """Whose connection it is, by the key that it was opened with."""
         guest = self._guests.get(frame.get("User-Id").encode())
@@ -207,14 +229,14 @@ class Door:
     def _take(self, guest: _Guest, frame: memoryview, parts: list[memoryview]) -> None:
         try:
             asked = frames.decoded(frame, guest.receipts.reading, parts)
-            if asked.kind != frames.CALL or asked.sequence <= guest.receipts.last:
+            if asked.kind != frames.CALL or guest.receipts.known(asked.sequence):
                 raise BadFrame(f"the frame {asked.sequence} is no call, or came before.")
             method, arguments = taken_call(asked.text, asked.arrays)
+            guest.receipts.got(asked.sequence)
         except BadFrame as error:
             _log.warning("worker %s is not listened to any more: %s", guest.worker, error)
             self._dismiss(guest, str(error))
             return
-        guest.receipts.got(asked.sequence)
         if guest.arena is not None:
             guest.arena.taken(asked.taken)
         self._begin(self._answer(guest, asked.number, method, arguments))
@@ -249,15 +271,23 @@ class Door:
             return  # it has left: nobody waits for the answer
         guest.sequence += 1
         at = None
-        if ready.size > SHARED_FROM and guest.arena is not None:
+        least = PIPED_FROM if guest.piped else SHARED_FROM
+        if ready.size > least and guest.arena is not None:
             at = guest.arena.write(guest.sequence, ready.arrays, ready.offsets, ready.size)
         if at is None and not ready.fits_inline() and not ready.fits_parts():
             ready = frames.draft(frames.LONG, ready.number, None)
         frame = frames.encoded(
             ready, sequence=guest.sequence, taken=guest.receipts.taken, shared_at=at
         )
+        pipe = guest.arena.pipe if guest.piped and guest.arena is not None else None
+        if pipe is not None and (at is not None or ready.fits_inline()) and pipe.send(frame):
+            return
         parts = frames.parts_of(ready) if at is None else []
-        self._socket.send_multipart((guest.identity, frame, *parts), self._at_once)
+        # Part by part: `send_multipart` looks at each of them, and joins enumerations.
+        *first, last = (guest.identity, frame, *parts)
+        for part in first:
+            self._socket.send(part, self._more_at_once)
+        self._socket.send(last, self._at_once)
         # What came meanwhile is not announced once more.
         if not self._reading and self._socket.getsockopt(self._events) & self._there:
             self._loop.call_soon(self._read)

@@ -28,6 +28,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paramesh.ps.deployment.frame_pipe import (
+    FramePipe,
+    PipeAddress,
+    PipeReader,
+    frame_pipe_if_any,
+    pipe_reader_if_any,
+)
 from paramesh.ps.deployment.frames import BadFrame, Reading
 from paramesh.ps.processes.descriptors import patiently
 from paramesh.ps.processes.lifeline import host_identity
@@ -50,6 +57,10 @@ MOST_OF_ALL = 1 << 29
 LENT_FROM = 1 << 22
 #: Payloads of more bytes go through shared memory, where there is any (see `benchmarks/server.py`).
 SHARED_FROM = 1 << 13
+#: Likewise beside a frame that goes by a pipe: the rest of a packet is for its text and its table.
+PIPED_FROM = 1 << 11
+#: Frames that may overtake one: more than a pipe has room for.
+MOST_EARLY = 1 << 10
 _SEALS = ("F_ADD_SEALS", "F_GET_SEALS", "F_SEAL_SHRINK")
 
 _held = 0
@@ -64,12 +75,14 @@ class Whereabouts(NamedTuple):
         pid: of the writer.
         file: number of the open file there.
         token: what the arena begins with.
+        pipe: for short frames of the same process; None: there is none.
     """
 
     host: str
     pid: int
     file: int
     token: bytes
+    pipe: PipeAddress | None = None
 
 
 def _sealed() -> bool:
@@ -79,7 +92,11 @@ def _sealed() -> bool:
 
 
 class Arena:
-    """Memory to write payloads to.
+    """Memory to write payloads to, and a pipe for the frames that they belong to.
+
+    Attributes:
+        whereabouts: of it.
+        pipe: None: there is none, and frames go another way.
 
     Raises:
         OSError: this system has no such memory, or no more of it.
@@ -92,6 +109,7 @@ class Arena:
         self._size = 0
         self._spans: dict[int, tuple[int, int]] = {}
         self._map: mmap.mmap | None = None
+        self.pipe: FramePipe | None = None
         self._file = patiently(
             lambda: os.memfd_create("paramesh", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         )
@@ -101,10 +119,12 @@ class Arena:
             token = secrets.token_bytes(_TOKEN)
             assert self._map is not None
             self._map[:_TOKEN] = token
+            self.pipe = frame_pipe_if_any()
         except BaseException:
             self.close()
             raise
-        self.whereabouts = Whereabouts(host_identity(), os.getpid(), self._file, token)
+        pipe = None if self.pipe is None else self.pipe.address
+        self.whereabouts = Whereabouts(host_identity(), os.getpid(), self._file, token, pipe)
 
     def _grow(self, size: int) -> None:
         global _held
@@ -170,6 +190,8 @@ class Arena:
         with _counting:
             _held -= self._size
         self._size = 0
+        if self.pipe is not None:
+            self.pipe.close()
         if self._map is not None:
             with contextlib.suppress(BufferError):
                 self._map.close()
@@ -180,10 +202,13 @@ class Arena:
 
 
 class Window:
-    """Another process's arena, to read.
+    """Another process's arena, to read, and its pipe.
 
     Args:
         whereabouts: of the arena.
+
+    Attributes:
+        pipe: None: it has none, or it cannot be opened from here.
 
     Raises:
         OSError: it is on another host, gone, of another user, or none.
@@ -195,6 +220,7 @@ class Window:
         assert fcntl is not None
         path = f"/proc/{int(whereabouts.pid)}/fd/{int(whereabouts.file)}"
         self._map: mmap.mmap | None = None
+        self.pipe: PipeReader | None = None
         self._file = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         try:
             if not fcntl.fcntl(self._file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
@@ -202,6 +228,7 @@ class Window:
             self._look()
             if self._map is None or not hmac.compare_digest(self._map[:_TOKEN], whereabouts.token):
                 raise OSError("the memory is not the one that was announced")
+            self.pipe = pipe_reader_if_any(whereabouts.pid, whereabouts.pipe)
         except BaseException:
             self.close()
             raise
@@ -250,6 +277,8 @@ class Window:
 
     def close(self) -> None:
         """Let go of it."""
+        if self.pipe is not None:
+            self.pipe.close()
         self._let_go()
         if self._file >= 0:
             os.close(self._file)
@@ -271,7 +300,8 @@ class Receipts:
         window: on its arena; None: it shares no memory.
 
     Attributes:
-        last: the sequence of the last frame.
+        last: the sequence up to which all frames have come. Those on a socket may be overtaken by
+            those in a pipe.
     """
 
     def __init__(self, window: Window | None) -> None:
@@ -279,6 +309,8 @@ class Receipts:
         self._lent: set[int] = set()
         self._new: _Lent | None = None
         self.last = 0
+        #: Frames that have overtaken others.
+        self._early: set[int] = set()
 
     @property
     def reading(self) -> Reading | None:
@@ -293,9 +325,22 @@ class Receipts:
         self._new = _Lent(self._window.view(offset, size))
         return np.asarray(self._new)
 
+    def known(self, sequence: int) -> bool:
+        """Whether a frame came before."""
+        return sequence <= self.last or sequence in self._early
+
     def got(self, sequence: int) -> None:
-        """A frame has come, and its payload was asked for if it has one."""
-        self.last = sequence
+        """A frame has come, and its payload was asked for if it has one.
+
+        Raises:
+            BadFrame: one before it is missing for so long that it cannot be on its way.
+        """
+        self._early.add(sequence)
+        while self.last + 1 in self._early:
+            self.last += 1
+            self._early.remove(self.last)
+        if len(self._early) > MOST_EARLY:
+            raise BadFrame(f"the frame {self.last + 1} is missing, and {sequence} has come.")
         lent, self._new = self._new, None
         if lent is not None:
             self._lent.add(sequence)
@@ -305,7 +350,7 @@ class Receipts:
     def taken(self) -> int:
         """The last frame up to which the other end may write over all payloads."""
         lent = tuple(self._lent)  # others go meanwhile, in any thread
-        return min(lent) - 1 if lent else self.last
+        return min(self.last, *(sequence - 1 for sequence in lent)) if lent else self.last
 
 
 def arena_if_any() -> Arena | None:

@@ -31,6 +31,7 @@ class Admission(NamedTuple):
         version: of its frames.
         arena: what it writes payloads to, for this worker; None: it shares no memory with it.
         window: whether it reads the worker's arena.
+        pipe: whether it reads the worker's pipe.
     """
 
     address: str
@@ -38,6 +39,7 @@ class Admission(NamedTuple):
     version: int
     arena: Whereabouts | None
     window: bool
+    pipe: bool
 
 
 @functools.cache

@@ -28,10 +28,12 @@ from paramesh.array_types import Json
 from paramesh.ps.client.exchange import Call, Died, Event, Replied
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.frame_pipe import PipeReader
 from paramesh.ps.deployment.frames import BadFrame, Unfit
 from paramesh.ps.deployment.messages import CARRIED, call_text, taken_answer, taken_error
 from paramesh.ps.deployment.shared_arena import (
     MOST,
+    PIPED_FROM,
     SHARED_FROM,
     Arena,
     Receipts,
@@ -89,6 +91,8 @@ class _Channel:
         self.refused = False
         self.socket: Any = None
         self.monitor: Any = None
+        #: The actor reads short frames from this worker's pipe, and answers by its own.
+        self.piped = False
         self.number = 0
         self.receipts = Receipts(None)
         self.sent: dict[int, _Sent] = {}
@@ -96,6 +100,18 @@ class _Channel:
         self.by_ray: dict[Ticket, str] = {}
         #: Methods whose last answer was too long for this connection.
         self.long: set[str] = set()
+
+    @property
+    def pipe(self) -> PipeReader | None:
+        """What the actor's short frames come by; None: they come by the socket."""
+        return self.window.pipe if self.piped and self.window is not None else None
+
+    def send_by_pipe(self, frame: bytes) -> bool:
+        """Send a short frame; False: it goes by the socket."""
+        # The first one does: the actor knows by its answer which connection this is.
+        if not self.piped or not self.receipts.last or self.arena is None:
+            return False
+        return self.arena.pipe is not None and self.arena.pipe.send(frame)
 
 
 class ZmqTransport:
@@ -137,7 +153,8 @@ class ZmqTransport:
         if method not in CARRIED:
             return self._by_ray.submit(server, call, at)
         if channel.state == _OPEN and not self._busy(channel) and method not in channel.long:
-            self._look(channel)
+            if not channel.piped:  # with a pipe, whoever waits for the answer looks soon enough
+                self._look(channel)
             sent = self._send(channel, call)
             if sent is not None:
                 return sent
@@ -294,7 +311,8 @@ class ZmqTransport:
         if not admission.window and channel.arena is not None:
             channel.arena.close()
             channel.arena = None
-        channel.window = window_if_any(admission.arena)
+        channel.window = window = window_if_any(admission.arena)
+        channel.piped = admission.pipe and window is not None and window.pipe is not None
         channel.socket = socket = self._context.socket(zmq.DEALER)
         configure(zmq, socket, admission.address)
         # A connection that broke is not the same one any more: what was sent may be lost.
@@ -311,6 +329,8 @@ class ZmqTransport:
         )
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(channel.monitor, zmq.POLLIN)
+        if channel.pipe is not None:
+            self._poller.register(channel.pipe.file, zmq.POLLIN)
         channel.state, channel.since = _OPENING_ONE, time.monotonic()
         channel.number = 0
         channel.receipts = Receipts(channel.window)
@@ -328,6 +348,9 @@ class ZmqTransport:
             channel.monitor.close(linger=0)
             channel.socket.close(linger=0)
             channel.socket = channel.monitor = None
+            if channel.pipe is not None:
+                self._poller.unregister(channel.pipe.file)
+            channel.piped = False
         for part in (channel.arena, channel.window):
             if part is not None:
                 part.close()
@@ -367,17 +390,19 @@ class ZmqTransport:
         except Unfit:
             return None
         at = None
-        if ready.size > SHARED_FROM and channel.arena is not None:
+        least = PIPED_FROM if channel.piped else SHARED_FROM
+        if ready.size > least and channel.arena is not None:
             at = channel.arena.write(number, ready.arrays, ready.offsets, ready.size)
         if at is None and not ready.fits_inline() and not ready.fits_parts():
             return None
         frame = frames.encoded(ready, sequence=number, taken=channel.receipts.taken, shared_at=at)
-        try:
-            parts = frames.parts_of(ready) if at is None else []
-            channel.socket.send_multipart((frame, *parts), self._at_once)
-        except self._zmq.ZMQError:
-            self._shut(channel)
-            return None
+        if (at is None and not ready.fits_inline()) or not channel.send_by_pipe(frame):
+            try:
+                parts = frames.parts_of(ready) if at is None else []
+                channel.socket.send_multipart((frame, *parts), self._at_once)
+            except self._zmq.ZMQError:
+                self._shut(channel)
+                return None
         channel.number = number
         sent = channel.sent[number] = _Sent(channel, number, call)
         return sent
@@ -391,12 +416,29 @@ class ZmqTransport:
 
     def _hear(self, seconds: float) -> None:
         """Wait until something has come, and read it."""
-        ready = {id(socket) for socket, _ in self._poller.poll(seconds * 1e3)}
+        ready = {
+            socket if isinstance(socket, int) else id(socket)
+            for socket, _ in self._poller.poll(seconds * 1e3)
+        }
         for channel in self._channels.values():
-            if channel.state != _NONE and not ready.isdisjoint(
-                (id(channel.socket), id(channel.monitor))
-            ):
-                self._look(channel, id(channel.monitor) in ready)
+            if channel.state == _NONE:
+                continue
+            monitor = id(channel.monitor) in ready
+            if monitor or id(channel.socket) in ready:
+                self._look(channel, monitor)
+            elif channel.pipe is not None and channel.pipe.file in ready:
+                self._look_at_pipe(channel, channel.pipe)
+
+    def _look_at_pipe(self, channel: _Channel, pipe: PipeReader) -> None:
+        """Read the next frame in a pipe; whoever waits for more is told that it is there."""
+        frame = pipe.read()
+        if frame is not None:
+            try:
+                self._take(channel, [frame])
+            except BadFrame:
+                self._end(channel)
+        elif pipe.ended:
+            self._look(channel)
 
     def _look(self, channel: _Channel, monitor: bool = True) -> None:
         """Read what has come, and see, by its `monitor`, whether the connection is still there."""
@@ -406,6 +448,10 @@ class ZmqTransport:
             except BadFrame:
                 self._end(channel)
                 return
+        if channel.pipe is not None and channel.pipe.ended:
+            # Whether its process has died, or has dismissed this worker, the connection tells.
+            self._poller.unregister(channel.pipe.file)
+            channel.piped = False
         if not monitor or channel.monitor is None:
             return
         zmq = self._zmq
@@ -423,16 +469,18 @@ class ZmqTransport:
             return
 
     def _messages(self, channel: _Channel) -> Iterator[list[bytes]]:
+        while channel.pipe is not None and (frame := channel.pipe.read()) is not None:
+            yield [frame]
         while channel.socket is not None and channel.socket.getsockopt(self._events) & self._there:
             yield channel.socket.recv_multipart(self._at_once)
 
     def _take(self, channel: _Channel, message: list[bytes]) -> None:
         told = frames.decoded(message[0], channel.receipts.reading, message[1:])
+        if told.kind == frames.END:
+            raise BadFrame(str(told.text))
         channel.receipts.got(told.sequence)
         if channel.arena is not None:
             channel.arena.taken(told.taken)
-        if told.kind == frames.END:
-            raise BadFrame(str(told.text))
         sent = channel.sent.pop(told.number, None)
         if sent is None:
             return  # nobody waits for it

@@ -27,11 +27,15 @@ from typing import Any
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import directory_to_disk
 from paramesh.files.ownership import open_own, own_folder
+from paramesh.ps.durability.preallocation import make_room
 from paramesh.ps.durability.record import Array, Record, encoded, read_records
 from paramesh.ps.processes.descriptors import open_file, patiently
 
 #: Buffers that one call of the system takes.
 _BATCH = 512
+
+#: Bytes of a record from which on there is room made for it first.
+_ROOM_FROM = 1 << 18
 
 #: Seconds that one who has claimed an incarnation has to enter it.
 _PATIENCE = 0.5
@@ -279,6 +283,8 @@ class Log:
         self._fsync = fsync
         self._file = -1
         self._hurt = False
+        #: Whether the file system makes room ahead.
+        self._roomy = True
         if fsync:  # what is gone on from here
             _to_disk(folder)
         self.rotate()
@@ -315,6 +321,9 @@ class Log:
             )
         self.check_fence()
         size = 0
+        coming = sum(array.nbytes for array in arrays.values())
+        if self._roomy and coming >= _ROOM_FROM:
+            self._roomy = make_room(self._file, self._size, coming)
         try:
             batches = encoded(self.number, meta, arrays)
             for batch in batches if self._point is None else self._halves(batches):

@@ -72,7 +72,7 @@ class Server(Checkpointed):
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
-        beside: int = 1 << 20,
+        beside: int = 1 << 23,
         snapshots_beside: bool = False,
         following: bool = False,
         claimed: Callable[[], None] = lambda: None,
@@ -220,7 +220,7 @@ class Server(Checkpointed):
                     f"record {record.number} is the update of version {meta['version']}, and "
                     f"the server is at {self.version}."
                 )
-            undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"])
+            undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"], checked=False)
             self._committed(undo, meta.get("worker"))
         else:
             raise ParameterServerError(f"record {record.number} has the unknown kind {kind!r}.")
@@ -463,6 +463,7 @@ class Server(Checkpointed):
         self._snapshot_if_due()
 
     def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
+        """Apply and log an update whose pushes were checked, each, when they came."""
         meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
         if worker is not None:
             meta["worker"] = worker
@@ -471,7 +472,7 @@ class Server(Checkpointed):
         if large and self._log_thread.available():
             undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
         else:
-            undo = self._apply(updates, hyper)
+            undo = self._apply(updates, hyper, checked=True)
             self.reach("applied")
             try:
                 self._append(meta, arrays)
@@ -482,8 +483,9 @@ class Server(Checkpointed):
         self._committed(undo, worker)
         self.reach("logged")
 
-    def _apply(self, updates: Update, hyper: Mapping[str, float]) -> Undo:
-        return self.store.apply(self.version, updates, hyper, self._history.take_spare())
+    def _apply(self, updates: Update, hyper: Mapping[str, float], *, checked: bool) -> Undo:
+        spare = self._history.take_spare()
+        return self.store.apply(self.version, updates, hyper, spare, checked=checked)
 
     def _apply_beside_the_log(
         self,
@@ -495,7 +497,7 @@ class Server(Checkpointed):
         """Apply an update while another thread writes its record; back when both are done."""
         writing = self._log_thread.submit(self._log.append, meta, arrays)
         try:
-            undo = self._apply(updates, hyper)
+            undo = self._apply(updates, hyper, checked=True)
         except BaseException:
             if writing.exception() is None:
                 self._log.take_back()

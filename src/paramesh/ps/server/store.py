@@ -256,6 +256,8 @@ class Store:
         updates: Update,
         hyper: Mapping[str, float],
         spare: Undo | None = None,
+        *,
+        checked: bool = False,
     ) -> Undo:
         """Update Parameters from the gradients of one step; all of them, or none.
 
@@ -265,6 +267,7 @@ class Store:
                 ids sorted and each once.
             hyper: `learning_rate`, and what else the rules need (see `rules.numbers_of`).
             spare: an undo that nobody needs any more; its memory is written to.
+            checked: `check` was called with these, or with all that they are the sum of.
 
         Returns:
             What `undo` and `read` need to go back behind this update.
@@ -272,29 +275,22 @@ class Store:
         Raises:
             As `check`; ValueError: `hyper` lacks a number. Nothing was changed.
         """
-        self.check(updates)
+        if not checked:
+            self.check(updates)
         numbers: dict[str, Any] = {}
-        for name in updates:
+        tables: list[tuple[Table, Array]] = []
+        for name, update in updates.items():
             part = self._parts[name]
             assert part.update_rule is not None
             assert part.optimizer is not None
             numbers[name] = numbers_of(
                 name, part.optimizer, part.update_rule, step, hyper, self._powers, part.work.type
             )
-        tables: list[tuple[Table, Array]] = []
-        for name, update in updates.items():
-            part = self._parts[name]
             if isinstance(part, Table):
-                tables.append((part, part.check_ids(update["ids"])))
-        slots = find_many([(table.index, ids) for table, ids in tables])
-        initial = _initial_values(tables, slots)
+                tables.append((part, np.asarray(update["ids"], np.int64)))
         found: dict[str, DenseUndo | RowsUndo] = {}
-        with self._index.deferred():
-            for (table, ids), mine in zip(tables, slots, strict=True):
-                name = table.name
-                found[name] = table.apply(
-                    step, ids, updates[name]["grad"], numbers[name], mine, initial.get(name)
-                )
+        if tables:
+            found |= self._apply_rows(step, tables, updates, numbers)
         for name, update in updates.items():
             part = self._parts[name]
             if isinstance(part, Dense):
@@ -302,6 +298,25 @@ class Store:
                 assert old is None or isinstance(old, DenseUndo)
                 found[name] = part.apply(update["grad"], numbers[name], old)
         return Undo(step, found)
+
+    def _apply_rows(
+        self,
+        step: int,
+        tables: Sequence[tuple[Table, Array]],
+        updates: Update,
+        numbers: Mapping[str, Any],
+    ) -> dict[str, RowsUndo]:
+        """Update tables from the gradients of some of their rows."""
+        slots = find_many([(table.index, ids) for table, ids in tables])
+        initial = _initial_values(tables, slots)
+        found: dict[str, RowsUndo] = {}
+        with self._index.deferred():
+            for (table, ids), mine in zip(tables, slots, strict=True):
+                name = table.name
+                found[name] = table.apply(
+                    step, ids, updates[name]["grad"], numbers[name], mine, initial.get(name)
+                )
+        return found
 
     def read_tables(
         self, wanted: Mapping[str, Array], undos: Sequence[Undo] = ()

@@ -23,7 +23,7 @@ from paramesh.dtype import to_dtype
 from paramesh.ps.durability.snapshot_view import Room, TableView
 from paramesh.ps.server.row_life import LifeUndo, RowLife
 from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
-from paramesh.ps.server.slab_index import Array, Index, Slab
+from paramesh.ps.server.slab_index import Array, Index, Slab, set_rows
 from paramesh.ps.server.update_rules import (
     BLOCK,
     Numbers,
@@ -32,7 +32,7 @@ from paramesh.ps.server.update_rules import (
     make_update_rule,
     updated,
 )
-from paramesh.ps.specification.id_range import NO_ID, inside, range_of
+from paramesh.ps.specification.id_range import NO_ID, all_inside, inside, range_of
 from paramesh.ps.specification.initial_values import rows_of_many
 
 VALUE = "value"
@@ -115,11 +115,10 @@ class Table:
                 f"{ids.dtype}{list(ids.shape)}."
             )
         ids = ids.astype(np.int64, copy=False)
-        there = inside(ids, self.rows)
-        if not there.all():
+        if not all_inside(ids, self.rows):
+            wrong = ids[~inside(ids, self.rows)][0]
             raise ValueError(
-                f"Parameter '{self.name}' has {range_of(self.rows)}; row {ids[~there][0]} is out "
-                f"of range."
+                f"Parameter '{self.name}' has {range_of(self.rows)}; row {wrong} is out of range."
             )
         return ids
 
@@ -294,25 +293,27 @@ class Table:
         fields = list(self.slabs)
         for chunks in zip(*parts, strict=True):
             mine, rows = chunks[0][1], chunks[0][2]
-            order = np.arange(len(slots)) if isinstance(mine, slice) else mine
-            contiguous = isinstance(mine, slice)
             for first in range(0, len(rows), block):
                 some = rows[first : first + block]
-                at: Any = (
-                    slice(first, first + block) if contiguous else order[first : first + block]
-                )
+                if isinstance(mine, slice):
+                    at: Any = slice(mine.start + first, mine.start + first + len(some))
+                    g = grad[at]
+                else:
+                    at = mine[first : first + block]
+                    g = np.take(grad, at, axis=0)
                 held: list[Array] = []
                 for field, (chunk, _, _) in zip(fields, chunks, strict=True):
-                    if contiguous:
+                    if isinstance(at, slice):
                         target = before[field][at]
                         np.take(chunk, some, axis=0, out=target, mode="clip")
                     else:
-                        target = before[field][at] = chunk[some]
+                        target = np.take(chunk, some, axis=0)
+                        set_rows(before[field], at, target)
                     held.append(target.astype(self.work, copy=False))
-                g = grad[at].astype(self.work, copy=False)
+                g = g.astype(self.work, copy=False)
                 new = updated(self.update_rule, held[0], g, numbers, held[1:])
                 for (chunk, _, _), value in zip(chunks, new, strict=True):
-                    chunk[some] = value
+                    set_rows(chunk, some, value)
 
     def _sweep(self, step: int, undo: RowsUndo) -> None:
         ids, slots = self.existing()

@@ -140,8 +140,10 @@ def _adagrad(accum: float, update_slots: bool) -> UpdateRule:
         if update_slots:
             total = total + g * g
         root = np.sqrt(total)
-        # Where the sum is 0 there is no step, as in optax.
-        step = np.divide(g, root, out=np.zeros_like(g), where=root > 0)
+        if root.size and root.min() > 0:  # as below, in half the time
+            step = np.divide(g, root, out=root)
+        else:  # where the sum is 0 there is no step, as in optax
+            step = np.divide(g, root, out=np.zeros_like(g), where=root > 0)
         step *= -n.rate
         step += w
         return step, total

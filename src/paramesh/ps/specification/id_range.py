@@ -33,6 +33,16 @@ def inside(ids: Array, rows: int) -> Array:
     return (ids >= 0) & (ids < rows)
 
 
+def all_inside(ids: Array, rows: int) -> bool:
+    """Whether a table of so many rows has all of these ids (Int64)."""
+    if not len(ids):
+        return True
+    least = int(ids.min())
+    if is_unbounded(rows):
+        return least != NO_ID  # the least of all
+    return least >= 0 and int(ids.max()) < rows
+
+
 def range_of(rows: int) -> str:
     """The ids of a table, for messages."""
     if is_unbounded(rows):

@@ -62,6 +62,11 @@ class PackedUpdates(NamedTuple):
     grads: PackedRows
 
 
+_EMPTY = np.empty(0, np.int64)
+_EMPTY.flags.writeable = False
+_NO_TABLES, _NO_ROWS = PackedIds((), _EMPTY, _EMPTY), PackedRows((), ())
+
+
 def bounds(counts: Array) -> list[tuple[int, int]]:
     """Where parts of these lengths begin and end, one after another."""
     edges = [0, *np.cumsum(counts).tolist()]
@@ -70,6 +75,8 @@ def bounds(counts: Array) -> list[tuple[int, int]]:
 
 def pack_ids(wanted: Mapping[str, Array]) -> PackedIds:
     """Ids of several tables in one array."""
+    if not wanted:
+        return _NO_TABLES
     parts = list(wanted.values())
     counts = np.array([len(part) for part in parts], np.int64)
     if len(parts) == 1:
@@ -125,6 +132,8 @@ def places_in(groups: Sequence[int], counts: Array) -> list[tuple[int, int]]:
 
 def pack_rows(parts: Sequence[Array]) -> PackedRows:
     """Rows of several tables, joined by group."""
+    if not parts:
+        return _NO_ROWS
     groups, kinds = grouped((part.dtype, part.shape[1:]) for part in parts)
     by_group: list[list[Array]] = [[] for _ in kinds]
     for group, part in zip(groups, parts, strict=True):
@@ -177,6 +186,9 @@ def unpack_updates(packed: PackedUpdates) -> dict[str, dict[str, Array]]:
     found: dict[str, dict[str, Array]] = {
         name: {"grad": grad} for name, grad in packed.dense.items()
     }
+    names, counts, rows_of_tables = packed.ids
+    if not (names or packed.grads.groups or packed.grads.rows or len(counts) + len(rows_of_tables)):
+        return found
     ids = unpack_ids(packed.ids)
     if found.keys() & ids.keys():
         raise ParameterServerError("the message is not valid: it names a Parameter twice.")

@@ -1,0 +1,118 @@
+"""Blocks of images as entries of the batch, and back.
+
+Source: MindSpore's operators of these names, which are TensorFlow's.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from paramesh.ops.array import ints
+from paramesh.ops.table import Array, function, primitive
+from paramesh.tensor.argument_types import Ints
+
+__all__ = [
+    "BatchToSpace",
+    "BatchToSpaceND",
+    "SpaceToBatch",
+    "SpaceToBatchND",
+    "batch_to_space_nd",
+    "space_to_batch_nd",
+]
+
+Pairs = Sequence[Sequence[int]]
+
+
+def _sizes(x: jax.Array, block_shape: Ints, pairs: Pairs, what: str) -> tuple[list[int], Any]:
+    """The size of blocks along each of the last axes, and the pairs of these axes."""
+    found = [ints(pair) for pair in pairs]
+    if any(len(pair) != 2 or min(pair) < 0 for pair in found) or not found:
+        raise ValueError(f"{what} must be pairs of ints from 0 on, got {pairs}.")
+    sizes = list(ints(block_shape))
+    sizes = sizes * len(found) if len(sizes) == 1 else sizes
+    if len(sizes) != len(found) or min(sizes) < 1 or len(sizes) >= x.ndim:
+        raise ValueError(
+            f"block_shape must have an int from 1 on for each pair of {what}, at most "
+            f"{x.ndim - 1}, got {block_shape} and {pairs}."
+        )
+    return sizes, found
+
+
+@function
+def batch_to_space_nd(input_x: Array, block_shape: Ints, crops: Pairs) -> Any:
+    """Entries of the batch put together as blocks: (n * b0 * b1, c, h, w) -> (n, c, h*b0, w*b1).
+
+    Args:
+        input_x: (batch, ..., *spatial).
+        block_shape: the size of blocks along each of the last axes, or one for all of them.
+        crops: (before, after) of each of these axes, which are cut off in the end.
+
+    Raises:
+        ValueError: the batch does not make whole blocks, or more is cut off than there is.
+    """
+    sizes, cut = _sizes(input_x, block_shape, crops, "crops")
+    batch, many = input_x.shape[0], math.prod(sizes)
+    if batch % many:
+        raise ValueError(f"a batch of {batch} does not make blocks of {many}.")
+    first = input_x.ndim - len(sizes)
+    x = input_x.reshape(*sizes, batch // many, *input_x.shape[1:])
+    order = list(range(len(sizes), len(sizes) + first))
+    for i in range(len(sizes)):
+        order += [len(sizes) + first + i, i]
+    shape = [n * b for n, b in zip(input_x.shape[first:], sizes, strict=True)]
+    x = jnp.transpose(x, order).reshape(batch // many, *input_x.shape[1:first], *shape)
+    for axis, (size, (before, after)) in enumerate(zip(shape, cut, strict=True), first):
+        if before + after >= size:
+            raise ValueError(f"crops {before} and {after} leave nothing of {size} elements.")
+        x = jax.lax.slice_in_dim(x, before, size - after, axis=axis)
+    return x
+
+
+@function
+def space_to_batch_nd(input_x: Array, block_size: Ints, paddings: Pairs) -> Any:
+    """Elements at one place of all blocks as entries of the batch, the inverse of the other one.
+
+    Args:
+        input_x: (batch, ..., *spatial).
+        block_size: the size of blocks along each of the last axes, or one for all of them.
+        paddings: (before, after) of each of these axes: zeros that are added first.
+
+    Raises:
+        ValueError: the padded sizes do not make whole blocks.
+    """
+    sizes, pads = _sizes(input_x, block_size, paddings, "paddings")
+    first = input_x.ndim - len(sizes)
+    x = jnp.pad(input_x, [(0, 0)] * first + pads)
+    if any(n % b for n, b in zip(x.shape[first:], sizes, strict=True)):
+        raise ValueError(f"sizes {x.shape[first:]} with their padding do not make blocks {sizes}.")
+    shape = [n // b for n, b in zip(x.shape[first:], sizes, strict=True)]
+    parts = [part for n, b in zip(shape, sizes, strict=True) for part in (n, b)]
+    blocks = [first + 2 * i + 1 for i in range(len(sizes))]
+    rest = [*range(first), *(first + 2 * i for i in range(len(sizes)))]
+    x = jnp.transpose(x.reshape(*x.shape[:first], *parts), [*blocks, *rest])
+    return x.reshape(-1, *input_x.shape[1:first], *shape)
+
+
+BatchToSpaceND = primitive(
+    "BatchToSpaceND",
+    batch_to_space_nd,
+    lambda block_shape, crops: {"block_shape": block_shape, "crops": crops},
+)
+BatchToSpace = primitive(
+    "BatchToSpace",
+    batch_to_space_nd,
+    lambda block_size, crops: {"block_shape": block_size, "crops": crops},
+)
+SpaceToBatchND = primitive(
+    "SpaceToBatchND",
+    space_to_batch_nd,
+    lambda block_shape, paddings: {"block_size": block_shape, "paddings": paddings},
+)
+SpaceToBatch = primitive(
+    "SpaceToBatch",
+    space_to_batch_nd,
+    lambda block_size, paddings: {"block_size": block_size, "paddings": paddings},
+)

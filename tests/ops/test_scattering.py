@@ -1,0 +1,79 @@
+"""Ways to scatter into a Parameter, or into a copy of a Tensor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import paramesh.ops as ops
+from paramesh.errors import ParameterDtypeError
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+from type_checks import wrong
+
+FORMULAS = {
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": lambda a, b: np.trunc(a / b) if isinstance(a, np.integer) else a / b,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
+def one_by_one(start: np.ndarray, places: list[tuple[int, ...]], values: np.ndarray, how: str):
+    out = start.copy()
+    for place, value in zip(places, values, strict=True):
+        for at in np.ndindex(value.shape):
+            out[place + at] = FORMULAS[how](out[place + at], value[at])
+    return out
+
+
+@pytest.mark.parametrize("how", FORMULAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_into_a_parameter(how: str, dtype: type) -> None:
+    start = np.array([[10, 20, -30], [40, -50, 60], [7, 8, 9]], dtype)
+    rows = np.array([[2, 3, 4], [5, -6, 7]], dtype)
+    for fn in (getattr(ops, f"scatter_{how}"), getattr(ops, f"Scatter{how.capitalize()}")()):
+        param = Parameter(Tensor(start), name="w")
+        fn(param, Tensor(np.array([1, 1], np.int32)), Tensor(rows))  # both count
+        np.testing.assert_allclose(param.asnumpy(), one_by_one(start, [(1,), (1,)], rows, how))
+        assert param.asnumpy().dtype == dtype
+    places = np.array([[0, 2], [2, 1], [9, 9]], np.int32)  # the last is outside
+    for fn in (getattr(ops, f"scatter_nd_{how}"), getattr(ops, f"ScatterNd{how.capitalize()}")()):
+        param = Parameter(Tensor(start), name="w")
+        result = fn(param, Tensor(places), Tensor(np.array([4, -3, 1], dtype)))
+        expected = one_by_one(start, [(0, 2), (2, 1)], np.array([4, -3], dtype), how)
+        np.testing.assert_allclose(param.asnumpy(), expected)
+        np.testing.assert_allclose(result.asnumpy(), expected)
+
+
+def test_slices_added_along_an_axis() -> None:
+    for form in (ops.inplace_index_add, None):
+        param = Parameter(Tensor(np.zeros((2, 3), np.float32)), name="w")
+        at, values = Tensor(np.array([2, 0, 2])), Tensor(np.ones((2, 3), np.float32))
+        if form is None:
+            ops.InplaceIndexAdd(1)(param, at, values)
+        else:
+            form(param, at, values, -1)
+        assert param.asnumpy().tolist() == [[1, 0, 2]] * 2
+
+
+def test_what_is_refused() -> None:
+    at, values = Tensor([[0]]), Tensor([1.5])
+    with pytest.raises(TypeError, match="ops.scatter_nd_mul: variable must be a Parameter"):
+        wrong(ops.scatter_nd_mul)(Tensor([1.0]), at, values)
+    param = Parameter(Tensor(np.ones(2, np.int32)), name="w")
+    with pytest.raises(ParameterDtypeError, match="'w'"):
+        ops.scatter_nd_sub(param, at, values)
+
+
+def test_copies() -> None:
+    x = Tensor(np.array([1, 2, 4], np.float32))
+    places, values = Tensor([[1], [1]]), Tensor(np.array([2, 4], np.float32))
+    for form in (ops.tensor_scatter_mul, ops.TensorScatterMul()):
+        assert form(x, places, values).asnumpy().tolist() == [1, 16, 4]
+    for form in (ops.tensor_scatter_div, ops.TensorScatterDiv()):
+        assert form(x, places, values).asnumpy().tolist() == [1, 0.25, 4]
+    assert x.asnumpy().tolist() == [1, 2, 4]
+    with pytest.raises(TypeError, match="indices must be integers"):
+        ops.tensor_scatter_mul(x, values, values)
