@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, moves
+from paramesh.ps.durability import identity, moves, run_lock
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.moves import Move
 from paramesh.ps.durability.run_lock import RunTaken, mover_lock
@@ -62,7 +62,8 @@ def test_a_fenced_server_answers_no_push(tmp_path: Path) -> None:
     run.close()
 
 
-def test_who_else_moves_it_is_named(tmp_path: Path) -> None:
+def test_who_else_moves_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "_PARTING", 0.0)
     run = RunOfServers(tmp_path / "run")
     run.push()
     lock = mover_lock(run.folder)
