@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh.ps.durability import identity
 from paramesh.ps.resizing.live import resize_live
 
@@ -58,6 +59,8 @@ resize_live(
 """
 
 STEPS = 14
+LAUNCH = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
+LAUNCH += ["--servers", "2", "--workers", "2"]
 
 
 class Script:
@@ -138,3 +141,82 @@ def test_moves_of_a_live_run(mode: str, standby: int, tmp_path: Path) -> None:
     script.kill_server()
     assert identity.read(folder).server_num == 1
     assert script.rest() == calm
+
+
+WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+import numpy as np
+from paramesh import Tensor, context, nn, set_seed
+from paramesh.train import pending_steps
+
+dies, pause = sys.argv[1:]
+rank = int(os.environ["PARAMESH_PS_RANK"])
+context.set_ps_context(enable_ps=True, timeout=120)
+set_seed(1)
+net = nn.Dense(4, 1)
+net.set_param_ps()
+step = nn.TrainOneStepCell(
+    nn.WithLossCell(net, nn.MSELoss()), nn.SGD(net.trainable_params(), 0.1)
+)
+batches = [
+    (Tensor(np.random.default_rng([rank, i]).normal(size=(8, 4)).astype(np.float32)),
+     Tensor(np.ones((8, 1), np.float32)))
+    for i in range(14)
+]
+done = 0
+for batch in pending_steps(batches):
+    step(*batch)
+    done += 1
+    print("step", flush=True)
+    time.sleep(float(pause))
+    if dies == str(rank) and done == 9 and not Path("died").exists():
+        Path("died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+print("weight", net.weight.asnumpy().tobytes().hex(), flush=True)
+"""
+
+
+class Launch:
+    """`paramesh launch` of two workers and two servers."""
+
+    def __init__(self, place: Path, dies: str, pause: float) -> None:
+        self.place = place
+        place.mkdir()
+        (place / "train.py").write_text(WORKER)
+        self.process = subprocess.Popen(
+            [*LAUNCH, "--wal-dir", "run", "train.py", dies, str(pause)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=place,
+            env=without_virtual_devices(),
+        )
+        self.lines: list[str] = []
+
+    def steps(self, count: int) -> None:
+        """Wait for so many lines of the workers about their steps."""
+        assert self.process.stdout is not None
+        while count:
+            line = self.process.stdout.readline()
+            assert line, self.lines
+            self.lines.append(line)
+            count -= "] step" in line
+
+    def weights(self) -> set[str]:
+        out, _ = self.process.communicate(timeout=300)
+        assert self.process.returncode == 0, (self.lines, out)
+        found = [line.partition("weight ")[2] for line in out.splitlines() if "weight " in line]
+        assert len(found) == 2
+        return set(found)
+
+
+def test_a_worker_that_is_started_again_finds_the_servers(tmp_path: Path) -> None:
+    calm = Launch(tmp_path / "calm", "none", 0.0).weights()
+    assert len(calm) == 1
+    run = Launch(tmp_path / "launched", "1", 0.3)
+    run.steps(6)
+    done = resize_live(run.place / "run", 3)
+    assert (done.before, done.after) == (2, 3)
+    assert run.weights() == calm
+    assert (run.place / "died").exists()
