@@ -155,6 +155,7 @@ class LoopClient(RayClient):
     ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
         self._watcher: Any = Nobody()
+        self._retries = self._generation = 0
         carrier: Transport = LoopTransport(servers)
         if transport == "zmq":
             carrier = ZmqTransport(zmq_module(), carrier, rank)
@@ -168,10 +169,13 @@ class LoopClient(RayClient):
             note=lambda *_, **__: None,
         )
         self.worker = Worker(self.delivery.caller, life=1, eager=eager, staleness=staleness)
-        self._run(self.worker.greet())
+        self._run(self.worker.greet)
         self.start = self.worker.start
         if isinstance(carrier, ZmqTransport):
             assert carrier.open_all(20.0) == dict.fromkeys(range(len(servers)), True)
+
+    def _moved_on(self, generation: int, error: Exception) -> bool:
+        return False  # these servers have no run that could be moved
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

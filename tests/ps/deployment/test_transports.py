@@ -304,7 +304,7 @@ def test_a_worker_that_has_left_shares_nothing_any_more(
 ) -> None:
     client = client_of()
     train(client, 0, 1)
-    client._run(client.worker.leave())
+    client._run(client.worker.leave)
     door = servers[0].actor._door
     assert door is not None
     assert (door._guests, door._connections) == ({}, {})
