@@ -11,7 +11,7 @@ docstring says in which order it takes them. Source: MindSpore's classes of thes
 from collections.abc import Callable
 from itertools import accumulate
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,10 @@ from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, Kind, Operator, Primitive, operator_of
 
 __all__: list[str] = []
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[Primitive]: ...
 
 
 def _no_settings() -> dict[str, Any]:
@@ -298,7 +302,7 @@ def _windows(
 
 
 def _pooled(pool: Callable[..., Any]) -> Callable[..., Any]:
-    def compute(x: Array, out: Array, grad: Array, **settings: Any) -> Any:
+    def compute(x: Array, out: Array, grad: Array, **settings: object) -> Any:
         return _pulled(lambda v: _raw(pool)(v, **settings), grad, x)
 
     compute.__doc__ = f"{pool.__name__} with these settings: takes (x, y, dy), y being the output."
@@ -306,7 +310,7 @@ def _pooled(pool: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _pooled_twice(pool: Callable[..., Any]) -> Callable[..., Any]:
-    def compute(x: Array, out: Array, grad: Array, **settings: Any) -> Any:
+    def compute(x: Array, out: Array, grad: Array, **settings: object) -> Any:
         return jax.jvp(lambda v: _raw(pool)(v, **settings), (x,), (grad,))[1]
 
     compute.__doc__ = (
@@ -321,7 +325,7 @@ _gradient("AvgPoolGrad", _pooled(pooling.avg_pool), _windows)
 _gradient("MaxPoolGradGrad", _pooled_twice(pooling.max_pool), _windows)
 
 
-def _by_position(x: Array, grad: Array, argmax: Array, **_: Any) -> Any:
+def _by_position(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """MaxPoolWithArgmax: takes (x, dy, argmax), the positions that the forward operator gave."""
     n, c = x.shape[:2]
     flat = jnp.zeros((n, c, prod(x.shape[2:])), grad.dtype)
@@ -330,7 +334,7 @@ def _by_position(x: Array, grad: Array, argmax: Array, **_: Any) -> Any:
     return found.reshape(x.shape)
 
 
-def _picked(x: Array, grad: Array, argmax: Array, **_: Any) -> Any:
+def _picked(x: Array, grad: Array, argmax: Array, **_: object) -> Any:
     """What MaxPoolWithArgmax picks of `grad`: takes (x, grad, argmax)."""
     n, c = x.shape[:2]
     picked = jnp.take_along_axis(grad.reshape(n, c, -1), argmax.reshape(n, c, -1), 2)
@@ -341,7 +345,7 @@ _gradient("MaxPoolGradWithArgmax", _by_position, _windows)
 _gradient("MaxPoolGradGradWithArgmax", _picked, _windows)
 
 
-def _by_kernel(out: Array, x: Array, w_shape: Ints, **settings: Any) -> Any:
+def _by_kernel(out: Array, x: Array, w_shape: Ints, **settings: object) -> Any:
     """Conv2D's gradient by the kernels: takes (dy, x, shape), the shape being the kernels'."""
     forward = _raw(conv.conv2d)
     kernels = jnp.zeros(ints(w_shape), x.dtype)
@@ -379,7 +383,7 @@ def _places(align_corners: bool = False, half_pixel_centers: bool = False) -> di
     return dict(align_corners=align_corners, half_pixel_centers=half_pixel_centers)
 
 
-def _bilinear(grad: Array, image: Array, **settings: Any) -> Any:
+def _bilinear(grad: Array, image: Array, **settings: object) -> Any:
     """ResizeBilinear(settings): takes (dy, x), x being the input."""
     forward = _raw(resizing.resize_bilinear_v2)
     return _pulled(lambda v: forward(v, grad.shape[2:], **settings), grad, image)
@@ -388,7 +392,7 @@ def _bilinear(grad: Array, image: Array, **settings: Any) -> Any:
 _gradient("ResizeBilinearGrad", _bilinear, _places)
 
 
-def _nearest(grads: Array, size: Ints, **settings: Any) -> Any:
+def _nearest(grads: Array, size: Ints, **settings: object) -> Any:
     """ResizeNearestNeighbor(settings): takes (dy, size), (h, w) of the input."""
     shape = (*grads.shape[:2], *ints(size))
     places = jnp.arange(prod(shape)).reshape(shape)
@@ -445,7 +449,7 @@ _gradient(
 )
 
 
-def _lrn(grad: Floating, x: Floating, y: Floating, **settings: Any) -> Any:
+def _lrn(grad: Floating, x: Floating, y: Floating, **settings: object) -> Any:
     """LRN(settings): takes (dy, x, y), y being the output."""
     return _pulled(lambda v: _raw(volumes.lrn)(v, **settings), grad, x)
 
@@ -496,7 +500,7 @@ def _sigmoid_cross_entropy(logits: Floating, label: Floating, dout: Floating) ->
 _gradient("SigmoidCrossEntropyWithLogitsGrad", _sigmoid_cross_entropy)
 
 
-def _concat_offset(*input_x: Any, axis: int) -> Any:
+def _concat_offset(*input_x: Array, axis: int) -> Any:
     """Where each Tensor begins in their Concat(axis): takes Tensors; tuples of ints."""
     given = input_x[0] if len(input_x) == 1 and isinstance(input_x[0], tuple | list) else input_x
     shapes = [tuple(each.shape) for each in given]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from paramesh.dtype import DType, number_type, to_dtype
@@ -36,7 +36,7 @@ __path__: list[str] = []
 number = number_type
 
 
-def core(fn: Any = None, **flags: object) -> Any:
+def core(fn: Callable[..., Any] | None = None, **flags: object) -> Any:
     """The function itself, as a decorator with or without flags for MindSpore's compiler."""
     return (lambda given: given) if fn is None else fn
 
@@ -62,13 +62,18 @@ class _Differentiable:
     """A primitive's computation and its gradient, as `with_bprop` takes a Cell.
 
     Args:
-        primitive: has `get_bprop`.
+        bprop: from inputs, outputs and their gradients to the gradients of the inputs.
         compute: what it computes.
     """
 
-    def __init__(self, primitive: Any, compute: Callable[..., Any]) -> None:
-        self.construct = compute
-        self.bprop = primitive.get_bprop()
+    def __init__(self, bprop: Callable[..., Any], compute: Callable[..., Any]) -> None:
+        self._compute, self.bprop = compute, bprop
+
+    def construct(self, *args: object, **kwargs: object) -> Any:
+        return self._compute(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
 
 
 class PrimitiveWithInfer:
@@ -86,22 +91,23 @@ class PrimitiveWithInfer:
         self.name = name or type(self).__name__
         self.attrs: dict[str, Any] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         given = cls.__dict__.get("__call__")
         if given is None:
             return
 
         @functools.wraps(given)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(self: PrimitiveWithInfer, *args: Any, **kwargs: Any) -> Any:
             compute = functools.partial(given, self)
-            if not hasattr(self, "get_bprop"):
+            get_bprop = getattr(self, "get_bprop", None)
+            if get_bprop is None:
                 return compute(*args, **kwargs)
-            return with_bprop(_Differentiable(self, compute), args, kwargs)
+            return with_bprop(_Differentiable(get_bprop(), compute), args, kwargs)
 
         cls.__call__ = call
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Nothing: the subclass has not said what it computes.
 
         Raises:
@@ -181,7 +187,7 @@ class IsInstance(PrimitiveWithInfer):
         TypeError: the second argument is not a type.
     """
 
-    def __call__(self, inst: Any, type_: object) -> bool:
+    def __call__(self, inst: object, type_: object) -> bool:
         """Whether `inst` is of the type."""
         if isinstance(type_, type):
             return isinstance(inst, type_)
@@ -191,9 +197,10 @@ class IsInstance(PrimitiveWithInfer):
             return False
         if isinstance(inst, int | float):
             return type_.kind == ("int" if isinstance(inst, int) else "float")
-        return hasattr(inst, "dtype") and to_dtype(inst.dtype) == type_
+        held = getattr(inst, "dtype", None)
+        return held is not None and to_dtype(held) == type_
 
 
-def ms_len(data: Any) -> int:
+def ms_len(data: Sized) -> int:
     """How many elements a value has: `len` as MindSpore's graphs call it."""
     return len(data)

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor
 
 __all__ = ["DenseToDenseSetOperation", "DenseToSparseSetOperation"]
+
+#: By the leading indices: the members of the set there.
+Sets = dict[tuple[int, ...], np.ndarray]
 
 _OPERATIONS = {
     "a-b": np.setdiff1d,
@@ -44,7 +48,9 @@ class _SetOperation:
             raise TypeError(f"{name}: validate_indices must be a bool, got {validate_indices!r}.")
         self.set_operation, self.validate_indices = set_operation, validate_indices
 
-    def _of_rows(self, first: dict[Any, Any], second: dict[Any, Any], rows: Any, dtype: Any) -> Any:
+    def _of_rows(
+        self, first: Sets, second: Sets, rows: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Any:
         """(positions, elements, shape) of the results, sorted."""
         fn, found, longest = _OPERATIONS[self.set_operation], [], 0
         empty = np.zeros(0, dtype)
@@ -57,7 +63,7 @@ class _SetOperation:
         return Tensor(places), Tensor(values), Tensor(np.array([*rows, longest], np.int64))
 
 
-def _rows_of(x: Any, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
+def _rows_of(x: TensorLike, name: str) -> tuple[Sets, np.ndarray]:
     value = np.asarray(x.asnumpy() if isinstance(x, Tensor) else x)
     if value.ndim < 2 or value.dtype.kind not in "iu":
         raise ValueError(
@@ -69,7 +75,7 @@ def _rows_of(x: Any, name: str) -> tuple[dict[Any, np.ndarray], np.ndarray]:
 class DenseToDenseSetOperation(_SetOperation):
     """A set operation on the last axes of two Tensors: (..., n) and (..., m)."""
 
-    def __call__(self, x1: Any, x2: Any) -> Any:
+    def __call__(self, x1: TensorLike, x2: TensorLike) -> Any:
         """(positions (k, axes), elements (k,), shape (axes,)), the elements of each set sorted.
 
         Raises:
@@ -88,7 +94,9 @@ class DenseToDenseSetOperation(_SetOperation):
 class DenseToSparseSetOperation(_SetOperation):
     """A set operation on the last axes of a Tensor and of one that is given by its elements."""
 
-    def __call__(self, x1: Any, x2_indices: Any, x2_values: Any, x2_shape: Any) -> Any:
+    def __call__(
+        self, x1: TensorLike, x2_indices: TensorLike, x2_values: TensorLike, x2_shape: TensorLike
+    ) -> Any:
         """(positions (k, axes), elements (k,), shape (axes,)), the elements of each set sorted.
 
         Args:
@@ -113,7 +121,7 @@ class DenseToSparseSetOperation(_SetOperation):
         rows = [tuple(int(n) for n in place) for place in places]
         if self.validate_indices and rows != sorted(rows):
             raise ValueError("x2_indices must be sorted; give validate_indices=False otherwise.")
-        second: dict[Any, Any] = {}
+        second: dict[tuple[int, ...], list[int]] = {}
         for place, value in zip(rows, values, strict=True):
             second.setdefault(place[:-1], []).append(value)
         sets = {row: np.array(members, one.dtype) for row, members in second.items()}

@@ -64,7 +64,9 @@ def changed(how: str) -> np.ndarray:
         (lambda: ops.PopulationCount()(t(13, 65, dtype=np.int16)), np.array([3, 2], np.uint8)),
         (
             lambda: ops.mvlgamma(t(3, 4), 3),
-            scipy.special.multigammaln([3.0, 4.0], 3).astype(np.float32),
+            scipy.special.multigammaln(  # type: ignore[attr-defined]
+                [3.0, 4.0], 3
+            ).astype(np.float32),
         ),
         (lambda: ops.DataFormatDimMap()(t(0, 1, -1, dtype=np.int32)), np.array([0, 2, 1])),
         (lambda: ops.matrix_solve(Tensor(S), Tensor(S), adjoint=True), np.eye(2)),
@@ -73,7 +75,7 @@ def changed(how: str) -> np.ndarray:
             np.linalg.solve(np.triu(S).T, S),
         ),
         (
-            lambda: ops.orgqr(*map(Tensor, scipy.linalg.lapack.sgeqrf(A)[:2])),
+            lambda: ops.orgqr(*map(Tensor, scipy.linalg.qr(A, mode="raw")[0])),
             scipy.linalg.qr(A, mode="economic")[0],
         ),
         (lambda: ops.cholesky_inverse(Tensor(np.linalg.cholesky(S))), np.linalg.inv(S)),

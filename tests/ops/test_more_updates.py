@@ -127,7 +127,7 @@ def test_steps(name: str) -> None:
 
 _ADAM = (0.81, 0.98, 0.1, 0.9, 0.99, 1e-3)
 #: Of rows: what is called, how many states, what stands between, and the rule.
-SPARSE = {
+SPARSE: dict[str, tuple[Any, ...]] = {
     "adagrad": (ops.SparseApplyAdagradV2(0.1, 1e-3), 2, (), adagrad),
     "ftrl": (ops.SparseApplyFtrl(0.1, 0.3, 0.2, -0.5), 3, (), ftrl),
     "fused_ftrl": (ops.FusedSparseFtrl(0.1, 0.3, 0.2, -0.5), 3, (), ftrl),

@@ -26,9 +26,9 @@ def test_values_are_where_they_were() -> None:
 
     np.testing.assert_array_equal(ops.max_unpool2d(X, AT, 2).asnumpy(), WHOLE)
     np.testing.assert_array_equal(ops.max_unpool2d(X[0], AT[0], (2, 2), 0).asnumpy(), WHOLE[0])
-    of_ints = ops.max_unpool1d(np.int32([[[2, 4]]]), np.int32([[[1, 3]]]), 2)
+    of_ints = ops.max_unpool1d(np.array([[[2, 4]]], np.int32), np.array([[[1, 3]]], np.int32), 2)
     assert of_ints.asnumpy().tolist() == [[[0, 2, 0, 4]]]
-    one = ops.max_unpool3d(np.float32([[[[[7]]]]]), np.int64([[[[[7]]]]]), 2, 1).asnumpy()
+    one = ops.max_unpool3d(np.full((1,) * 5, 7, np.float32), np.full((1,) * 5, 7), 2, 1).asnumpy()
     assert (one.shape, one.ravel().tolist()) == ((1, 1, 2, 2, 2), [0] * 7 + [7])
 
 

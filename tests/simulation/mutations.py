@@ -259,7 +259,7 @@ def _not_undone() -> Patches:
         meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
         if worker is not None:
             meta["worker"] = worker
-        undo = self._apply(updates, hyper)
+        undo = self._apply(updates, hyper, checked=True)
         self._append(meta, record.updates_to_arrays(updates))
         self._committed(undo, worker)
 

@@ -273,7 +273,7 @@ def test_with_grad_cell() -> None:
 def test_writing_to_a_parameter() -> None:
     net = nn.Dense(2, 1)
     update = nn.ParameterUpdate(net.bias)
-    assert update(Tensor([3.0])).asnumpy().tolist() == net.bias.asnumpy().tolist() == [3]
+    assert update(Tensor([3.0])).asnumpy().tolist() == net.bias.asnumpy().tolist() == [3]  # type: ignore[union-attr]
     assert [p.name for p in net.get_parameters()] == ["weight", "bias"]
     with pytest.raises(ParameterShapeError):
         update(Tensor([3.0, 4.0]))

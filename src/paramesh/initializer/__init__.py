@@ -23,9 +23,11 @@ from paramesh.initializer.factory import (
     XavierNormal,
     XavierUniform,
     Zero,
+    assignment,
     initializer,
 )
-from paramesh.initializer.factory import _assignment as _assignment  # scripts import it
+
+_assignment = assignment  # scripts import it by this name
 
 __all__ = [
     "ALIASES",

@@ -117,7 +117,7 @@ def initializer(
     return Tensor._from_recipe(Recipe(chosen, next_key(), sizes, to_dtype(dtype)))
 
 
-def _assignment(arr: np.ndarray, num: object) -> None:
+def assignment(arr: np.ndarray, num: object) -> None:
     """Write a number, or an array that fits, to an array: MindSpore's, for an `_initialize`."""
     arr[...] = np.asarray(num)
 

@@ -152,7 +152,11 @@ def _j(order: int) -> Callable[[jax.Array], jax.Array]:
     return fn
 
 
-def _far(order: int, x: jax.Array, first: Any, second: Any, sign: int) -> jax.Array:
+#: A cosine or a sine.
+Wave = Callable[[jax.Array], jax.Array]
+
+
+def _far(order: int, x: jax.Array, first: Wave, second: Wave, sign: int) -> jax.Array:
     x = jnp.maximum(x, _FAR_JY)
     phase = x - (2 * order + 1) * np.pi / 4
     t = (_FAR_JY / x) ** 2

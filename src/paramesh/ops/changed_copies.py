@@ -117,7 +117,7 @@ def pad_v3(
     if not paddings_contiguous:
         half = len(flat) // 2
         flat = tuple(n for pair in zip(flat[:half], flat[half:], strict=True) for n in pair)
-    filled: Any = None if mode != "constant" else constant_value
+    filled: object = None if mode != "constant" else constant_value
     return operator_of(pad).compute(x, flat, _MODES[mode], filled)
 
 

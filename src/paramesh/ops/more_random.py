@@ -150,7 +150,7 @@ def laplace(shape: Ints, mean: Floating, lambda_param: Floating, seed: int | Non
         seed: for a stream of its own.
     """
     sizes = jnp.broadcast_shapes(ints(shape), mean.shape, lambda_param.shape)
-    return jax.random.laplace(key_of(seed), sizes, jnp.float32) * lambda_param + mean
+    return jax.random.laplace(key_of(seed), ints(sizes), jnp.float32) * lambda_param + mean
 
 
 @function

@@ -36,14 +36,18 @@ __all__ = [
 # fmt: on
 
 Raw = jax.Array
+#: A number, or one that is traced.
+Rate = jax.Array | float
 
 
-def _adagrad(var: Raw, accum: Raw, g: Raw, lr: Any, epsilon: float, grows: bool) -> Any:
+def _adagrad(var: Raw, accum: Raw, g: Raw, lr: Rate, epsilon: float, grows: bool) -> Any:
     total = accum + g * g if grows else accum
     return var - lr * g / (jnp.sqrt(total) + epsilon), total
 
 
-def _ftrl(var: Raw, accum: Raw, linear: Raw, g: Raw, lr: Any, l1: Any, l2: Any, power: Any) -> Any:
+def _ftrl(
+    var: Raw, accum: Raw, linear: Raw, g: Raw, lr: Rate, l1: Rate, l2: Rate, power: Rate
+) -> Any:
     total = accum + g * g
     before, after = accum**-power, total**-power
     slope = linear + g - (after - before) / lr * var
@@ -51,17 +55,17 @@ def _ftrl(var: Raw, accum: Raw, linear: Raw, g: Raw, lr: Any, l1: Any, l2: Any, 
     return jnp.where(jnp.abs(slope) > l1, new, 0), total, slope
 
 
-def _proximal(moved: Raw, rate: Any, l1: Any, l2: Any) -> Raw:
+def _proximal(moved: Raw, rate: Rate, l1: Rate, l2: Rate) -> Raw:
     return jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - rate * l1, 0) / (1 + rate * l2)
 
 
-def _proximal_adagrad(var: Raw, accum: Raw, g: Raw, lr: Any, l1: Any, l2: Any) -> Any:
+def _proximal_adagrad(var: Raw, accum: Raw, g: Raw, lr: Rate, l1: Rate, l2: Rate) -> Any:
     total = accum + g * g
     rate = lr / jnp.sqrt(total)
     return _proximal(var - rate * g, rate, l1, l2), total
 
 
-def _moments(m: Raw, v: Raw, g: Raw, beta1: Any, beta2: Any) -> tuple[Raw, Raw]:
+def _moments(m: Raw, v: Raw, g: Raw, beta1: Rate, beta2: Rate) -> tuple[Raw, Raw]:
     return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
 
 

@@ -18,8 +18,11 @@ from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 
+#: Of one axis, or one for each of several.
+Index = jax.Array | tuple[jax.Array | slice, ...]
 
-def _changed(target: jax.Array, index: Any, updates: jax.Array, how: str) -> jax.Array:
+
+def _changed(target: jax.Array, index: Index, updates: jax.Array, how: str) -> jax.Array:
     """A copy of `target` with `updates` brought in at `index`."""
     if how == "sub":
         return target.at[index].add(-updates, mode="drop")
@@ -30,7 +33,7 @@ def _changed(target: jax.Array, index: Any, updates: jax.Array, how: str) -> jax
     return getattr(target.at[index], names[how])(updates, mode="drop")
 
 
-def _into(variable: Parameter, index: Any, updates: NumberLike, how: str) -> jax.Array:
+def _into(variable: Parameter, index: Index, updates: NumberLike, how: str) -> jax.Array:
     param = as_parameter(variable)
     change = fitting(param, updates)
     with x64(change):

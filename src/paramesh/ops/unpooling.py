@@ -17,7 +17,12 @@ __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
 def _sizes(
-    x: jax.Array, n: int, kernel: Ints, stride: Ints | None, padding: Ints, wanted: Any
+    x: jax.Array,
+    n: int,
+    kernel: Ints,
+    stride: Ints | None,
+    padding: Ints,
+    wanted: Sequence[int] | None,
 ) -> tuple[int, ...]:
     """The sizes of the result's last n axes."""
     kernels, pads = pair("kernel_size", kernel, n), pair("padding", padding, n, least=0)

@@ -412,7 +412,9 @@ def adaptive_max_pool3d(
     return _adaptive_largest(input, output_size, 3)
 
 
-def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool, n: int) -> Any:
+def _powers(
+    x: jax.Array, norm_type: float, kernel: Ints, stride: Ints | None, ceil: bool, n: int
+) -> Any:
     if x.ndim == n + 1:
         return _powers(x[None], norm_type, kernel, stride, ceil, n)[0]
     if x.ndim != n + 2:

@@ -15,11 +15,11 @@ import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
-from paramesh.dtype import to_dtype, x64
+from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
-def _as(x: Array, dtype: Any) -> Array:
+def _as(x: Array, dtype: DTypeLike | None) -> Array:
     return x if dtype is None else cast(x, to_dtype(dtype))
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
@@ -352,13 +353,13 @@ class ArrayMethods(Arithmetic):
             raise IndexError(
                 f"itemset: index {index} is out of range for shape {tuple(here.shape)}."
             )
-        number = args[-1]
-        traced = isinstance(number, jax.core.Tracer) and not number.shape  # a program's argument
+        number: object = args[-1]
+        traced = isinstance(number, Tracer) and not number.shape  # a program's argument
         if not traced and not isinstance(number, bool | int | float):
             raise TypeError(f"itemset: expected a number, got {type(number).__name__}.")
         with x64(here):
-            given = number if traced else np.asarray(number)
-            changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
+            given = jnp.asarray(number if traced else np.asarray(number), here.dtype)
+            changed = here.reshape(sizes).at[whole].set(given)
             return self._wrap(changed.reshape(here.shape))
 
     def masked_fill(self, mask: Operand, value: Operand) -> Self:

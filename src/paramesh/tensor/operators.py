@@ -292,7 +292,7 @@ class Arithmetic:
             self._put(changed)
 
 
-def _joined(item: Any) -> Any:
+def _joined(item: object) -> Any:
     """A tuple or list that has Tensors as one array, with a first axis for its elements."""
     if isinstance(item, tuple | list) and any(isinstance(each, Arithmetic) for each in item):
         values = [each._get() if isinstance(each, Arithmetic) else each for each in item]
@@ -301,7 +301,7 @@ def _joined(item: Any) -> Any:
     return item
 
 
-def _masked(value: Array, mask: Any, item: Any) -> Array | None:
+def _masked(value: Array, mask: object, item: Array) -> Array | None:
     """`value` with `item` where a mask of a program is true; None: this is another index.
 
     JAX counts the true elements of a mask, which it cannot in a program. Nobody needs the count

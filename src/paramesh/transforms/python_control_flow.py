@@ -114,7 +114,7 @@ class _Picked:
         index: from -n to n - 1.
     """
 
-    def __init__(self, functions: Sequence[Callable[..., Any]], index: Any) -> None:
+    def __init__(self, functions: Sequence[Callable[..., Any]], index: Tensor | int) -> None:
         self._functions, self._index = tuple(functions), index
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
