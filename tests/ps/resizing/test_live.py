@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_who_else_moves_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("after", [1, 2])
 def test_an_update_in_parts_is_joined_again(before: int, after: int) -> None:
     rng = np.random.default_rng(before)
-    update = {
+    update: dict[str, dict[str, Any]] = {
         "w[x]": {"grad": rng.normal(size=(3, 1 << 15)).astype(np.float32)},
         "t": {
             "ids": np.unique(rng.integers(0, 999, 50)),
