@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,8 +107,16 @@ class Script:
                 continue
         return sorted(found)
 
+    def serving(self) -> list[int]:
+        """As `servers`, once there are any: what was broken off takes its time to be noticed."""
+        until = time.monotonic() + 60
+        while not (found := self.servers()):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        return found
+
     def kill_server(self) -> None:
-        os.kill(self.servers()[-1], signal.SIGKILL)
+        os.kill(self.serving()[-1], signal.SIGKILL)
 
 
 def killing(script: Script, where: str) -> Callable[[str], None]:
@@ -133,6 +142,7 @@ def test_moves_of_a_live_run(mode: str, standby: int, tmp_path: Path) -> None:
     assert dead.returncode == -signal.SIGKILL
     script.steps(2)
     assert identity.read(folder).server_num == 2
+    assert script.serving()
     done = resize_live(folder, 3, point=killing(script, "begun"))
     assert (done.before, done.after) == (2, 3)
     script.steps(2)
