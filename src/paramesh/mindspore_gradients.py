@@ -500,7 +500,7 @@ def _sigmoid_cross_entropy(logits: Floating, label: Floating, dout: Floating) ->
 _gradient("SigmoidCrossEntropyWithLogitsGrad", _sigmoid_cross_entropy)
 
 
-def _concat_offset(*input_x: Array, axis: int) -> Any:
+def _concat_offset(*input_x: jax.Array, axis: int) -> Any:
     """Where each Tensor begins in their Concat(axis): takes Tensors; tuples of ints."""
     given = input_x[0] if len(input_x) == 1 and isinstance(input_x[0], tuple | list) else input_x
     shapes = [tuple(each.shape) for each in given]
