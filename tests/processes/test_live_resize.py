@@ -131,7 +131,7 @@ def killing(script: Script, where: str) -> Callable[[str], None]:
     return point
 
 
-@pytest.mark.parametrize(("mode", "standby"), [("sync", 0), ("stale", 1), ("async", 0)])
+@pytest.mark.parametrize(("mode", "standby"), [("sync", 0), ("stale", 1)])
 def test_moves_of_a_live_run(mode: str, standby: int, tmp_path: Path) -> None:
     calm = Script(tmp_path / "calm", 1, mode, 0, 0.0).rest()
     folder = tmp_path / "run"

@@ -201,6 +201,8 @@ def test_slices_of_tpus_by_count_are_the_squarest() -> None:
 
 # Collectives in the texts of compilers.
 
+GROUPS = "replica_groups={{0,1,2,3}}"
+
 
 def test_collectives_of_each_compiler_are_read() -> None:
     text = """HloModule m
@@ -255,20 +257,27 @@ ENTRY %main (a: f32[64]) -> f32[16] {
 
 
 def test_several_sums_of_one_fusion_of_tpus_are_reduce_scatters() -> None:
-    text = """HloModule m
-%all-reduce-scatter.8 (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {
-  %all-reduce.9 = (f32[64]{0}, f32[32]{0}) all-reduce(%a, %b), replica_groups={{0,1,2,3}}
-  %get-tuple-element.1 = f32[64]{0} get-tuple-element(%all-reduce.9), index=0
-  %slice.3 = f32[16]{0} dynamic-slice(%get-tuple-element.1, %i), dynamic_slice_sizes={16}
-  %get-tuple-element.2 = f32[32]{0} get-tuple-element(%all-reduce.9), index=1
-  %slice.4 = f32[8]{0} dynamic-slice(%get-tuple-element.2, %i), dynamic_slice_sizes={8}
-  ROOT %tuple.2 = (f32[16]{0}, f32[8]{0}) tuple(%slice.3, %slice.4)
-}
-ENTRY %main (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {
-  ROOT %f = (f32[16], f32[8]) fusion(%a, %b), kind=kCustom, calls=%all-reduce-scatter.8
-}
+    def fusion(number: int) -> str:
+        return f"""%all-reduce-scatter.{number} (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {{
+  %sum.{number} = (f32[64]{{0}}, f32[32]{{0}}) all-reduce(%a, %b), channel_id=1, {GROUPS}
+  %get-tuple-element.1 = f32[64]{{0}} get-tuple-element(%sum.{number}), index=0
+  %slice.3 = f32[16]{{0}} dynamic-slice(%get-tuple-element.1, %i), dynamic_slice_sizes={{16}}
+  %get-tuple-element.2 = f32[32]{{0}} get-tuple-element(%sum.{number}), index=1
+  %slice.4 = f32[8]{{0}} dynamic-slice(%get-tuple-element.2, %i), dynamic_slice_sizes={{8}}
+  ROOT %tuple.2 = (f32[16]{{0}}, f32[8]{{0}}) tuple(%slice.3, %slice.4)
+}}
 """
-    assert {one.kind: one.nbytes for one in sent_by(text)} == {"reduce-scatter": 384 * 3 / 4}
+
+    text = f"""HloModule m
+{fusion(8)}{fusion(9)}
+ENTRY %main (a: f32[64], b: f32[32]) -> (f32[16], f32[8]) {{
+  %g = (f32[16], f32[8]) fusion(%a, %b), kind=kCustom, calls=%all-reduce-scatter.8
+  ROOT %f = (f32[16], f32[8]) fusion(%a, %b), kind=kCustom, calls=%all-reduce-scatter.9
+}}
+"""
+    # All that were joined are on one channel.
+    found = {one.kind: (one.operations, one.nbytes) for one in sent_by(text)}
+    assert found == {"reduce-scatter": (2, 2 * 384 * 3 / 4)}
 
 
 def test_turns_of_loops_of_tpus_are_read_from_their_conditions() -> None:

@@ -25,7 +25,8 @@ from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local
 
-#: How often as long as a copy takes a buffer may stay on the chip between its uses (libtpu 0.0.42).
+#: How often as long as its copy takes a buffer may stay on the chip from where it is made to where
+#: it is used last; worked out on networks that libtpu 0.0.42 compiled for a v5e.
 _PATIENCE = 80.0
 
 

@@ -155,7 +155,7 @@ def summed(grad: Array, order: Array, starts: Array) -> Array:
     if len(starts) == len(order):
         return np.take(grad, order, axis=0)
     if grad.dtype not in _MULTIPLIED:
-        return np.add.reduceat(grad[order], starts, axis=0)
+        return np.add.reduceat(np.take(grad, order, axis=0), starts, axis=0)
     # As a product of matrices, whose terms scipy adds one after another: ones times rows.
     width = math.prod(grad.shape[1:])
     index = np.int32 if len(grad) <= np.iinfo(np.int32).max else np.int64

@@ -161,7 +161,8 @@ class Partition:
         for name, update in updates.items():
             if "ids" in update:
                 for server, places in enumerate(self.split_rows(update["ids"])):
-                    rows = {"ids": update["ids"][places], "grad": update["grad"][places]}
+                    ids, grad = update["ids"], update["grad"]
+                    rows = {"ids": ids[places], "grad": np.take(grad, places, axis=0)}
                     found[server][name] = rows
             else:
                 for mine, pieces in zip(
