@@ -20,12 +20,14 @@ pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-import sys, time
+import os, sys, time
 import numpy as np
 from paramesh import Tensor, context, nn, set_seed
 
 folder, servers, steps, mode, standby, pause = sys.argv[1:]
 more = {"staleness": 1} if mode == "stale" else {}
+def say(name, array):  # in one piece, and at the beginning of a line: Ray prints too
+    os.write(1, f"\\n{name} {array.asnumpy().tobytes().hex()}\\n".encode())
 context.set_ps_context(
     enable_ps=True, server_num=int(servers), wal_dir=folder, mode=mode, standby=int(standby), **more
 )
@@ -43,11 +45,11 @@ net.out.set_param_ps()
 step = nn.TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.1))
 rng = np.random.default_rng(3)
 for _ in range(int(steps)):
-    print("loss", step(Tensor(rng.integers(0, 1000, 64))).asnumpy().tobytes().hex(), flush=True)
+    say("loss", step(Tensor(rng.integers(0, 1000, 64))))
     time.sleep(float(pause))
 rows = net.table(Tensor(np.arange(1000)))
-print("rows", rows.asnumpy().tobytes().hex())
-print("weight", net.out.weight.asnumpy().tobytes().hex())
+say("rows", rows)
+say("weight", net.out.weight)
 """
 
 MOVER = """
