@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from paramesh.cli import app
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import identity, run_lock
 from server_folders import RunOfServers
 
 
@@ -51,3 +51,22 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     assert code
     assert "is not the wal_dir of a run" in text
     assert said(folder, "--servers", 257)[0] == 2
+
+
+def test_a_live_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_lock, "_PARTING", 0.0)
+    lock = run_lock.RunLock(folder)
+    lock.take("going on")
+    lock.settle()
+    lock.hold()
+    code, text = said(folder, "--servers", 3, "--out", tmp_path / "out")
+    assert code
+    assert "only while no process has the run" in text
+    code, text = said(folder, "--servers", 3)
+    assert code == 0
+    assert "which had 2 servers, is on 3 servers in" in text
+    assert re.search(r"The run goes on with them\. It was moved in \d+\.\d seconds\.", text)
+    assert "Once it has ended, start it with server_num=3." in text
+    assert identity.moved_from(folder, "going on") == (2, 3)
+    assert "has 3 servers already" in said(folder, "--servers", 3)[1]
+    lock.release()

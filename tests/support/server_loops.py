@@ -155,9 +155,7 @@ class LoopClient(RayClient):
     ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
         self._watcher: Any = Nobody()
-        #: A run that never moves to other servers.
-        self._cluster: Any = SimpleNamespace(move_on=lambda generation: False)
-        self._generation = 0
+        self._retries = self._generation = 0
         carrier: Transport = LoopTransport(servers)
         if transport == "zmq":
             carrier = ZmqTransport(zmq_module(), carrier, rank)
@@ -175,6 +173,9 @@ class LoopClient(RayClient):
         self.start = self.worker.start
         if isinstance(carrier, ZmqTransport):
             assert carrier.open_all(20.0) == dict.fromkeys(range(len(servers)), True)
+
+    def _moved_on(self, generation: int, error: Exception) -> bool:
+        return False  # these servers have no run that could be moved
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -17,6 +17,7 @@ from paramesh.ps.client.exchange import (
     Kill,
     Killed,
     Missing,
+    Moves,
     Note,
     NotServed,
     Refused,
@@ -26,7 +27,7 @@ from paramesh.ps.client.exchange import (
     Untie,
 )
 from paramesh.ps.client.peer import Reply
-from paramesh.ps.specification.protocol import Replaced
+from paramesh.ps.specification.protocol import Moving, Replaced
 
 ASK: Call = ("pull", (1, ["w"]))
 
@@ -389,3 +390,42 @@ def test_a_round_that_was_broken_off_leaves_nothing_behind() -> None:
     number = table.begin()["pull"]
     assert table.caller.only == number
     assert table.caller.awaited() == [number]
+
+
+OPEN, OVER = Moving("is being moved", 0), Moving("has moved", 1)
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_time_does_not_run_while_the_run_is_moved(actors: int) -> None:
+    table = Table(actors)
+    table.met(1, 5)
+    number = table.begin()["pull"]
+    for _ in range(5):
+        table.caller.take(Moves(number, False, OPEN))
+        number = table.later(200.0)["pull"]
+    table.caller.take(Replied(number, reply(1, 6)))
+    assert table.caller.result() == {0: reply(1, 6)}
+
+
+def test_a_claim_during_a_move_is_made_again() -> None:
+    table = Table(2)
+    table.met(1, 5)
+    table.caller.take(Died(table.begin()["pull"]))
+    claim = table.sent()["promote"]
+    table.caller.take(Moves(claim, False, OPEN))
+    again = table.later(1.0)["promote"]
+    assert again != claim
+    assert not table.caller.done
+    table.caller.take(Moves(again, True, OVER))
+    with pytest.raises(Moving, match="has moved"):
+        table.caller.result()
+
+
+def test_who_has_moved_is_asked_no_more() -> None:
+    table = Table(1, 1)
+    table.met(1, 5)
+    numbers = table.begin(0, 1)
+    table.caller.take(Moves(numbers["pull"], True, OVER))
+    assert table.caller.done
+    with pytest.raises(Moving, match="has moved"):
+        table.caller.result()

@@ -17,7 +17,13 @@ from paramesh.ps.durability.log import Fenced
 from paramesh.ps.processes.shortage import Shortage
 from paramesh.ps.server.refresh import News, Watch
 from paramesh.ps.specification.packing import pack_ids, pack_rows, pack_updates
-from paramesh.ps.specification.protocol import NotServing, PushesMissing, Replaced, VersionGone
+from paramesh.ps.specification.protocol import (
+    Moving,
+    NotServing,
+    PushesMissing,
+    Replaced,
+    VersionGone,
+)
 
 IDS = np.array([1, 5, 9])
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -49,6 +55,7 @@ ERRORS: list[Exception] = [
     VersionGone("gone"),
     NotServing("standby", 4),
     Fenced("fenced", 5),
+    Moving("moved", 2),
     Shortage("short"),
     ParameterShapeError("shape"),
     ParameterStateError("state"),

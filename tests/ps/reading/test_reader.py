@@ -12,6 +12,7 @@ from paramesh import ps
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.durability.snapshot import snapshots
 from paramesh.ps.reading import reader as readers
+from paramesh.ps.resizing.live import resize_live
 from server_folders import ROWS, RunOfServers, specs
 
 EVERYTHING = np.arange(ROWS)
@@ -182,3 +183,15 @@ def test_folders_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "run.json").write_text('{"format": 9}')
     with pytest.raises(ParameterServerError, match=r"another version of paramesh \(format 9"):
         ps.connect(tmp_path)
+
+
+def test_a_reader_goes_on_with_the_servers_that_the_run_has_moved_to(tmp_path: Path) -> None:
+    run = RunOfServers(tmp_path / "run")
+    run.push()
+    with ps.connect(run.folder) as reader:
+        before = reader.value("w")
+        resize_live(run.folder, 3)
+        assert reader.refresh() == 1
+        assert "3 servers" in repr(reader)
+        np.testing.assert_array_equal(reader.value("w"), before)
+    run.close()

@@ -222,7 +222,7 @@ class Cluster:
             self._entry = Entry(
                 address=self.address,
                 job=job,
-                servers=servers,
+                servers=len(self.actors),
                 workers=config.get("workers", 1),
                 wal_dir=self.folder,
                 token=given_token(),

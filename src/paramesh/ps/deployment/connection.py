@@ -89,6 +89,8 @@ class RayClient:
         #: How calls get to the servers.
         self._fields: dict[str, list[str]] = {}
         self._carried_by = transport
+        #: Of calls to former servers.
+        self._retries = 0
         self._generation = cluster.generation
         actors = cluster.pairs()
         self.delivery = self._delivery_to(
@@ -105,7 +107,7 @@ class RayClient:
     @property
     def retries(self) -> int:
         """How many calls were sent again."""
-        return self.delivery.caller.retries
+        return self._retries + self.delivery.caller.retries
 
     @property
     def incarnation(self) -> int:
@@ -141,6 +143,7 @@ class RayClient:
             return None
         began = time.monotonic()
         cluster, timeout = self._cluster, self.delivery.timeout
+        self._retries = self.retries
         self.delivery.close()
         self._generation = cluster.generation
         actors = cluster.pairs()

@@ -133,6 +133,8 @@ def runs() -> list[Run]:
     for run in sorted(entered, key=lambda run: run.started):
         first = found.setdefault((run.address, run.job), run)
         found[run.address, run.job] = first._replace(
+            # Workers know of moves, and start after their launcher.
+            servers=run.servers,
             wal_dir=first.wal_dir or run.wal_dir,
             token=first.token or run.token,
             places=first.places or run.places,

@@ -151,7 +151,7 @@ class Move:
         self._file = -1
 
     def begin(self) -> bool:
-        """Have servers that start wait. False: another process has begun a move of this number.
+        """Have servers that start wait. False: another process has begun one since.
 
         Raises:
             OSError: from the file system; nothing has begun.
@@ -173,6 +173,10 @@ class Move:
         except BaseException:
             self.close()
             raise
+        if begun and _numbers(_names(self.folder), "end")[-1:] >= [self.number]:
+            # This process is late: others have moved the run since the number was found.
+            abandon(self.folder, self.number, "another move has ended")
+            begun = False
         if not begun:
             self.close()
         return begun

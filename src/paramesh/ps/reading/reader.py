@@ -52,24 +52,39 @@ class RunReader:
     def __init__(self, wal_dir: str | os.PathLike[str]) -> None:
         self._folder = Path(wal_dir)
         self._lock = threading.RLock()
+        self._servers: list[Server] = []
+        self._generation = -1
+        self._open()
+        self.version = 0
+        self._closed = False
+        self.refresh()
+
+    def _open(self) -> bool:
+        """Begin with the servers that the run has now; False: they are those that are known."""
         try:
+            generation = identity.generation(self._folder)
+            if generation == self._generation:
+                return False
             run = identity.read(self._folder)
+            place = identity.servers_place(self._folder)
         except OSError as error:
             raise ParameterServerError(
                 f"wal_dir='{self._folder}' cannot be read: {error.strerror or error}"
             ) from error
+        for server in self._servers:
+            server.clear()
+        self._generation = generation
         self._config = RunConfig(run.worker_num, run.mode, run.staleness)
         self._partition = Partition(run.server_num, run.shards)
-        self._servers: list[Server] = []
-        self._followers: list[LogFollower] = []
-        for number in range(run.server_num):
-            folder = identity.server_folder(self._folder, number)
-            server = Server(folder, self._config, following=True, holds_saves=False)
-            self._servers.append(server)
-            self._followers.append(LogFollower(server, folder))
-        self.version = 0
-        self._closed = False
-        self.refresh()
+        folders = [place / f"server-{number}" for number in range(run.server_num)]
+        self._servers = [
+            Server(folder, self._config, following=True, holds_saves=False) for folder in folders
+        ]
+        self._followers = [
+            LogFollower(server, folder)
+            for server, folder in zip(self._servers, folders, strict=True)
+        ]
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -104,8 +119,10 @@ class RunReader:
             for tried in range(_TRIES):
                 if tried:
                     time.sleep(_PAUSE)
+                fresh = self._open()  # the run may have been moved to another number of servers
                 # Servers that were read first are not read again: others would be ahead of them.
-                target = max(server.version for server in self._servers) if tried else None
+                known = max(server.version for server in self._servers)
+                target = known if tried and not fresh else None
                 failures = [self._follow(at, target) for at in range(len(self._servers))]
                 versions = [server.version for server in self._servers]
                 behind = max(versions) - min(versions)

@@ -148,7 +148,7 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
                 version = version_of(folder, mine)
                 return Resized(folder, after.servers, after.servers, version, {})
             check_saves(sources_of(folder, mine)[0])
-            move = _begun(folder, mine, after)
+            move = _begun(folder, after)
             if move is not None:
                 try:
                     return _move(move, mine, after, point, beating)
@@ -167,7 +167,7 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
                 raise
 
 
-def _begun(folder: Path, mine: Identity, after: Partition) -> Move | None:
+def _begun(folder: Path, after: Partition) -> Move | None:
     # What earlier ones have left. Who has read `run.json` before takes it from there.
     number = moves.next_number(folder, identity.generation(folder))
     identity.settle(folder)
@@ -188,7 +188,7 @@ def _move(move: Move, mine: Identity, after: Partition, point: Point, beating: B
             point("built")
             mine_after, session = with_servers(mine, after), session_in(folder)
             move.finish(identity.said_of_moved(folder, mine_after, run, place.name, session))
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if not _has_moved(move, error):
             if identity.servers_place(folder) != place:
                 shutil.rmtree(place, ignore_errors=True)
@@ -196,20 +196,23 @@ def _move(move: Move, mine: Identity, after: Partition, point: Point, beating: B
         version, rows = version_of(folder, identity.read(folder)), {}
     point("committed")
     # The run has moved. What fails from here on is made up for by whoever comes next.
+    former: list[Path] = []
     with contextlib.suppress(OSError):
         identity.settle(folder)
         point("moved")
-        for left in identity.left_over(folder):
+        former = identity.left_over(folder)
+    for left in former:
+        with contextlib.suppress(OSError):  # a server that has not ended yet still writes events
             shutil.rmtree(left)
-            point("removed")
+        point("removed")
     return Resized(folder, mine.server_num, after.servers, version, rows)
 
 
-def _has_moved(move: Move, error: Exception) -> bool:
+def _has_moved(move: Move, error: BaseException) -> bool:
     """End a move that has failed, unless it has ended; whether the run has moved."""
     if isinstance(error, MoveEnded):
         return False
-    moves.abandon(move.folder, move.number, str(error))
+    moves.abandon(move.folder, move.number, str(error) or type(error).__name__)
     end = moves.end_of(move.folder, move.number)
     return end is not None and end["run"] is not None
 
