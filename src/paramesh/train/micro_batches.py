@@ -63,7 +63,7 @@ class MicroBatchInterleaved(Cell):
             total = total + self.network(*[self._part(v, at, i) for at, v in enumerate(inputs)])
         return total
 
-    def _part(self, value: Any, at: int, i: int) -> Any:
+    def _part(self, value: Tree, at: int, i: int) -> Any:
         if not isinstance(value, Tensor) or not value.ndim:
             return value
         rows, rest = divmod(value.shape[0], self.interleave_num)

@@ -105,7 +105,7 @@ CASES = [
     Case("lerp", [x, y, 0.25], lambda a, c, w: a + w * (c - a)),
     Case("addcmul", [x, y, q, 2], lambda a, c, d, v: a + v * c * d),
     Case("addcdiv", [x, y, q, 2], lambda a, c, d, v: a + v * c / d),
-    Case("isclose", [x, x + np.float32(1e-7)], np.isclose),
+    Case("isclose", [x, x + np.float32(1e-7)], np.isclose, {}, {"IsClose": {"equal_nan": False}}),
     Case("nan_to_num", [np.array([1, np.nan, np.inf], np.float32)], np.nan_to_num, wide=False),
     Case("addn", [(x, y, q)], lambda parts: parts[0] + parts[1] + parts[2]),
     # Activations.

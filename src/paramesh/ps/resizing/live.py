@@ -32,6 +32,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import directory_to_disk
@@ -52,6 +53,8 @@ from paramesh.ps.resizing.build import (
 )
 from paramesh.ps.resizing.sources import SavesUnfinished, check_saves
 from paramesh.ps.specification.partition import Partition
+
+T = TypeVar("T")
 
 #: Seconds that a move waits for checkpoints that are being written, and between two looks.
 _SAVES, _LOOK = 120.0, 0.5
@@ -145,9 +148,9 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
             mine = identity.read(folder)
             identity.check(folder, mine)
             if mine.server_num == after.servers:
-                version = version_of(folder, mine)
+                version = _read(lambda: version_of(folder, mine))
                 return Resized(folder, after.servers, after.servers, version, {})
-            check_saves(sources_of(folder, mine)[0])
+            check_saves(_read(lambda: sources_of(folder, mine)[0]))
             move = _begun(folder, after)
             if move is not None:
                 try:
@@ -165,6 +168,15 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
             # What was read may have been removed by another one, which has moved the run.
             if identity.generation(folder) == generation:
                 raise
+
+
+def _read(look: Callable[[], T]) -> T:
+    """What `look` finds in the files of live servers, which may remove some while it reads."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(ParameterServerError, FileNotFoundError):
+            return look()
+        time.sleep(_LOOK)
+    return look()
 
 
 def _begun(folder: Path, after: Partition) -> Move | None:
