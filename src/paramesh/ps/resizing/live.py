@@ -148,9 +148,9 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
             mine = identity.read(folder)
             identity.check(folder, mine)
             if mine.server_num == after.servers:
-                version = _read(lambda: version_of(folder, mine))
+                version = _read(version_of, folder, mine)
                 return Resized(folder, after.servers, after.servers, version, {})
-            check_saves(_read(lambda: sources_of(folder, mine)[0]))
+            check_saves(_read(sources_of, folder, mine)[0])
             move = _begun(folder, after)
             if move is not None:
                 try:
@@ -170,13 +170,13 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
                 raise
 
 
-def _read(look: Callable[[], T]) -> T:
+def _read(look: Callable[[Path, Identity], T], folder: Path, mine: Identity) -> T:
     """What `look` finds in the files of live servers, which may remove some while it reads."""
     for _ in range(_TRIES - 1):
         with contextlib.suppress(ParameterServerError, FileNotFoundError):
-            return look()
+            return look(folder, mine)
         time.sleep(_LOOK)
-    return look()
+    return look(folder, mine)
 
 
 def _begun(folder: Path, after: Partition) -> Move | None:
