@@ -48,6 +48,10 @@ _PACKAGES = (
 )
 
 
+#: The beginning of a line that Ray passes on from a process of its own, coloured or not.
+_OF_RAY = re.compile(r"(\x1b\[\d+m)?\((raylet|autoscaler|pid=)")
+
+
 class Tee(io.TextIOBase):
     """A stream that keeps what it passes on. It is no terminal, so that nothing is coloured."""
 
@@ -93,7 +97,9 @@ def command(program: str, words: Sequence[str]) -> str:
 
 def section(key: str, line: str, machine: str, printed: str) -> str:
     """The text of a section, with its marks."""
-    lines = "\n".join(text.rstrip() for text in printed.strip("\n").splitlines())
+    # Ray prints what its own processes say, of servers that a benchmark kills, into the results.
+    own = (text for text in printed.strip("\n").splitlines() if not _OF_RAY.match(text))
+    lines = "\n".join(text.rstrip() for text in own)
     return (
         f"<!-- record: {key} -->\n"
         f"`{line}` on {machine}:\n\n"

@@ -42,6 +42,11 @@ def test_a_section_takes_the_place_of_the_one_of_its_key() -> None:
     assert "More prose." in second
 
 
+def test_what_ray_says_in_between_is_left_out() -> None:
+    text = made("one\n\x1b[33m(raylet)\x1b[0m A worker died\n(pid=7) so it is\ntwo (pid=8)\n")
+    assert "```text\none\ntwo (pid=8)\n```" in text
+
+
 @pytest.mark.parametrize(
     "text",
     [
