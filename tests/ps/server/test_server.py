@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -486,7 +488,23 @@ def test_damage_in_a_record_that_is_passed_over(tmp_path: Path) -> None:
     run.finish(3)
     (path,) = run.folder.glob("log-*")
     content = path.read_bytes()
-    path.write_bytes(content.replace(b'"meta"', b'"mets"', 1))
+    (text_size,) = struct.unpack_from("<Q", content, 16)
+    whole = [record.meta for record in read_records(path, arrays=False)]
+    for at in range(64, 64 + text_size, 7):
+        changed = bytearray(content)
+        changed[at] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(
+            ParameterServerError, match="at byte 0: the checksum of its text does not match"
+        ):
+            list(read_records(path, arrays=False))
+    # A head of a former version has no sum of the text.
+    head = bytearray(content[:60])
+    head[32:40] = bytes(8)
+    former = bytes(head) + struct.pack("<I", zlib.crc32(head)) + content[64:]
+    path.write_bytes(former)
+    assert [record.meta for record in read_records(path, arrays=False)] == whole
+    path.write_bytes(former.replace(b'"meta"', b'"mets"', 1))
     with pytest.raises(
         ParameterServerError, match="is damaged at byte 0: its text is not valid JSON"
     ):

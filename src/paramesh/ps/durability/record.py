@@ -3,7 +3,8 @@
 Glossary
     record      a head of 64 bytes, a JSON text, the arrays one after another, and a foot of 64
                 bytes; every part starts at a multiple of 64
-    head        a mark, the record's number, the sizes of what follows, and a CRC-32 of the head
+    head        a mark, the record's number, the sizes of what follows, the XXH3 (64 bits) of the
+                text (zeros in records of former versions), and a CRC-32 of the head
     foot        the XXH3 (64 bits) of head, text and arrays, eight times
     torn        a record whose file ends before it does: it was being written when its writer died
 
@@ -35,7 +36,7 @@ Array = np.ndarray[Any, Any]
 _MARK = b"pmrecor2"
 #: Of the records with one CRC-32 in their head, by servers that split Parameters into other pieces.
 _FORMER_MARK = b"pmrecord"
-_HEAD = struct.Struct("<8sQQQ")  # mark, number, size of the text, size of the arrays
+_HEAD = struct.Struct("<8sQQQ8s")  # mark, number, size of the text, size of the arrays, text's sum
 _ALIGN = 64
 _TEXT_LIMIT = 1 << 28
 #: Bytes that are summed, and then written or read, at once.
@@ -83,7 +84,7 @@ def encoded(
     text = _encode({"meta": meta, "arrays": table}).encode()
     text += b" " * (_padded(len(text)) - len(text))
     size = sum(_padded(array.nbytes) for array in flat.values())
-    head = _HEAD.pack(_MARK, number, len(text), size)
+    head = _HEAD.pack(_MARK, number, len(text), size, _xxh3()(text).digest())
     head += bytes(_ALIGN - 4 - len(head))
     head += struct.pack("<I", zlib.crc32(head))
     checksum = _xxh3()(head)
@@ -152,7 +153,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
         )
 
     head = file.read(_ALIGN)
-    mark, number, text_size, body_size = _HEAD.unpack_from(head)
+    mark, number, text_size, body_size, text_sum = _HEAD.unpack_from(head)
     (own,) = struct.unpack_from("<I", head, _ALIGN - 4)
     if mark == _FORMER_MARK:
         raise ParameterServerError(
@@ -169,11 +170,14 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
         return None
     text = file.read(text_size)
     if not arrays:
+        # The sum of the whole record is not looked at here: a bit of the text might say otherwise.
+        if any(text_sum) and _xxh3()(text).digest() != text_sum:
+            raise damaged("the checksum of its text does not match")
         file.seek(end)
         try:
             said = json.loads(text)
             return Record(number, said["meta"], {}, end, tuple(key for key, *_ in said["arrays"]))
-        except (ValueError, KeyError, TypeError):  # it is not summed here
+        except (ValueError, KeyError, TypeError):  # of a former version: it has no sum
             raise damaged("its text is not valid JSON") from None
     checksum = _xxh3()(head)
     checksum.update(text)
