@@ -215,6 +215,16 @@ def test_servers_of_a_killed_run(config: RunConfig, lacking: int, tmp_path: Path
     always.close()
 
 
+def test_damage_is_named_where_it_keeps_older_versions_away(tmp_path: Path) -> None:
+    run = Fleet(tmp_path / "run", 1, STALE)
+    run.steps(range(4))
+    run.close()
+    log = min(identity.server_folder(run.folder, 0).glob("log-*"))
+    log.write_bytes(b"\1" + log.read_bytes()[1:])
+    with pytest.raises(ParameterServerError, match=f"can be rebuilt.*'{log}' is damaged at byte 0"):
+        resize(run.folder, 2)
+
+
 def test_pushes_that_only_some_servers_have(tmp_path: Path) -> None:
     """In async mode they are left out, and their worker sends them again."""
     run = Fleet(tmp_path / "run", 2, ASYNC)

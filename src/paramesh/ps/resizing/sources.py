@@ -74,6 +74,7 @@ class Source:
     Attributes:
         version: the last one.
         oldest: the oldest version that can be rebuilt.
+        damage: what keeps older versions from it; "": nothing.
         workers: what it knows of them.
         incarnation: its latest.
         saves: the checkpoints that it took part in, by identity: None while it is writing, why it
@@ -94,6 +95,7 @@ class Source:
         self.workers = WorkerRegistry(config.workers)
         self.saves: dict[str, str | None] = {}
         self.version = 0
+        self.damage = ""
         self._scan()
         self.oldest = min((one.version for one in self._listed), default=0)
         if self._complete():
@@ -141,7 +143,8 @@ class Source:
         """Whether the log begins with the run."""
         try:
             return next(iter(read_log(self.folder, 0, arrays=False)), None) is not None
-        except ParameterServerError:
+        except ParameterServerError as error:
+            self.damage = str(error)
             return False
 
     def _bases(self, cut: Cut) -> list[Snapshot]:
@@ -272,7 +275,8 @@ def common_cut(sources: Sequence[Source], config: RunConfig) -> Cut:
         raise ParameterServerError(
             f"the servers are at the versions {versions}, and "
             f"cannot be read back to one that all have: versions from {base} on can be rebuilt. "
-            f"Start the run once with the former number of servers, and end it."
+            f"Start the run once with the former number of servers, and end it. "
+            f"{' '.join(source.damage for source in sources)}".rstrip()
         )
     return Cut(base, version, None)
 
