@@ -259,6 +259,20 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
     server.close()
 
 
+def test_a_server_without_rows_has_loaded_too(tmp_path: Path) -> None:
+    folder = tmp_path / "x.sharded"
+    identity = save_stores(trained(1, 0), folder, 0)
+    (server,) = loaded(folder, identity, 1, tmp_path)
+    orders = load_orders(server.store, folder, identity)
+    assert orders
+    server.close()
+    server = Server(tmp_path / "server-0", RunConfig())  # from its log
+    server.version = 1
+    for order in orders:  # of a worker that is started again
+        assert load_some(server, order, range(SHARDS), 0, lambda: False) == SHARDS
+    server.close()
+
+
 def test_the_load_of_a_second_worker_leaves_what_is_being_saved(tmp_path: Path) -> None:
     stores = trained(1, 3)
     folder = tmp_path / "x.sharded"

@@ -104,5 +104,6 @@ class _Loaded:
     def load_life(self, name: str, fields: dict[str, Array]) -> None:
         self.store.take_life(name, fields)
 
-    def loaded(self, name: str, identity: str, stored: str) -> None:
-        self._client.bases.loaded(identity, name)
+    def loaded(self, name: str, identity: str, stored: str, whole: bool) -> None:
+        if whole:
+            self._client.bases.loaded(identity, name)

@@ -180,7 +180,7 @@ class Source:
             if record.meta["kind"] == "declare":
                 found |= {spec["name"]: spec for spec in record.meta["specs"]}
                 facts.valued |= set(record.names)
-            elif record.meta["kind"] == "load":
+            elif record.meta["kind"] in ("load", "loaded"):
                 facts.given.add(record.meta["name"])
             elif record.meta["kind"] == "put":
                 facts.given.add(record.meta["name"])

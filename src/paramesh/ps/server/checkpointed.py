@@ -77,11 +77,20 @@ class Checkpointed(VersionedParameters):
         self._append({"kind": "life", "name": name}, fields)
         self.store.take_life(name, fields)
 
-    def loaded(self, name: str, identity: str, stored: str) -> None:
-        """A table was loaded completely from a checkpoint: an increment can go on from it."""
-        self._append({"kind": "loaded", "name": name, "identity": identity}, {})
-        self._complete[name] = (identity, stored)
-        self.saves.bases.loaded(identity, name)
+    def loaded(self, name: str, identity: str, stored: str, whole: bool) -> None:
+        """All rows of a table that are in a checkpoint were loaded, if there are any for here.
+
+        Args:
+            name: of the table.
+            identity: of the checkpoint.
+            stored: the name of the table there.
+            whole: with all fields of the table: an increment can go on from it.
+        """
+        self._append({"kind": "loaded", "name": name, "identity": identity, "whole": whole}, {})
+        self._given.add(name)
+        if whole:
+            self._complete[name] = (identity, stored)
+            self.saves.bases.loaded(identity, name)
 
     # Saving.
 

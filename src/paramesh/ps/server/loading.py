@@ -54,7 +54,7 @@ class Target(Protocol):
         """As `Checkpointed.load_life`."""
         ...
 
-    def loaded(self, name: str, identity: str, stored: str) -> None:
+    def loaded(self, name: str, identity: str, stored: str, whole: bool) -> None:
         """As `Checkpointed.loaded`."""
         ...
 
@@ -113,8 +113,8 @@ def load_some(
                 return at
         for fields in table.life(shards):
             server.load_life(order.param, fields)
-        if set(order.fields) >= set(server.store.fields(order.param)):
-            server.loaded(order.param, order.identity, order.name)
+        whole = set(order.fields) >= set(server.store.fields(order.param))
+        server.loaded(order.param, order.identity, order.name, whole)
     return shards.stop
 
 

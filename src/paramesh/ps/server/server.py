@@ -209,7 +209,9 @@ class Server(Checkpointed):
         elif kind == "life":
             self.store.take_life(meta["name"], record.arrays)
         elif kind == "loaded":
-            self.saves.bases.loaded(meta["identity"], meta["name"])
+            self._given.add(meta["name"])
+            if meta.get("whole", True):
+                self.saves.bases.loaded(meta["identity"], meta["name"])
         elif kind == "save":
             self._begin_save(taken_order(meta["order"]))
         elif kind == "saved":
