@@ -81,8 +81,7 @@ class Metric:
         if not isinstance(indexes, list) or not all(isinstance(i, int) for i in indexes):
             raise ValueError(
                 f"For 'set_indexes', the argument 'indexes' must be a list and all its elements "
-                f"must be int, please check whether it is correct: {type(self).__name__} got "
-                f"{indexes!r}."
+                f"must be int: {type(self).__name__} got {indexes!r}."
             )
         self._indexes = list(indexes)
         return self

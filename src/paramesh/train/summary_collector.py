@@ -55,19 +55,19 @@ class SummaryCollector(Callback):
         export_options: object = None,
     ) -> None:
         owner = "SummaryCollector"
-        arguments.check_folder("summary_dir", summary_dir)
+        arguments.check_folder(owner, "summary_dir", summary_dir)
         arguments.check_positive(owner, "collect_freq", collect_freq)
         for name, number in (
             ("collect_tensor_freq", collect_tensor_freq), ("max_file_size", max_file_size),
         ):  # fmt: skip
             if number is not None:
                 arguments.check_positive(owner, name, number)
-        arguments.check_export(export_options)
-        arguments.check_type("keep_default_action", keep_default_action, bool)
+        arguments.check_export(owner, export_options)
+        arguments.check_type(owner, "keep_default_action", keep_default_action, bool)
         self._collect_specified_data = arguments.collected(
             owner, collect_specified_data, keep_default_action
         )
-        arguments.check_lineage(custom_lineage_data)
+        arguments.check_lineage(owner, custom_lineage_data)
         self._dir, self._every = summary_dir, collect_freq
         self._record: SummaryRecord | None = None
 
@@ -87,8 +87,7 @@ class SummaryCollector(Callback):
         listed = given if isinstance(given, list | tuple) else []
         if sum(isinstance(callback, SummaryCollector) for callback in listed) > 1:
             raise ValueError(
-                "There is more than one SummaryCollector instance in callback list: their files "
-                "would mix. Give one."
+                "SummaryCollector: callbacks has several of them, whose files would mix. Give one."
             )
 
     def step_end(self, run_context: RunContext) -> None:

@@ -59,8 +59,8 @@ class SummaryRecord:
         raise_exception: bool = False,
         export_options: object = None,
     ) -> None:
-        check_folder("log_dir", log_dir)
-        check_export(export_options)
+        check_folder("SummaryRecord", "log_dir", log_dir)
+        check_export("SummaryRecord", export_options)
         if not isinstance(raise_exception, bool):
             raise TypeError(
                 f"SummaryRecord: raise_exception must be a bool, got {raise_exception!r}."
