@@ -2,7 +2,8 @@
 
 OpenCV interpolates 8-bit images in fixed point: weights of 11 bits, a horizontal pass into 32-bit
 integers, and a vertical pass that rounds. Pillow's filters are others (they widen with the scale),
-so the passes are written out here. Sources: `resize.cpp` of OpenCV 4, by its behaviour.
+so the passes are written out here; where OpenCV is installed, it does those in which it agrees with
+them to the bit. Sources: `resize.cpp` of OpenCV 4, by its behaviour.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset import opencv
 from paramesh.dataset.vision.modes import Inter
+
+#: What OpenCV does with uint8 to the same bits, where it is installed.
+_OPENCV = {Inter.NEAREST: "NEAREST", Inter.LINEAR: "LINEAR", Inter.AREA: "AREA"}
 
 _BITS = 11
 _ONE = 1 << _BITS
@@ -38,6 +43,10 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: Inter) -> 
         return _pillow_cubic(image, height, width)
     if image.shape[:2] == (height, width):
         return image.copy()
+    if interpolation in _OPENCV:
+        found = opencv.resize(image, height, width, _OPENCV[interpolation])
+        if found is not None:
+            return found
     planes = image if image.ndim == 3 else image[..., None]
     kind = planes.dtype
     if interpolation != Inter.NEAREST and kind.name not in ("uint8", "float32", "float64"):
