@@ -178,7 +178,9 @@ def test_memory_is_used_again_once_it_is_let_go(library: str) -> None:
     del part, tensor
     gc.collect()
     again = [arrays.own(shape, kind) for _ in range(2)]
-    assert at in [array.ctypes.data for array in again]
+    places = {array.ctypes.data for array in again}
+    assert at in places
+    assert len(places) == 2
 
 
 def jpeg(image: np.ndarray, **options: Any) -> np.ndarray:

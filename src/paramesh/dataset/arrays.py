@@ -9,7 +9,7 @@ Glossary
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ Row = tuple[Any, ...]
 
 #: What JAX asks of memory that it takes over on a CPU.
 ALIGNMENT = 64
+
+
+def aligned(size: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
 
 _SCALARS = (int, float, str, bytes, np.ndarray, np.generic, bool)
 
@@ -91,7 +97,7 @@ class Memory:
 
 #: Batches of so many bytes are kept when nobody has them any more: to get zeroed pages from the
 #: system for the next one takes longer than to fill it.
-_KEPT = range(1 << 20, 1 << 26)
+_KEPT = range(1 << 17, 1 << 26)
 
 #: Its operations are atomic; a lock could be held by the thread in which memory is let go.
 _spare: collections.deque[Array] = collections.deque(maxlen=3)
@@ -118,15 +124,32 @@ def _spared(size: int) -> Array | None:
     return None
 
 
+_take: Callable[[int], Memory] | None = None
+
+
+def take_from(take: Callable[[int], Memory]) -> None:
+    """Let large batches lie in memory that a function gives, aligned for JAX."""
+    global _take
+    _take = take
+
+
 def let_go() -> None:
     """Give the memory that waits for use back to the system."""
     _spare.clear()
 
 
-def own(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Uninitialised memory of the pipeline's own, aligned for JAX."""
+def own(shape: Sequence[int], dtype: np.dtype[Any], batch: bool = False) -> Array:
+    """Uninitialised memory of the pipeline's own, aligned for JAX.
+
+    Args:
+        shape: of the array.
+        dtype: likewise.
+        batch: in a worker process, shared with the pipeline if it is large.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     kept = size in _KEPT
+    if batch and kept and _take is not None:
+        return np.asarray(_take(size)).view(dtype).reshape(shape)
     raw = _spared(size + ALIGNMENT) if kept else None
     if raw is None:
         raw = np.empty(size + ALIGNMENT, np.uint8)
@@ -176,7 +199,7 @@ def stack(
     if first.dtype.kind in "US":
         _same_shapes(values, column)
         return np.stack(values)
-    out = own((len(values), *first.shape), first.dtype) if memory is None else memory
+    out = own((len(values), *first.shape), first.dtype, batch=True) if memory is None else memory
     for i, value in enumerate(values):
         if value.shape != first.shape or value.dtype != first.dtype:
             _same_shapes(values, column)

@@ -22,7 +22,7 @@ class _Column:
     def add(self, value: object) -> None:
         if isinstance(value, Pixels):
             if not self.values:
-                self.memory = own((self.count, *value.shape), value.dtype)
+                self.memory = own((self.count, *value.shape), value.dtype, batch=True)
             memory = self.memory
             fits = memory is not None and value.shape == memory.shape[1:]
             if fits and value.dtype == memory.dtype:
