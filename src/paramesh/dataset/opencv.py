@@ -74,6 +74,43 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: str) -> np
     return found.reshape(height, width, *image.shape[2:])
 
 
+def gray(image: np.ndarray) -> np.ndarray | None:
+    """(height, width) of an image (height, width, 3) of uint8 in RGB; None: OpenCV is not there."""
+    cv2 = library()
+    if cv2 is None or not image.size:
+        return None
+    found: np.ndarray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return found
+
+
+def hsv(image: np.ndarray) -> np.ndarray | None:
+    """Hue (a circle of 256), saturation and value, likewise. OpenCV's way back differs between
+    processors.
+    """
+    cv2 = library()
+    if cv2 is None or not image.size:
+        return None
+    found: np.ndarray = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+    return found
+
+
+def blur(image: np.ndarray, size: tuple[int, int], sigma: tuple[float, float]) -> np.ndarray | None:
+    """The image smoothed by a Gaussian; None: OpenCV is not to do it.
+
+    Args:
+        image: (height, width) or (height, width, channels).
+        size: taps along x and y, odd.
+        sigma: the standard deviations.
+    """
+    cv2 = library()
+    if cv2 is None or image.dtype != np.uint8 or (image.ndim == 3 and image.shape[2] > 4):
+        return None
+    if min(image.shape[:2]) <= max(size):
+        return None
+    found: np.ndarray = cv2.GaussianBlur(image, size, sigma[0], sigmaY=sigma[1])
+    return found.reshape(image.shape)
+
+
 def planes(image: np.ndarray) -> Sequence[np.ndarray] | None:
     """The channels of an image of uint8, each in memory of its own; None: OpenCV is not there.
 
@@ -93,12 +130,14 @@ def look_up(image: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
     """Put `table[image]` into `out`.
 
     Args:
-        image: (height, width) of uint8.
+        image: of uint8; (height, width) if the table is not of uint8.
         table: 256 values.
         out: of the image's shape and the table's type.
     """
     cv2 = library()
-    assert cv2 is not None
+    if cv2 is None:
+        np.take(table, image, out=out, mode="clip")
+        return
     found = cv2.LUT(image, table, out)
     if found is not out:
         out[...] = found
