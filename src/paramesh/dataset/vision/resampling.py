@@ -221,18 +221,31 @@ def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if exact:
         weights = np.rint(weights * np.float32(_ONE))
         weights_down = np.rint(weights_down * np.float32(_ONE))
-    work = np.float64 if image.dtype == np.float64 else np.float32
+    work = np.dtype(np.float64 if image.dtype == np.float64 else np.float32)
     flat = image.reshape(rows, -1)
+    taps = [
+        (_spread(np.clip(left + k - 1, 0, columns - 1), channels), weights[:, k].astype(work))
+        for k in range(4)
+    ]
+    taps = [(places, part.repeat(channels)) for places, part in taps]
     wide = np.zeros((rows, width * channels), work)
-    for k in range(4):
-        places = _spread(np.clip(left + k - 1, 0, columns - 1), channels)
-        part = weights[:, k].astype(work).repeat(channels)
-        wide += flat.take(places, axis=1, mode="clip").astype(work) * part
+    step = max(_BLOCK // (width * channels), 1)
+    for at in range(0, rows, step):
+        block, total = flat[at : at + step].astype(work), wide[at : at + step]
+        for places, part in taps:
+            taken = block.take(places, axis=1, mode="clip")
+            taken *= part
+            total += taken
     scale = np.float32(1.0 / (_ONE * _ONE)) if exact else np.float32(1)
+    shares = [(weights_down[:, k] * scale).astype(work)[:, None] for k in range(4)]
+    sources = [np.clip(top + k - 1, 0, rows - 1) for k in range(4)]
     done = np.zeros((height, width * channels), work)
-    for k in range(4):
-        part = (weights_down[:, k] * scale).astype(work)
-        done += wide.take(np.clip(top + k - 1, 0, rows - 1), axis=0) * part[:, None]
+    for at in range(0, height, step):
+        here = slice(at, at + step)
+        for k in range(4):
+            taken = wide.take(sources[k][here], axis=0)
+            taken *= shares[k][here]
+            done[here] += taken
     done = done.reshape(height, width, channels)
     return _saturated(done, image.dtype) if exact else done
 
