@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from paramesh.dataset.arrays import own, stack
 from paramesh.dataset.pixels import Pixels, made, ready
 from paramesh.dataset.streams import Task, Work
+
+#: Images of so many bytes are gathered and finished together: for each of them alone, numpy takes
+#: longer to be called than to compute.
+_SMALL = 1 << 14
 
 
 class _Column:
@@ -18,21 +24,44 @@ class _Column:
         self.values: list[Any] = []
         self.written: set[int] = set()
         self.memory: Any = None
+        self._first: Pixels | None = None
+        self._gathered: Any = None
 
     def add(self, value: object) -> None:
         if isinstance(value, Pixels):
             if not self.values:
-                self.memory = own((self.count, *value.shape), value.dtype, batch=True)
-            memory = self.memory
+                self._begin(value)
+            memory, at = self.memory, len(self.values)
             fits = memory is not None and value.shape == memory.shape[1:]
             if fits and value.dtype == memory.dtype:
-                place = memory[len(self.values)]
-                value.write(place)
-                value = place
-                self.written.add(len(self.values))
+                self._write(value, at)
+                value = memory[at]
+                self.written.add(at)
             else:
                 value = made(value)
         self.values.append(value)
+
+    def _begin(self, value: Pixels) -> None:
+        self.memory = own((self.count, *value.shape), value.dtype, batch=True)
+        if value.source.nbytes <= _SMALL and value.steps:
+            self._first = value
+            self._gathered = np.empty((self.count, *value.source.shape), value.source.dtype)
+
+    def _write(self, value: Pixels, at: int) -> None:
+        if self._first is not None:
+            if value.alike(self._first):
+                self._gathered[at] = value.source
+                return
+            for before in range(at):
+                self._first.of(self._gathered[before]).write(self.memory[before])
+            self._first = None
+        value.write(self.memory[at])
+
+    def batch(self, name: str) -> Any:
+        if self._first is not None:
+            count = len(self.values)
+            self._first.write_all(self._gathered[:count], self.memory[:count])
+        return stack(self.values, name, self.memory, self.written)
 
 
 def stacked(work: Work, tasks: Sequence[Task], names: Sequence[str]) -> tuple[Any, ...]:
@@ -51,7 +80,4 @@ def stacked(work: Work, tasks: Sequence[Task], names: Sequence[str]) -> tuple[An
     for task in tasks:
         for column, value in zip(columns, make(task), strict=True):
             column.add(value)
-    return tuple(
-        stack(column.values, name, column.memory, column.written)
-        for column, name in zip(columns, names, strict=True)
-    )
+    return tuple(column.batch(name) for column, name in zip(columns, names, strict=True))
