@@ -168,6 +168,25 @@ def test_transforms_that_draw_say_so() -> None:
     assert seen > 30
 
 
+class Noisy(vision.Rescale):
+    """It does not say that it draws."""
+
+    def _array(self, image: np.ndarray) -> np.ndarray:
+        return super()._array(image) + self.rng.random(dtype=np.float32)
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: transforms.Compose([t])])
+def test_foreign_transforms_get_the_rows_random_numbers(wrap: Any) -> None:
+    def made(passed: int) -> list[Any]:
+        ds.config.set_seed(8)
+        data = ds.NumpySlicesDataset({"x": images()}, shuffle=False)
+        data = data.map(wrap(Noisy(1.0, 0.0)), "x").batch(2)
+        data.pass_over(passed)
+        return rows(data)
+
+    np.testing.assert_array_equal(made(0)[2], made(2)[0])
+
+
 def test_images_of_different_shapes_are_refused() -> None:
     source = ds.GeneratorDataset(
         lambda: ((np.zeros((4, 4 + i // 2, 3), np.uint8),) for i in range(4)), ["x"]

@@ -33,8 +33,13 @@ def is_pure(function: object) -> bool:
 
 
 def _draws(function: object) -> bool:
-    """Whether it takes random numbers; those that do not say are given some."""
-    return hasattr(function, "seeded") and bool(getattr(function, "random", True))
+    """Whether it takes random numbers. A foreign one may, though a class above it says no."""
+    inner = getattr(function, "transforms", None)
+    if isinstance(inner, list | tuple) and any(map(_draws, inner)):
+        return True
+    if not hasattr(function, "seeded"):
+        return False
+    return pixels.is_foreign(function) or bool(getattr(function, "random", True))
 
 
 def _has_foreign(function: object) -> bool:
