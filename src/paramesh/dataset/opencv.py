@@ -7,6 +7,7 @@ its builds have other arithmetic for them than MindSpore's.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,10 +27,9 @@ _END_OF_JPEG = b"\xff\xd9"
 def library() -> ModuleType | None:
     """OpenCV; None: it is not installed, or lacks libraries of the system."""
     try:
-        import cv2
+        return importlib.import_module("cv2")
     except ImportError:
         return None
-    return cv2
 
 
 def jpeg(data: memoryview | np.ndarray, opened: Image.Image) -> np.ndarray | None:

@@ -106,7 +106,7 @@ class Pixels:
 def _run(steps: tuple[Step, ...], source: Array, out: Array, channel: int | None) -> None:
     """Do the steps for one channel; None: for rows in which the channels take turns."""
     for nth, (function, values) in enumerate(steps):
-        operand: Any
+        operand: np.float32 | Array
         if channel is not None or len(values) == 1:
             operand = np.float32(values[(channel or 0) % len(values)])
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.dataset.arrays import own, stack
+from paramesh.dataset.arrays import Array, own, stack
 from paramesh.dataset.pixels import Pixels, made, ready
 from paramesh.dataset.streams import Task, Work
 
@@ -23,23 +23,24 @@ class _Column:
         self.count = count
         self.values: list[Any] = []
         self.written: set[int] = set()
-        self.memory: Any = None
+        self.memory: Array | None = None
         self._first: Pixels | None = None
-        self._gathered: Any = None
+        self._gathered: Array = np.empty(0, np.uint8)
 
     def add(self, value: object) -> None:
         if isinstance(value, Pixels):
             if not self.values:
                 self._begin(value)
-            memory, at = self.memory, len(self.values)
-            fits = memory is not None and value.shape == memory.shape[1:]
-            if fits and value.dtype == memory.dtype:
-                self._write(value, at)
-                value = memory[at]
-                self.written.add(at)
-            else:
-                value = made(value)
+            value = self._placed(value, len(self.values))
         self.values.append(value)
+
+    def _placed(self, value: Pixels, at: int) -> Array:
+        memory = self.memory
+        if memory is None or (value.shape, value.dtype) != (memory.shape[1:], memory.dtype):
+            return made(value)
+        self._write(value, at, memory)
+        self.written.add(at)
+        return memory[at]
 
     def _begin(self, value: Pixels) -> None:
         self.memory = own((self.count, *value.shape), value.dtype, batch=True)
@@ -47,18 +48,18 @@ class _Column:
             self._first = value
             self._gathered = np.empty((self.count, *value.source.shape), value.source.dtype)
 
-    def _write(self, value: Pixels, at: int) -> None:
+    def _write(self, value: Pixels, at: int, memory: Array) -> None:
         if self._first is not None:
             if value.alike(self._first):
                 self._gathered[at] = value.source
                 return
             for before in range(at):
-                self._first.of(self._gathered[before]).write(self.memory[before])
+                self._first.of(self._gathered[before]).write(memory[before])
             self._first = None
-        value.write(self.memory[at])
+        value.write(memory[at])
 
     def batch(self, name: str) -> Any:
-        if self._first is not None:
+        if self._first is not None and self.memory is not None:
             count = len(self.values)
             self._first.write_all(self._gathered[:count], self.memory[:count])
         return stack(self.values, name, self.memory, self.written)
