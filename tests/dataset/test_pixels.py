@@ -9,6 +9,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -237,6 +239,27 @@ def test_memory_is_used_again_once_it_is_let_go(library: str) -> None:
     places = {array.ctypes.data for array in again}
     assert at in places
     assert len(places) == 2
+
+
+@jax.jit
+def slow(values: jax.Array) -> jax.Array:
+    def step(i: jax.Array, total: jax.Array) -> jax.Array:
+        return total + jnp.sort(values[:50000] + total * 1e-30)[i]
+
+    return jax.lax.fori_loop(0, 20, step, jnp.float32(0))
+
+
+def test_memory_is_not_used_again_while_a_computation_reads_it(library: str) -> None:
+    if library != "numpy":
+        pytest.skip("the same for both")
+    for _ in range(3):
+        batch = arrays.own((1 << 18,), np.dtype(np.float32))
+        batch[...] = 1
+        found = slow(jax.device_put(batch))
+        del batch
+        gc.collect()
+        arrays.own((1 << 18,), np.dtype(np.float32))[...] = 9
+        assert float(found) == 20
 
 
 def jpeg(image: np.ndarray, **options: Any) -> np.ndarray:
