@@ -186,16 +186,14 @@ class Rescale(ImageOperation):
             check.within(value, -check.LARGEST, check.LARGEST, f"Rescale.{name}")
         self.rescale = rescale
         self.shift = shift
-        self._steps: tuple[Step, ...] = ((np.multiply, (rescale,)), (np.add, (shift,)))
-        if not shift:
-            self._steps = self._steps[:1]
 
     def lazily(self, image: Picture | Pixels) -> Any:
         """As when it is called; the result may wait."""
         pixels = lazy(image)
         if pixels is None:
             return self(image)
-        return pixels.then(*self._steps)
+        steps: tuple[Step, ...] = ((np.multiply, (self.rescale,)), (np.add, (self.shift,)))
+        return pixels.then(*(steps if self.shift else steps[:1]))
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         if image.dtype.itemsize > 2 and image.dtype != np.float32:
