@@ -120,7 +120,6 @@ def build(
     before = Partition(mine.server_num, mine.shards)
     plan = make_plan(folder, [source.facts(cut) for source in sources], before, after)
     meta = {
-        "workers": config.workers,
         "mode": config.mode,
         "staleness": config.staleness,
         "version": cut.base,
