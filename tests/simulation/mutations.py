@@ -382,8 +382,8 @@ def _ended_all_the_same() -> Patches:
         write_atomically(folder / name, json.dumps({**said, "mark": ""}).encode())
         return True
 
-    real = moves._create
-    return [_on(moves, "_create", create)]
+    real = moves.create
+    return [_on(moves, "create", create)]
 
 
 def _left_behind() -> Patches:

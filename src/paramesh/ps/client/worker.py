@@ -193,19 +193,21 @@ class Worker:
         Returns:
             Why there are none; "" if there are.
         """
-        if self.eager and self.rank < self.sets.last[1]:
+        if self.rank < self.sets.at(self.start) or (self.eager and self.rank < self.sets.first):
             return ""
-        while (first := self.sets.first_step(self.rank, self.start)) is None:
+        while True:
             answers = yield FanOut({0: ("join", (self.rank, self.incarnation))})
             said = answers[0]
             self.sets.take(said["sets"])
-            if not said["waits"] and self.sets.first_step(self.rank, self.start) is None:
-                return said["why"] or f"the run has {self.sets.last[1]} workers"
-        if first > self.start:
-            self.start = first
-            # Those before it are others', so no server may ask this worker for them.
-            yield self._all(("pull", (first + self.staleness, [])))
-            self._last_seen = [peer.version for peer in self.caller.peers]
+            if said["why"] and not said["waits"]:
+                return said["why"]
+            first = self.sets.first_step(self.rank, self.start)
+            if first is not None and not said["waits"]:
+                break
+        self.start = first
+        # The steps before it are others': no server may ask this worker for them.
+        yield self._all(("pull", (first + self.staleness, [])))
+        self._last_seen = [peer.version for peer in self.caller.peers]
         return ""
 
     def change_servers(self, caller: Caller, partition: Partition) -> None:

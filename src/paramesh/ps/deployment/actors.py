@@ -36,7 +36,6 @@ from paramesh.ps.deployment.zmq_module import Admission
 from paramesh.ps.durability import identity, moves, worker_files
 from paramesh.ps.durability.log import Fenced, latest_incarnation
 from paramesh.ps.durability.moves import MoveWatch
-from paramesh.ps.durability.run_lock import session_in
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
 from paramesh.ps.processes.shortage import names_shortage, shortage
 from paramesh.ps.server.refresh import Watch, news_of
@@ -256,7 +255,7 @@ class ServerActor(CheckpointCalls):
             change = worker_files.open_change(home)
             verdict = None if change is None else server.change_workers(change)
             if verdict is not None:
-                worker_files.tell(home, verdict, session_in(home))
+                worker_files.tell(home, verdict)
         except (ParameterServerError, OSError):
             # It is tried again; if another server was started, that one decides.
             return False
@@ -264,11 +263,10 @@ class ServerActor(CheckpointCalls):
 
     @names_shortage
     async def join(self, worker: int, incarnation: int) -> dict[str, Any]:
-        """Whether a worker that no step has is in one soon; waits a little for that.
+        """Whether there are steps for a worker; waits a little for that.
 
         Returns:
-            `sets`, as `Server.hello`; `waits`: whether it is wanted, and that is not decided; `why`
-            there was no change.
+            `sets`, as `Server.hello`, and `waits` and `why`, see `worker_changes.Place`.
 
         Raises:
             Replaced: a later incarnation of the worker is known.
@@ -276,17 +274,13 @@ class ServerActor(CheckpointCalls):
         server, until = self._state(), self._host.clock() + JOIN
         while True:
             server.workers.check(worker, incarnation)
-            waits = not self._look_for_changes(now=True) or server.changes.waits(worker)
-            sets = server.changes.sets
-            waits = waits and sets.first_step(worker, server.version) is None
+            looked = self._look_for_changes(now=True)
+            place = server.changes.place_of(worker, server.version, server.workers)
+            waits = place.waits or (bool(place.why) and not looked)
             if not waits or self._host.clock() > until:
-                return {
-                    "sets": sets.others,
-                    "waits": waits,
-                    "why": server.changes.verdict.why,
-                    "incarnation": server.incarnation,
-                    "version": server.version,
-                }
+                said = {"incarnation": server.incarnation, "version": server.version}
+                sets = server.changes.sets.others
+                return {"sets": sets, "waits": waits, "why": place.why, **said}
             await self._host.pause(LOOK)
             server = self._state()
 

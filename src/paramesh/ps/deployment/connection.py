@@ -111,6 +111,14 @@ class RayClient:
             print(f"paramesh: {left}", file=sys.stderr, flush=True)
             raise left
         self.start = self.worker.start
+        needed = self.worker.sets.at(self.start)
+        if cluster.fixed_workers and needed > workers:
+            self.close()
+            raise ParameterServerError(
+                f"step {self.start} of the run in '{cluster.folder}' has {needed} workers (it has "
+                f"{self.worker.sets}), and {workers} were started. Start it with "
+                f"worker_num={needed}; those that it does not need later end by themselves."
+            )
         if transport == "zmq":
             check_carried(self.delivery.transport)
 

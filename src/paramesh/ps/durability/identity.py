@@ -210,6 +210,8 @@ def check(folder: Path, mine: Identity) -> str | None:
         return None
     if theirs.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, theirs)
+    if mine.worker_num == theirs.get("workers_before"):
+        theirs = {**theirs, "worker_num": mine.worker_num}
     _compare(folder, dataclasses.asdict(mine), theirs)
     check_servers(folder, str(theirs["run"]), mine.server_num)
     return str(theirs["run"])

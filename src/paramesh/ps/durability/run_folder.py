@@ -28,6 +28,7 @@ class RunFolder:
         name: of the run, once it was entered; and
         servers: how many it has, and
         workers: how many workers, as far as its files say, and
+        changed: that may be another number than this process was started with, and
         generation: how often they were moved (see `moves`).
 
     Raises:
@@ -43,6 +44,7 @@ class RunFolder:
         self.name: str | None = None
         self.servers = mine.server_num
         self.workers = mine.worker_num
+        self.changed = False
         self.generation = 0
 
     def check(self) -> None:
@@ -71,7 +73,8 @@ class RunFolder:
         if not self.path.exists():
             return mine
         known = session or session_in(self.path)
-        if mine.worker_num in worker_files.numbers_in_session(self.path, known):
+        self.changed = mine.worker_num in worker_files.numbers_in_session(self.path, known)
+        if self.changed:
             mine = dataclasses.replace(mine, worker_num=identity.read(self.path).worker_num)
         return mine
 

@@ -77,14 +77,17 @@ def open_change(folder: Path) -> Change | None:
     return Change(number, _whole(folder, number, said), number in _numbers(folder, "stop"))
 
 
-def tell(folder: Path, verdict: Verdict, session: str) -> None:
+def tell(folder: Path, verdict: Verdict) -> None:
     """Tell what has become of a change; a second time changes nothing.
 
     Raises:
+        ParameterServerError: a file is damaged.
         OSError: from the file system.
     """
+    wanted = read(folder / f"workers-{verdict.number}.json") or {}
     said = {name: value for name, value in verdict._asdict().items() if name != "number"}
-    create(folder, f"workers-{verdict.number}.end", {**said, "session": session})
+    said["before"] = wanted.get("before")
+    create(folder, f"workers-{verdict.number}.end", said)
 
 
 def verdict_on(folder: Path, number: int) -> Verdict | None:
@@ -106,6 +109,9 @@ def verdict_on(folder: Path, number: int) -> Verdict | None:
 def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a run says of itself, with the number of workers that it was changed to.
 
+    `workers_before` is the number that it had before: one that has ended before the border was
+    reached is started with that number, or with the new one, whichever is larger.
+
     Args:
         folder: of the run.
         said: what `run.json` says.
@@ -117,7 +123,8 @@ def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
     for number in reversed(_numbers(folder, "end")):
         verdict = verdict_on(folder, number)
         if verdict is not None and verdict.workers is not None:
-            return {**said, "worker_num": verdict.workers}
+            before = (read(folder / f"workers-{number}.end") or {}).get("before")
+            return {**said, "worker_num": verdict.workers, "workers_before": before}
     return said
 
 
@@ -164,7 +171,7 @@ def settle(folder: Path, first_server: Path) -> None:
             verdict = _logged(first_server)
         if verdict is None or verdict.number != change.number:
             verdict = Verdict(change.number, None, 0, "the run has ended before it was decided")
-        tell(folder, verdict, "")
+        tell(folder, verdict)
     ended = _numbers(folder, "end")
     done = [n for n in ended if (found := verdict_on(folder, n)) is not None and found.workers]
     for number in ended:

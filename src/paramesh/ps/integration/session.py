@@ -408,8 +408,6 @@ class Session:
     def __init__(self, client: Client, settings: dict[str, Any]) -> None:
         self.client = client
         self.settings = settings
-        if self.workers != settings["worker_num"]:
-            membership.set_workers_of_servers(self.workers)
         self.specs: dict[str, dict[str, Any]] = {}
         #: By name: the Parameter of this worker, and the array that a dense one was given last.
         self.owners: dict[str, Any] = {}
@@ -422,7 +420,10 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        #: Of the step that comes next.
         self.workers = client.workers_at(self.at)
+        if self.workers != settings["worker_num"]:
+            membership.set_workers_of_servers(self.workers)
         self.remote = not isinstance(client, LocalClient)
         self.rows = StepRows(self, trials=settings["row_trials"])
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.

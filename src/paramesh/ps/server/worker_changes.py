@@ -13,7 +13,7 @@ their pushes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
@@ -24,6 +24,21 @@ from paramesh.ps.specification.worker_sets import (
     Verdict,
     WorkerSets,
 )
+
+#: Why nothing changes any more.
+ENDED = "it has come to its end"
+
+
+class Place(NamedTuple):
+    """What a worker can expect.
+
+    Attributes:
+        waits: there may be steps for it later.
+        why: there are none; "": there is one now, or may be later.
+    """
+
+    waits: bool
+    why: str = ""
 
 
 class WorkerChanges:
@@ -66,6 +81,8 @@ class WorkerChanges:
             why = f"a run has 1 to {MOST_WORKERS} workers, not {change.workers}"
         elif self._config.mode == "async":
             why = "in mode 'async' each worker makes steps of its own, which have no common border"
+        elif self.is_over(version, registry):
+            why = ENDED
         elif change.workers == count:
             why = f"the run has {count} workers already"
         if not why:
@@ -86,9 +103,26 @@ class WorkerChanges:
             return None
         return Verdict(change.number, change.workers, version + AHEAD + self._config.staleness)
 
-    def waits(self, worker: int) -> bool:
-        """Whether a worker that is in no set may be in one soon."""
-        return self.wanted is not None and worker < self.wanted.workers
+    def is_over(self, version: int, registry: WorkerRegistry) -> bool:
+        """Whether all workers of the step that comes next have finished."""
+        return all(map(registry.has_left, range(self.sets.at(version))))
+
+    def place_of(self, worker: int, version: int, registry: WorkerRegistry) -> Place:
+        """What a worker can expect that asks for steps.
+
+        Args:
+            worker: which.
+            version: of the server.
+            registry: of its workers.
+        """
+        first = self.sets.first_step(worker, version)
+        if first == version:
+            return Place(False)
+        if self.is_over(version, registry):
+            return Place(False, ENDED)
+        if first is not None or (self.wanted is not None and worker < self.wanted.workers):
+            return Place(True)
+        return Place(False, self.verdict.why or f"it has {self.sets.last[1]} workers")
 
     # The log.
 
