@@ -27,6 +27,9 @@ from paramesh.ps.durability.marks import create, damaged, names_in, read
 from paramesh.ps.durability.snapshot import read_snapshot, snapshots
 from paramesh.ps.specification.worker_sets import Change, Verdict
 
+#: Why a run has not changed, if nobody wants it any more.
+WITHDRAWN = "it was withdrawn"
+
 _FILE = re.compile(r"workers-(\d+)\.(json|stop|end)")
 
 

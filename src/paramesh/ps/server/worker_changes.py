@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from paramesh.ps.durability.worker_files import WITHDRAWN
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
 from paramesh.ps.specification.worker_sets import (
@@ -76,7 +77,7 @@ class WorkerChanges:
             return None
         why = ""
         if change.stopped:
-            why = "it was withdrawn"
+            why = WITHDRAWN
         elif not 1 <= change.workers <= MOST_WORKERS:
             why = f"a run has 1 to {MOST_WORKERS} workers, not {change.workers}"
         elif self._config.mode == "async":
@@ -87,15 +88,15 @@ class WorkerChanges:
             why = f"the run has {count} workers already"
         if not why:
             # Who is behind a border has to know it before there is another one.
-            if version < border + self._config.behind:
+            if border and version < border + self._config.behind:
                 return None
-            for worker in range(count):
-                if not registry.divides.get(worker, True):
-                    why = (
-                        f"the script of worker {worker} does not divide its batches anew. Wrap "
-                        "them in paramesh.train.divided(...), or ask paramesh.train.worker_share() "
-                        "before each one"
-                    )
+            rigid = [w for w in range(count) if not registry.divides.get(w, True)]
+            if rigid:
+                why = (
+                    f"the script of worker {rigid[0]} does not divide its batches anew. Wrap them "
+                    "in paramesh.train.divided(...), or ask paramesh.train.worker_share() before "
+                    "each one"
+                )
         if why:
             return Verdict(change.number, None, 0, why)
         known = all(worker in registry.divides for worker in range(count))
