@@ -313,6 +313,11 @@ class Cluster:
                     self._entry.resize(self._run.servers)
         return self._run.generation > generation
 
+    def staff(self, workers: int) -> None:
+        """The run has another number of workers now."""
+        if self._entry is not None:
+            self._entry.staff(workers)
+
     def pairs(self) -> list[list[Any]]:
         """The actors of each server."""
         if not self.standbys:

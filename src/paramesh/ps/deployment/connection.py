@@ -229,6 +229,8 @@ class RayClient:
         wanted = list(wanted)
         values = self._run(lambda: self.worker.step(step, updates, hyper, wanted, refresh))
         self._watcher.stepped(step + 1, self.retries, self.rows_pulled)
+        if self.workers_at(step) != self.workers_at(step + 1):
+            self._cluster.staff(self.workers_at(step + 1))
         return values
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
