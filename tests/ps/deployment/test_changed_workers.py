@@ -110,7 +110,7 @@ def test_two_then_three_then_one(
         _, unwanted = hired(2)
         assert unwanted.result(20) == "it has 2 workers"
         joins = threads.submit(verdict_on, folder, 2, 3)
-        while worker_files.open_change(folder) is None:
+        while not (folder / "workers-1.json").exists():
             time.sleep(0.005)
         _, two_ended = hired(2)
         second = joins.result(30)
