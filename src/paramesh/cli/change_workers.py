@@ -79,7 +79,10 @@ def _change(folder: Path, workers: int, timeout: float, console: Console) -> Non
     console.print(f"{what} …", highlight=False, soft_wrap=True)
     try:
         verdict = _verdict(folder, number, session, timeout)
-        why = f"not all workers were there within {timeout:g} seconds"
+        why = (
+            f"not all workers were there within {timeout:g} seconds. `paramesh launch --workers` "
+            "starts those of its runs; its output says what became of them"
+        )
         if workers < before:
             why = f"the run has made no step within {timeout:g} seconds"
         if verdict is None:

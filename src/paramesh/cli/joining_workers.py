@@ -91,4 +91,6 @@ def _start(
         return
     seen.add(change.number)
     for spec in specs:
+        wanted = f"the run is to have {change.workers} workers"
+        print(f"paramesh: {spec.label} is started: {wanted}", file=sys.stderr, flush=True)
         add(spec)
