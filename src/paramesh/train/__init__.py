@@ -67,7 +67,7 @@ from paramesh.train.summary_collector import SummaryCollector
 from paramesh.train.summary_record import SummaryRecord
 from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
-from paramesh.train.workers import first_step, pending_steps
+from paramesh.train.workers import WorkerShare, divided, first_step, pending_steps, worker_share
 
 __all__ = [
     "Model",
@@ -83,6 +83,9 @@ __all__ = [
     # workers of servers
     "pending_steps",
     "first_step",
+    "worker_share",
+    "WorkerShare",
+    "divided",
     # paramesh watch
     "report",
     "LossScaleManager",

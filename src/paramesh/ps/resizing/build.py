@@ -148,7 +148,6 @@ def _written(
     cut = common_cut(sources, config)
     plan = make_plan(folder, [source.facts(cut) for source in sources], before, after)
     meta = {
-        "workers": config.workers,
         "mode": config.mode,
         "staleness": config.staleness,
         "version": cut.base,

@@ -27,6 +27,7 @@ from paramesh.ps.durability.log import latest_incarnation, read_log
 from paramesh.ps.durability.record import Record
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot, snapshots
 from paramesh.ps.server.server import Server
+from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
 
@@ -75,7 +76,8 @@ class Source:
         version: the last one.
         oldest: the oldest version that can be rebuilt.
         damage: what keeps older versions from it; "": nothing.
-        workers: what it knows of them.
+        workers: what it knows of them, and
+        changes: of how many there are at which step.
         incarnation: its latest.
         saves: the checkpoints that it took part in, by identity: None while it is writing, why it
             could not, or "".
@@ -93,6 +95,7 @@ class Source:
         self._listed = snapshots(folder)
         self.incarnation = latest_incarnation(folder)
         self.workers = WorkerRegistry(config.workers)
+        self.changes = WorkerChanges(config)
         self.saves: dict[str, str | None] = {}
         self.version = 0
         self.damage = ""
@@ -106,6 +109,7 @@ class Source:
             snapshot, meta = newest
             number, self.version = snapshot.number, meta["version"]
             self.workers.load(meta)
+            self.changes.load(meta)
             self.saves |= dict(meta.get("saves", ()))
         for record in read_log(self.folder, number, arrays=False):
             number = record.number + 1
@@ -118,6 +122,10 @@ class Source:
                 self.workers.introduce(meta)
             elif kind == "leave":
                 self.workers.leave(meta["worker"])
+            elif kind == "rules":
+                self.changes.load(meta)
+            elif kind == "workers":
+                self.changes.replay(meta, self.workers)
             elif kind == "save":
                 self.saves[meta["order"]["identity"]] = None
             elif kind == "saved":
@@ -212,7 +220,9 @@ class Source:
         """
         reasons: list[str] = []
         for base in [*self._bases(cut), None]:
-            server = Server(self.folder, self._config, following=True, holds_saves=False)
+            server = Server(
+                self.folder, self._config, following=True, holds_saves=False, elastic=True
+            )
             try:
                 if base is not None:
                     server.load_snapshot(base)
@@ -346,5 +356,9 @@ def merged_workers(sources: Sequence[Source], cut: Cut, *, live: bool = False) -
     left = set(states[0]["left"])
     if not live:
         left = left.intersection(*(set(state["left"]) for state in states))
+        left |= {worker for worker in incarnations if worker >= sources[0].changes.sets.last[1]}
     following = {w: n for w, n in (cut.pushes or {}).items() if n}
-    return {"incarnations": incarnations, "lives": lives, "next": following, "left": sorted(left)}
+    known = {"incarnations": incarnations, "lives": lives, "next": following, "left": sorted(left)}
+    # The first one has decided it. What it has decided counts, also if its step is behind the cut.
+    changes = sources[0].changes
+    return {**known, "workers": changes.sets.first, **changes.state()}
