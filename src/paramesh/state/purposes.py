@@ -98,6 +98,22 @@ class ProgramPlacement:
         """
         return closed
 
+    def divided(
+        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
+    ) -> Callable[[Sequence[Any], Sequence[Any]], Sequence[Any]] | None:
+        """A program, that of `rewritten`, as several that run by turns; None: it is one.
+
+        Args:
+            closed: its jaxpr; inputs and outputs as for `rewritten`.
+            states: whose values it takes.
+            written: whose new values it returns.
+            name: of the program.
+
+        Returns:
+            None or a function (values of the states, raw inputs and a zero) -> the outputs.
+        """
+        return None
+
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """The outputs of a program as the user receives them."""
         return arrays
@@ -232,6 +248,21 @@ class OperatorPlacement:
     def constrain(self, values: tuple[Any, ...], strategies: object, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
+
+    def in_stage(self, stage: int, name: str, arrays: Sequence[Any], begins: bool) -> Sequence[Any]:
+        """The raw inputs or outputs of a Cell that has a pipeline stage.
+
+        Args:
+            stage: of the Cell.
+            name: of the Cell.
+            arrays: its inputs or outputs.
+            begins: whether they are inputs.
+        """
+        return arrays
+
+    def sensitivity(self, value: Any) -> Any:
+        """What the backward pass of a micro-batch starts from; raw."""
+        return value
 
     def undivided(self, compute: Callable[..., Any], *operands: object) -> Any:
         """The result of an operator that XLA partitions wrongly; `compute` takes raw operands.

@@ -85,7 +85,10 @@ def attempt(
         return None, program.missing, met_64bit
     with x64_if(use_64bit):
         closed = place.rewritten(closed, states, written)
-    executable = _compile(name_of(fn), donate, closed, states, program, written, outputs, use_64bit)
+        divided = place.divided(closed, states, written, name_of(fn))
+    executable = _compile(
+        name_of(fn), donate, closed, states, program, written, outputs, use_64bit, divided
+    )
     return executable, {}, met_64bit
 
 
@@ -98,6 +101,7 @@ def _compile(
     written: list[State],
     outputs: Outputs,
     use_64bit: bool,
+    divided: Callable[..., Any] | None,
 ) -> Executable:
     n_out = len(closed.jaxpr.outvars) - len(written)
     prefetch_keys = [s for s in written if isinstance(s, placement.PrefetchKey)]
@@ -109,14 +113,14 @@ def _compile(
     after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
     waits = calls_back(closed.jaxpr)
     donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
-    if waits or not donate:
+    if waits or not donate or divided is not None:
         donated = []
     given_away = set(donated)
     kept = [s for s in states if s in program.read and s not in given_away]
     place = {s: ("d", i) for i, s in enumerate(donated)}
     place |= {s: ("k", i) for i, s in enumerate(kept)}
     order = [place.get(s) for s in states]
-    run_jaxpr = jaxpr_as_fun(closed)
+    run_jaxpr = jaxpr_as_fun(closed) if divided is None else _flat(divided, len(states))
     unread = np.float32(0)  # in the place of inputs that the program never reads
     pooled = any(isinstance(s, Pool) for s in (*donated, *kept))
 
@@ -129,7 +133,7 @@ def _compile(
     run.__name__ = name
     cells = [cell for cell in program.cells if cell not in program.created]
     guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
-    compiled = jax.jit(run, donate_argnums=0)
+    compiled = jax.jit(run, donate_argnums=0) if divided is None else run
     met, waits = list(program.met), waits or not donate
     return Executable(
         compiled,
@@ -144,6 +148,15 @@ def _compile(
         waits,
         prefetch_program,
     )
+
+
+def _flat(divided: Callable[..., Any], states: int) -> Callable[..., Any]:
+    """A program of several as a function of the inputs of its jaxpr."""
+
+    def run(*inputs: Any) -> Any:
+        return divided(inputs[:states], inputs[states:])
+
+    return run
 
 
 def _prefetch_program(

@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from paramesh.context import get_auto_parallel_context
+from paramesh.errors import ContextError
 from paramesh.parallel.modes.auto import SEARCHES, Auto
 from paramesh.parallel.modes.data_parallel import DataParallel
 from paramesh.parallel.modes.layout_table import LayoutTable, layout_table
+from paramesh.parallel.modes.pipelined import PipelinedAuto, PipelinedSemiAuto
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.processes.groups import devices_of_settings
 from paramesh.parallel.processes.membership import join
@@ -24,11 +26,18 @@ def placement_of(mode: str) -> Placement:
     """
     join()
     devices = devices_of_settings()
+    stages = get_auto_parallel_context("pipeline_stages")
     if mode in ("data_parallel", "hybrid_parallel"):
+        if stages > 1:
+            raise ContextError(
+                f"set_auto_parallel_context: pipeline_stages={stages} needs parallel_mode="
+                f"'semi_auto_parallel' or 'auto_parallel', not '{mode}', in which every device "
+                "has all layers."
+            )
         return DataParallel(devices, mode)
     if mode == "auto_parallel" and get_auto_parallel_context("search_mode") in SEARCHES:
-        return Auto(devices, mode)
-    return SemiAuto(devices, mode)
+        return PipelinedAuto(devices, mode) if stages > 1 else Auto(devices, mode)
+    return PipelinedSemiAuto(devices, mode) if stages > 1 else SemiAuto(devices, mode)
 
 
 def table_of(params: Sequence[Parameter]) -> LayoutTable:
