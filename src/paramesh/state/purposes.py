@@ -17,6 +17,7 @@ from paramesh._compat.jax import ClosedJaxpr
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
+from paramesh.state.divided import Divided
 from paramesh.state.participants import Participants
 from paramesh.state.protocols import State
 
@@ -100,7 +101,7 @@ class ProgramPlacement:
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
-    ) -> Callable[[Sequence[Any], Sequence[Any]], Sequence[Any]] | None:
+    ) -> Divided | None:
         """A program, that of `rewritten`, as several that run by turns; None: it is one.
 
         Args:
@@ -108,9 +109,6 @@ class ProgramPlacement:
             states: whose values it takes.
             written: whose new values it returns.
             name: of the program.
-
-        Returns:
-            None or a function (values of the states, raw inputs and a zero) -> the outputs.
         """
         return None
 

@@ -73,7 +73,8 @@ class PipelineCell(Cell):
                 micro-batch.
 
         Raises:
-            ValueError: `micro_size` does not divide a first axis, or is below the stages.
+            ValueError: `micro_size` does not divide a first axis or is below the stages, or a
+                stage has no Cells.
         """
         split, micro_batches = self._micro_batches(inputs)
 
@@ -89,6 +90,7 @@ class PipelineCell(Cell):
         inputs: Sequence[Any],
         params: Sequence[Parameter],
         sens: Tree,
+        steps: int = 1,
     ) -> tuple[Any, list[Any]]:
         """(the value, raw gradients by Parameters), one micro-batch at a time.
 
@@ -99,11 +101,13 @@ class PipelineCell(Cell):
             inputs: of the batch.
             params: whose gradients there are.
             sens: what the gradients of each micro-batch start from; None for ones.
+            steps: over how many such batches, one after another, value and gradients are averaged.
 
         Raises:
             ValueError: as `construct`.
         """
-        split, micro_batches = self._micro_batches(inputs)
+        count = steps * self.micro_size
+        split, micro_batches = self._micro_batches(inputs, steps)
         start = wrap(placement.current().sensitivity(raw(Tensor(1.0) if sens is None else sens)))
 
         def of_micro_batch(*micro_batch: Tensor) -> tuple[Any, list[Any]]:
@@ -111,10 +115,13 @@ class PipelineCell(Cell):
             value, grads = compute(self.network, values, start)
             return value, [wrap(grad) for grad in grads]
 
-        values, grads = summed(of_micro_batch, micro_batches, params, self.micro_size)
-        return _sum_of(values), [raw(grad) for grad in grads]
+        values, grads = summed(of_micro_batch, micro_batches, params, count, steps)
+        value = _sum_of(values)
+        return value if steps == 1 else value / steps, [raw(grad) for grad in grads]
 
-    def _micro_batches(self, inputs: Sequence[Any]) -> tuple[list[int], list[Tensor]]:
+    def _micro_batches(
+        self, inputs: Sequence[Any], steps: int = 1
+    ) -> tuple[list[int], list[Tensor]]:
         """(which inputs are split, those as (micro-batches, rows, …))."""
         stages = context.get_auto_parallel_context("pipeline_stages")
         if self.micro_size < stages:
@@ -122,9 +129,46 @@ class PipelineCell(Cell):
                 f"{type(self).__name__}: micro_size={self.micro_size} is below pipeline_stages="
                 f"{stages}, so some stages would never work. Give at least {stages} micro-batches."
             )
+        given = {cell.pipeline_stage for _, cell in self.network.cells_and_names()}
+        empty = [stage for stage in range(stages) if stages > 1 and stage not in given]
+        if empty:
+            raise ValueError(
+                f"{type(self).__name__}: no Cell of {type(self.network).__name__} has "
+                f"pipeline_stage={empty[0]}, but pipeline_stages={stages}. Set pipeline_stage of "
+                "its Cells (or stage_config), so that every stage has some."
+            )
         split = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
         what = f"{type(self).__name__}: micro_size={self.micro_size}"
-        return split, [wrap(in_rows(raw(inputs[i]), self.micro_size, i, what)) for i in split]
+        if steps > 1:
+            what += f" with grad_accumulation_step={steps}"
+        count = steps * self.micro_size
+        return split, [wrap(in_rows(raw(inputs[i]), count, i, what)) for i in split]
+
+
+class OverSteps:
+    """A PipelineCell with gradient accumulation: the mean over some batches, as one batch.
+
+    Args:
+        cell: the PipelineCell.
+        steps: how many batches a batch has.
+    """
+
+    def __init__(self, cell: PipelineCell, steps: int) -> None:
+        self._cell, self._steps = cell, steps
+
+    def __call__(self, *inputs: Tree) -> Any:
+        """The mean."""
+        return self._cell(*inputs) / self._steps
+
+    def gradients_in_parts(
+        self,
+        compute: Callable[..., tuple[Any, Sequence[Any]]],
+        inputs: Sequence[Any],
+        params: Sequence[Parameter],
+        sens: Tree,
+    ) -> tuple[Any, list[Any]]:
+        """As that of PipelineCell."""
+        return self._cell.gradients_in_parts(compute, inputs, params, sens, self._steps)
 
 
 class Pipeline(PipelineCell):

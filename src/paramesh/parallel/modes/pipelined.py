@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding
 from paramesh import context
 from paramesh._compat.jax import ClosedJaxpr
 from paramesh.array_types import Array
+from paramesh.parallel.layouts.parameter_layouts import original_of
 from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
@@ -32,8 +33,8 @@ from paramesh.parameter import Parameter
 from paramesh.state import tracing
 
 
-class _Pipelined(SemiAuto):
-    """What both modes have with stages.
+class Pipelined(SemiAuto):
+    """A mode with one global view and stages.
 
     Args:
         devices: all of them, by rank.
@@ -56,9 +57,16 @@ class _Pipelined(SemiAuto):
         self._homes: weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
         self._homes = weakref.WeakKeyDictionary()
 
-    def home_of(self, param: Parameter) -> int:
-        """The stage whose devices a Parameter is on; 0 if no program has used it."""
-        return self._homes.get(param, (0, False))[0]
+    def home_of(self, param: Parameter) -> int | None:
+        """The stage whose devices a Parameter is on; None if no program has used it.
+
+        One that was cloned from another, such as the state of an optimizer, is where that one is.
+        """
+        known = self._homes.get(param)
+        if known is not None:
+            return known[0]
+        original = original_of(param)
+        return None if original is None else self.home_of(original)
 
     def sharding_of(self, param: Parameter) -> NamedSharding:
         """Where a Parameter lives."""
@@ -68,7 +76,7 @@ class _Pipelined(SemiAuto):
         sharding = self._shardings.get(param)
         if sharding is None:
             there = self._sharding(self.layout_of(param), param.name)
-            sharding = self.stages.moved(there, self.home_of(param))
+            sharding = self.stages.moved(there, self.home_of(param) or 0)
             self._shardings[param] = sharding
         return sharding
 
@@ -125,11 +133,11 @@ def _again(eqn: Any, values: Sequence[Any]) -> list[Any]:
     return [eqn.primitive.bind(*values, **eqn.params)]
 
 
-class PipelinedSemiAuto(_Pipelined, SemiAuto):
+class PipelinedSemiAuto(Pipelined, SemiAuto):
     """semi_auto_parallel with stages."""
 
 
-class PipelinedAuto(_Pipelined, Auto):
+class PipelinedAuto(Pipelined, Auto):
     """auto_parallel with stages: layouts are searched for over the devices of a stage."""
 
     def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:

@@ -1,1 +1,1 @@
-"""Pipeline stages: a step as programs of several groups of devices, each with a part of the layers."""
+"""Pipeline stages: a step as programs of several groups of devices, which share the layers."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,23 @@ from paramesh.parallel.pipeline.tasks import Graph, Part
 Key = tuple[float, int]
 
 
+@dataclass
+class Last:
+    """A task on whose results nothing waits: it makes new values of states.
+
+    Attributes:
+        stage: where.
+        part: the task.
+        written: for each of its results, the place among the states that are written.
+        donated: the states, by place among those taken, whose memory it may use again.
+    """
+
+    stage: int
+    part: Part
+    written: list[int]
+    donated: list[int]
+
+
 class Division:
     """The tasks and loops of a program.
 
@@ -42,7 +60,9 @@ class Division:
     Attributes:
         graph: of the program.
         inputs, outputs: its variables.
-        parts: {(level, stage): part}.
+        first_written: the place of the first new value of a state among the outputs.
+        parts: {(level, stage): part}, without what is in `last`.
+        last: what makes the new values of states.
         loops: {level: [(equation, plan)]}.
         homes: the stage of each state that the program uses, by its place in `states`.
         results: for each output, the stage that gives it.
@@ -59,7 +79,7 @@ class Division:
         self.inputs = list(closed.jaxpr.invars)
         self.outputs = list(closed.jaxpr.outvars)
         self._states = dict(zip(self.inputs, states, strict=False))
-        self._first_written = len(self.outputs) - len(written)
+        self.first_written = len(self.outputs) - len(written)
         self._written = list(written)
         self._input_set = set(self.inputs)
         #: {x of a loop: input of the program} where the x is the input, cut into micro-batches.
@@ -195,6 +215,43 @@ class Division:
             key: Part(self.graph, own.get(key, []), self.free, list(wanted.get(key, ())))
             for key in sorted(parts)
         }
+        self._split_last(own)
+
+    def _split_last(self, own: dict[Key, list[int]]) -> None:
+        """Take out of the tasks what only makes new values of states."""
+        written = self.outputs[self.first_written :]
+        others = {v for part in self.parts.values() for v in part.invars}
+        others.update(
+            v for loops in self.loops.values() for eqn, _ in loops for v in _variables(eqn.invars)
+        )
+        others.update(_variables(self.outputs[: self.first_written]))
+        others.update(v for v in _variables(written) if sum(v is w for w in written) > 1)
+        new = {v: i for i, v in enumerate(written) if not isinstance(v, Literal)}
+        self.last: list[Last] = []
+        for key, part in list(self.parts.items()):
+            last = [v for v in part.outvars if v in new and v not in others]
+            if not last:
+                continue
+            rest = [v for v in part.outvars if v not in last]
+            mine = set(own.get(key, ()))
+            before = mine.intersection(self.graph.live(rest))
+            ending = Part(self.graph, mine - before, self.free, last)
+            rest += [
+                v for v in ending.invars if self.graph.maker.get(v) in before and v not in rest
+            ]
+            self.parts[key] = Part(self.graph, before, self.free, rest)
+            self.last.append(self._last(key[1], ending, [new[v] for v in last]))
+
+    def _last(self, stage: int, part: Part, written: list[int]) -> Last:
+        replaced = {id(self._written[i]) for i in written}
+        donated: list[int] = []
+        for place, (var, state) in enumerate(self._states.items()):
+            if id(state) not in replaced or var not in part.invars or var in self.outputs:
+                continue
+            new = self.outputs[self._written_at(state) or 0]
+            if (shape_of(new), dtype_of(new)) == (shape_of(var), dtype_of(var)):
+                donated.append(place)
+        return Last(stage, part, written, donated)
 
     def _find_homes(self, own: dict[Key, list[int]]) -> None:
         users: dict[Any, set[int]] = {}
@@ -219,8 +276,8 @@ class Division:
 
     def _written_at(self, state: Any) -> int | None:
         for at, one in enumerate(self._written):
-            if one is state and not isinstance(self.outputs[self._first_written + at], Literal):
-                return self._first_written + at
+            if one is state and not isinstance(self.outputs[self.first_written + at], Literal):
+                return self.first_written + at
         return None
 
     def _leaves(self, variables: Iterable[Any]) -> list[Any]:
@@ -241,6 +298,10 @@ class Division:
             if i < len(self._states):
                 self.homes.setdefault(i, stage)
         return stage
+
+
+def _variables(atoms: Iterable[Any]) -> list[Any]:
+    return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
 def nbytes(var: Any) -> int:

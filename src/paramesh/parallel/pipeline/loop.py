@@ -64,6 +64,7 @@ class LoopPlan:
 
     Attributes:
         count: how many micro-batches.
+        reverse: whether the first turn takes the last of them.
         consts, carries, xs: the variables of the body.
         first_x: the place of the first of `xs` among what the loop takes.
         results: the new carries, then what is stacked, as variables of the body.
@@ -85,6 +86,7 @@ class LoopPlan:
         consts, carries = params["num_consts"], params["num_carry"]
         inputs = list(body.jaxpr.invars)
         self.count: int = params["length"]
+        self.reverse: bool = params["reverse"]
         self.consts = inputs[:consts]
         self.carries = inputs[consts : consts + carries]
         self.xs = inputs[consts + carries :]
@@ -194,11 +196,12 @@ class LoopPlan:
         at = self.graph.maker.get(var)
         if at is not None and uses.get(var) == 1:
             eqn = self.graph.eqns[at]
-            if eqn.primitive.name == "add_any" and all(isinstance(v, Var) for v in eqn.invars):
-                if len({self.number.get(v) for v in eqn.invars}) > 1:
-                    for operand in eqn.invars:
-                        yield from self._summands(operand, uses)
-                    return
+            variables = all(isinstance(v, Var) for v in eqn.invars)
+            adds = eqn.primitive.name == "add_any" and variables
+            if adds and len({self.number.get(v) for v in eqn.invars}) > 1:
+                for operand in eqn.invars:
+                    yield from self._summands(operand, uses)
+                return
         yield var
 
     # The parts.
@@ -293,7 +296,8 @@ class LoopPlan:
 def nested(eqn: JaxprEqn) -> LayoutError:
     """The error for a stage that begins or ends inside of another operator."""
     name = eqn.primitive.name
-    what = {"scan": "a loop", "while": "a loop", "cond": "a branch", "checkpoint": "recompute()"}
+    what = dict.fromkeys(("scan", "while"), "a loop") | {"cond": "a branch"}
+    what |= dict.fromkeys(("checkpoint", "remat2", "remat"), "recompute()")
     return LayoutError(
         f"A Cell with a pipeline_stage is inside of {what.get(name, name)}, which one device group "
         "computes as a whole. Set recompute(), loops and branches inside of the Cells that have a "

@@ -7,8 +7,10 @@ gets the new values of all stages at once, or an exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,8 @@ import numpy as np
 
 from paramesh._compat.jax import Literal
 from paramesh.array_types import Array
-from paramesh.parallel.pipeline.division import Division
+from paramesh.errors import ContextError
+from paramesh.parallel.pipeline.division import Division, Last
 from paramesh.parallel.pipeline.loop import LoopPlan, Sum
 from paramesh.parallel.pipeline.schedule import Table, forward_table, table_of
 from paramesh.parallel.pipeline.stages import Held, Input, Rows, Stages
@@ -100,6 +103,7 @@ class _Run:
         self._first = list(given[consts : consts + carries])
         self._zero = zero
         self._xs = dict(zip(plan.xs, given[consts + carries :], strict=True))
+        self._last = plan.count - 1 if plan.reverse else 0
         self._at_carry = {carry: i for i, carry in enumerate(plan.carries)}
         self._at_result = {
             result: i
@@ -154,7 +158,7 @@ class _Run:
             self._sums[number] = _copies(summands) if before is None else _added(before, summands)
         for var, array in new.items():
             if var in self._stacked:
-                self._stacked[var][micro_batch] = array
+                self._stacked[var][abs(self._last - micro_batch)] = array
             if var in self._at_result:
                 at = self._at_result[var]
                 self._chains[at, micro_batch + 1] = Held(self._stages, {stage: array})
@@ -173,7 +177,7 @@ class _Run:
         if var in self._consts:
             return self._consts[var].at(stage)
         if var in self._xs:
-            return self._part(var, stage)[micro_batch]
+            return self._part(var, stage)[abs(self._last - micro_batch)]
         at = self._at_carry.get(var)
         if at is None:
             return self._values[var, micro_batch].at(stage)
@@ -297,19 +301,33 @@ class StagedProgram:
                 steps.append((level, 0, _LoopStep(division, eqn, program)))
         steps.sort(key=lambda step: step[:2])
         self._steps = [step for _, _, step in steps]
+        self._last = [_LastStep(division, last, stages, name, platform) for last in division.last]
+        self._ready = _ready(division)
+        #: The order in which the new values of states come, as places among those written.
+        self.order = [*self._ready, *(i for last in division.last for i in last.written)]
+        #: The states, by place, whose memory is used again if they are donated.
+        self.donated = frozenset(i for last in division.last for i in last.donated)
+        self._compiled = False
         kept = {v for v in division.outputs if not isinstance(v, Literal)}
+        kept.update(v for step in self._last for v in step.takes)
         #: For each step, the variables that no later one takes.
         self._ended: list[list[Any]] = []
         for step in reversed(self._steps):
             self._ended.insert(0, [v for v in dict.fromkeys(step.takes) if v not in kept])
             kept.update(step.takes)
 
-    def __call__(self, values: Sequence[Any], leaves: Sequence[Any]) -> list[Array]:
-        """The outputs of the program.
+    def __call__(
+        self, values: Sequence[Any], leaves: Sequence[Any], donate: bool
+    ) -> Iterator[Array]:
+        """New values of states, in `order`, then the outputs of the program.
+
+        The iterator is one in C, and its first steps start the tasks that use the memory of states
+        again: until then no state has lost its array.
 
         Args:
             values: of the states, each on the devices of its home.
             leaves: the raw inputs.
+            donate: whether the states in `donated` are given for good.
         """
         env = _Env(self._division, self._stages)
         inputs = iter(self._division.inputs)
@@ -323,8 +341,31 @@ class StagedProgram:
             step.run(env)
             for var in ended:
                 env.values.pop(var, None)
-        results = zip(self._division.outputs, self._division.results, strict=True)
-        return [env.get(var).at(stage) for var, stage in results]
+        results = list(zip(self._division.outputs, self._division.results, strict=True))
+        first = self._division.first_written
+        ready = [env.get(var).at(stage) for var, stage in (results[first + i] for i in self._ready)]
+        outputs = [env.get(var).at(stage) for var, stage in results[:first]]
+        given = [step.given(env) for step in self._last]
+        tasks = [step.donating if donate else step.keeping for step in self._last]
+        if donate and not self._compiled:
+            for task, (donated, kept) in zip(tasks, given, strict=True):
+                task.lower(donated, kept).compile()  # an error of it must not lose an array
+            self._compiled = True
+        donated, kept = [pair[0] for pair in given], [pair[1] for pair in given]
+        last = map(operator.call, tasks, donated, kept)
+        return itertools.chain.from_iterable(itertools.chain((ready,), last, (outputs,)))
+
+    def lower(self, *_: object) -> NoReturn:
+        """Refuse: there is no single program to lower.
+
+        Raises:
+            ContextError: always.
+        """
+        raise ContextError(
+            f"'{self.__name__}' is several programs, some for each of the {self._stages.count} "
+            "pipeline stages, so lower(), export and plans, which show one program, do not apply. "
+            "Set pipeline_stages=1 to lower the step for the devices of one stage."
+        )
 
     def _held(self, value: Any) -> Held:
         stage = self._stages.stage_of(value) if isinstance(value, jax.Array) else None
@@ -372,6 +413,37 @@ class _TaskStep(_Step):
         arrays = self._task(*[env.get(var).at(self._stage) for var in self.takes])
         for var, array in zip(self._gives, arrays, strict=True):
             env.put(var, self._stage, array)
+
+
+class _LastStep:
+    """A task that makes new values of states, and may use the memory of the old ones."""
+
+    def __init__(
+        self, division: Division, last: Last, stages: Stages, name: str, platform: str
+    ) -> None:
+        self._stage = last.stage
+        self.takes = last.part.invars
+        self._donated = [division.inputs[i] for i in last.donated]
+        self._kept = [var for var in self.takes if var not in self._donated]
+        title = f"{name}_stage{last.stage}_update"
+        self.donating, self.keeping = (
+            last.part.compiled_with(self._donated, stages, last.stage, title, platform, donate)
+            for donate in (True, False)
+        )
+
+    def given(self, env: _Env) -> tuple[list[Array], list[Array]]:
+        """Its arguments."""
+        donated, kept = (
+            [env.get(var).at(self._stage) for var in group] for group in (self._donated, self._kept)
+        )
+        return donated, kept
+
+
+def _ready(division: Division) -> list[int]:
+    """The places among the written states whose new values no `Last` makes."""
+    made = {i for last in division.last for i in last.written}
+    count = len(division.outputs) - division.first_written
+    return [i for i in range(count) if i not in made]
 
 
 class _LoopStep(_Step):

@@ -99,6 +99,48 @@ class Part:
             name: of the program.
             platform: of the devices.
         """
+        program = self._program(stages, stage, platform)
+
+        def task(*args: Any) -> Any:
+            return program(*args)
+
+        task.__name__ = task.__qualname__ = name
+        return jax.jit(task)
+
+    def compiled_with(
+        self,
+        donated: Sequence[Any],
+        stages: Stages,
+        stage: int,
+        name: str,
+        platform: str,
+        donate: bool,
+    ) -> Any:
+        """The task as a function (some arrays, other arrays) -> those of `outvars`.
+
+        Args:
+            donated: of `invars`, those whose arrays come first; the others keep their order.
+            stages: the stages.
+            stage: which one.
+            name: of the program.
+            platform: of the devices.
+            donate: whether the arrays that come first are donated.
+        """
+        program = self._program(stages, stage, platform)
+        place = {var: ("d", i) for i, var in enumerate(donated)}
+        kept = [var for var in self.invars if var not in place]
+        place |= {var: ("k", i) for i, var in enumerate(kept)}
+        order = [place[var] for var in self.invars]
+
+        def task(donated: list[Any], kept: list[Any]) -> Any:
+            groups = {"d": donated, "k": kept}
+            return program(*[groups[group][i] for group, i in order])
+
+        task.__name__ = task.__qualname__ = name
+        return jax.jit(task, donate_argnums=0) if donate else jax.jit(task)
+
+    def _program(self, stages: Stages, stage: int, platform: str) -> Any:
+        """The equations over the devices of a stage, as a function."""
         graph = self._graph
         jaxpr = graph.jaxpr.replace(
             invars=[*self.invars],
@@ -123,10 +165,4 @@ class Part:
         closed = jax.make_jaxpr(run)(*map(like, self.invars))
         if len(stages.groups[stage]) > 1:
             closed = rewritten(closed, has_own_rule, own_partitioning(stages.mesh(stage), platform))
-        program = jaxpr_as_fun(closed)
-
-        def task(*args: Any) -> Any:
-            return program(*args)
-
-        task.__name__ = task.__qualname__ = name
-        return jax.jit(task)
+        return jaxpr_as_fun(closed)
