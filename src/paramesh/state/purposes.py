@@ -6,8 +6,9 @@ placement for one purpose only says so by the class that it takes.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -31,6 +32,9 @@ class ProgramPlacement:
     pools = True
     #: How many devices there are.
     count = 1
+    #: States that pipeline stages have brought to some of the devices each. A program of a single
+    #: device cannot take them from different ones.
+    scattered: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
 
     @property
     def platform(self) -> str:
@@ -52,7 +56,8 @@ class ProgramPlacement:
 
     def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether no array needs `reshard`; called at every step, with the lock of the states."""
-        return True
+        scattered = ProgramPlacement.scattered
+        return not scattered or scattered.isdisjoint(states)
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Replace, in `arrays`, those that are in another sharding than programs need.
@@ -60,6 +65,12 @@ class ProgramPlacement:
         It may wait for other processes, so it is never called with a lock that readers take; see
         `transforms/relocation.py`.
         """
+        scattered = ProgramPlacement.scattered
+        for i, state in enumerate(states):
+            if state in scattered:
+                # A copy, since `device_put` may share memory with what it was given.
+                arrays[i] = jax.device_put(arrays[i].copy(), jax.devices()[0])
+                scattered.discard(state)
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, sharded over the devices."""

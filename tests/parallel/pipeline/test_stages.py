@@ -74,6 +74,7 @@ def same_as_one_device(
     stages: int = 2,
     mode: str = "semi_auto_parallel",
     steps: int = 3,
+    atol: float = 2e-6,
     **settings: Any,
 ) -> nn.Cell:
     """Train with stages as on one device; the step with stages."""
@@ -82,7 +83,7 @@ def same_as_one_device(
     with_stages(stages, mode, **settings)
     found, others, step = trained(make, batch, steps)
     np.testing.assert_allclose(found, losses, rtol=2e-6)
-    assert_near(others, values)
+    assert_near(others, values, atol)
     return step
 
 
@@ -122,7 +123,9 @@ class TestValues:
 
     @pytest.mark.slow
     def test_moving_averages_and_random_numbers(self) -> None:
-        same_as_one_device(lambda: step_of(NormedNet(), nn.MSELoss(), 4, momentum))
+        # Few rows have moments of their own, which magnify rounding.
+        make = lambda: step_of(NormedNet(), nn.MSELoss(), 4, momentum)  # noqa: E731
+        same_as_one_device(make, atol=2e-5)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("mode", ["semi_auto_parallel", AUTO])
@@ -230,6 +233,10 @@ class TestValues:
         there = net(rows()[0]).asnumpy()
         with_stages(1)
         np.testing.assert_allclose(net(rows()[0]).asnumpy(), there, rtol=1e-6, atol=1e-6)
+        assert devices_of(net.layers[1].weight) == [0]
+        with_stages(2)
+        assert np.array_equal(net(rows()[0]).asnumpy(), there)
+        assert devices_of(net.layers[1].weight) == [4, 5, 6, 7]
 
     @pytest.mark.slow
     def test_model_trains(self) -> None:

@@ -30,7 +30,15 @@ from paramesh.parallel.pipeline.marks import BACK, ENTER, LEAVE, is_mark, mark
 from paramesh.parallel.pipeline.run import StagedProgram
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.parameter import Parameter
+from paramesh.sampling.recipe import Recipe
 from paramesh.state import tracing
+
+
+#: {Parameter: (its home, whether a program that writes it says so)}.
+Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
+
+#: By the key of a placement.
+_homes: dict[Any, Homes] = {}
 
 
 class Pipelined(SemiAuto):
@@ -53,9 +61,8 @@ class Pipelined(SemiAuto):
         self._scheduler = config.get("pipeline_scheduler", "1f1b")
         self.key = (*self.key, "stages", tuple(d.id for d in devices), self._scheduler)
         self._basis = (self.key, self._basis[1])
-        #: {Parameter: (its home, whether a program that writes it says so)}.
-        self._homes: weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
-        self._homes = weakref.WeakKeyDictionary()
+        # Programs outlive a placement: they are found again when its settings come back.
+        self._homes = _homes.setdefault(self.key, weakref.WeakKeyDictionary())
 
     def home_of(self, param: Parameter) -> int | None:
         """The stage whose devices a Parameter is on; None if no program has used it.
@@ -79,6 +86,16 @@ class Pipelined(SemiAuto):
             sharding = self.stages.moved(there, self.home_of(param) or 0)
             self._shardings[param] = sharding
         return sharding
+
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
+        """The first arrays of Parameters, those that are sharded on the devices of their homes."""
+        self.scattered.update(params)
+        return super().materialise(params, recipes)
+
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Move to its home what is not there."""
+        super().reshard(states, arrays)
+        self.scattered.update(states)
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The inputs as they are: the stages that use them place them."""
