@@ -61,11 +61,6 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Module": "mindspore.nn.Cell",
     "mindspore.nn.ModuleList": "mindspore.nn.CellList",
     "mindspore.nn.Parameter": "mindspore.Parameter",
-    **dict.fromkeys(
-        ("mindspore.nn.PipelineCell", "mindspore.parallel.nn.Pipeline"),
-        "the network itself, without stages, in auto_parallel or semi_auto_parallel; "
-        "grad_accumulation_step=N of set_auto_parallel_context splits the batch",
-    ),
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
     "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
