@@ -117,6 +117,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.comm_ops": (
         "paramesh.ops.operations",
         "paramesh.ops.collectives",
+        "paramesh.ops.halo_exchange",
         "paramesh.mindspore_internals",
     ),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),

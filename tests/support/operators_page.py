@@ -35,6 +35,7 @@ KINDS = {
     "state": "Writing Parameters",
     "scattering": "More ways to scatter",
     "collectives": "Between devices",
+    "halo_exchange": "Borders of tiles",
     "special": "Special functions and windows",
     "bessel": "Bessel functions",
     "linalg": "Matrices",

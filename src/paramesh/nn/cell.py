@@ -221,6 +221,21 @@ class Cell(Submodules, CompilerHints):
         """
         return providers.layout_table(list(self.get_parameters()))
 
+    @property
+    def parameter_layout_dict(self) -> dict[str, tuple[Any, ...]]:
+        """MindSpore's form of `layout_table`: {name of a Parameter: its layout}.
+
+        A layout is ([device matrix], [tensor map], [shape of a slice], 0, True, ""). In the tensor
+        map an entry is the axis of the device matrix that shards this axis of the array, counted
+        from the last, which is 0; -1 for none. {} in `stand_alone`.
+
+        Raises:
+            LayoutError: as `layout_table`, or a layout that such a tuple cannot say.
+        """
+        if context.get_auto_parallel_context("parallel_mode") == "stand_alone":
+            return {}
+        return self.layout_table().to_tuples()
+
     def to_device(self, place: Any) -> Self:
         """Bring all Parameters to a device, or over several; returns self.
 

@@ -18,6 +18,7 @@ from paramesh.ops import (
     creation,
     ctc,
     graph_marks,
+    halo_exchange,
     indexing,
     linalg,
     losses,
@@ -54,6 +55,7 @@ from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
 from paramesh.ops.graph_marks import *
+from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
@@ -89,6 +91,7 @@ __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
 __all__ += graph_marks.__all__
+__all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__

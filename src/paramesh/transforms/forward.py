@@ -158,13 +158,26 @@ class Forward:
 
 
 def _check_outputs(arrays: list[Any]) -> None:
+    """Integers and booleans among the outputs are constant nearly everywhere, as in MindSpore.
+
+    Raises:
+        TypeError: something that is no number.
+    """
     for array in arrays:
-        if not _differentiable(array):
+        if not _differentiable(array) and not is_integers(array):
             raise TypeError(
                 "The function whose gradient is wanted returned "
                 f"{getattr(array, 'dtype', type(array).__name__)}: only floats have "
                 "gradients. Return the loss first and the rest with has_aux=True."
             )
+    if arrays and not any(map(_differentiable, arrays)):
+        types = ", ".join(dict.fromkeys(str(to_dtype(array.dtype)) for array in arrays))
+        warnings.warn(
+            f"The function whose gradient is wanted returned nothing but {types}, which does not "
+            "change with its inputs: all gradients are zeros. Return the loss first and the rest "
+            "with has_aux=True.",
+            stacklevel=2,
+        )
 
 
 def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
@@ -175,6 +188,11 @@ def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
     return out[0], out[1:]
 
 
+def _none(integers: Any) -> Any:
+    """What JAX takes as the cotangent of integers and booleans."""
+    return np.zeros(np.shape(integers), jax.dtypes.float0)
+
+
 def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
     """Raw cotangents of raw outputs, from the sensitivity; None for ones.
 
@@ -182,7 +200,10 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
         ValueError: another number of values than outputs, or another shape than the output.
     """
     if sens is None:
-        return [jnp.ones(np.shape(leaf), leaf.dtype) for leaf in leaves]
+        return [
+            _none(leaf) if is_integers(leaf) else jnp.ones(np.shape(leaf), leaf.dtype)
+            for leaf in leaves
+        ]
     given, _ = unpack(sens, "raw")
     if len(given) != len(leaves):
         raise ValueError(
@@ -196,7 +217,10 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
             raise ValueError(
                 f"The sensitivity of output {i} has shape {shape}, the output {tuple(leaf.shape)}."
             )
-        cotangents.append(jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape))
+        flows = not is_integers(leaf)
+        cotangents.append(
+            jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape) if flows else _none(leaf)
+        )
     return cotangents
 
 
