@@ -143,6 +143,12 @@ def run_file(
             recorder.put("", "ended")
         finally:
             os._exit(0)
+
+    def stopped(number: int, frame: object) -> None:
+        os.kill(process, signal.SIGKILL)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stopped)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(process, os.WNOHANG)
