@@ -38,6 +38,7 @@ KINDS = {
     "halo_exchange": "Borders of tiles",
     "special": "Special functions and windows",
     "bessel": "Bessel functions",
+    "fourier": "Fourier and cosine transforms",
     "linalg": "Matrices",
     "rearranging": "Parts: picked, joined, written",
     "changed_copies": "Rows, margins and diagonals changed; tests of two",

@@ -62,6 +62,7 @@ def labels_of_sequences(sequences: int, each: int) -> np.ndarray:
 X, Y = f(8, 16), f(8, 16)
 IMAGE = f(8, 8, 8, 8)
 _SIZES = np.array([3, 8, 5, 1, 8, 2, 7, 4], np.int32)
+_FOURIER = ("FFT", "IFFT", "RFFT", "IRFFT", "HFFT", "IHFFT")
 _DRAWN = f(8, 4, 4)
 _SQUARE = _DRAWN @ _DRAWN.transpose(0, 2, 1) + np.eye(4, dtype=np.float32)
 
@@ -141,6 +142,12 @@ OWN: dict[str, list[Given]] = {
     "MatrixTriangularSolve": [c(_SQUARE, f(8, 4, 2))],
     "Orgqr": [c(f(8, 4, 4), f(8, 4))],
     "Renorm": [c(X, p=2, dim=0, maxnorm=1.0)],
+    # Transforms.
+    **{kind: [c(f(8, 4, 8), None, 1)] for kind in _FOURIER},
+    **{kind + end: [c(f(8, 4, 8), None, (1, 2))] for kind in _FOURIER for end in ("2", "N")},
+    **{name: [c(X, 1)] for name in ("FFTShift", "IFFTShift")},
+    **{name: [c(f(8, 4, 8), 2, None, 1)] for name in ("DCT", "IDCT")},
+    **{name: [c(f(8, 4, 8), 2, None, (1, 2))] for name in ("DCTN", "IDCTN")},
     # Elementwise.
     "DataFormatDimMap": [c(i(4, 8))],
     "EqualCount": [c(i(2, 16), i(2, 16))],

@@ -9,8 +9,6 @@ Glossary
     border      the rows and columns of a tile that go into a direction
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

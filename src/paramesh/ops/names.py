@@ -17,6 +17,7 @@ from paramesh.ops import (
     counting,
     creation,
     ctc,
+    fourier,
     graph_marks,
     halo_exchange,
     indexing,
@@ -54,6 +55,7 @@ from paramesh.ops.conv import *
 from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
+from paramesh.ops.fourier import *
 from paramesh.ops.graph_marks import *
 from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
@@ -90,6 +92,7 @@ __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
+__all__ += fourier.__all__
 __all__ += graph_marks.__all__
 __all__ += halo_exchange.__all__
 __all__ += indexing.__all__

@@ -19,12 +19,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "Dropout": ({"keep_prob": 0.5}, (X,), ((2, 4),)),
     "Dropout2D": ({"keep_prob": 0.5}, (IMAGE,), ((2, 2, 2, 1),)),
     "Dropout3D": ({"keep_prob": 0.5}, (_VOLUMES,), ((2, 2, 2, 1, 1),)),
-    "Gamma": ({"seed": 3}, ((4, 2), f(8), f(8)), ((8,), (8,))),
+    "Gamma": ({"seed": 3}, ((4, 2), f(8), f(8)), ((4, 2), (1,), (1,))),
     "LogUniformCandidateSampler": (_SAMPLER, (_LABELS,), ((8, 1),)),
     "Multinomial": ({}, (X, 4), ((8, 1),)),
     "RandomCategorical": ({}, (X, 4), ((8, 1),)),
     "RandomChoiceWithMask": ({"count": 8}, (i(2, 8, 16).astype(bool),), ((1, 1),)),
-    "RandomGamma": ({"seed": 3}, ((4, 2), f(8)), ((8,),)),
+    "RandomGamma": ({"seed": 3}, ((4, 2), f(8)), ((4, 1), (1,))),
     "StandardLaplace": ({}, ((8, 16),), ((2, 4),)),
     "UniformCandidateSampler": (_SAMPLER, (_LABELS,), ((8, 1),)),
 }
@@ -52,7 +52,7 @@ def test_drawn_numbers(name: str) -> None:
         found.append([part.asnumpy() for part in parts])
     assert len(jnp.asarray(parts[0]).sharding.device_set) == 8
     for one, many in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, many)
+        np.testing.assert_allclose(one, many, 3e-7)  # `Gamma` computes with its numbers
 
 
 def test_all_that_draw_are_here() -> None:

@@ -9,7 +9,8 @@ the way, the compiler decides.
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
 new axis too, and that of `Tile` shards the copies where there are several. The only entry of
 `DropoutDoMask` is that of its mask too, which has no strategy in MindSpore. An operator that takes
-no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs.
+no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs. `Gamma`
+may have an entry more: the first, which speaks of the axes that its shape gives the output.
 
 A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
 rows of its table sharded like the last axis of its indices: each column of them looks up its own
@@ -37,6 +38,9 @@ _OF_OUTPUT = ("OneHot", "Tile")
 
 #: Operators whose only entry speaks of all operands with axes.
 _OF_ALL = ("DropoutDoMask",)
+
+#: Operators whose first argument, a shape, may have an entry.
+_OF_SHAPE = ("Gamma", "RandomGamma")
 
 #: Operators that look up the rows of a table.
 _LOOK_UPS = ("Gather", "GatherV2", "EmbeddingLookup")
@@ -90,6 +94,12 @@ def layouts_of_call(
         return CallLayouts(
             [], output_layouts(operator, (), entries, results, device_num, "the strategy")
         )
+    if operator in _OF_SHAPE and isinstance(entries, tuple) and len(entries) == len(operands) + 1:
+        rest = layouts_of_call(operator, entries[1:], args, device_num, settings, compute)
+        _, results = traced(args, operands, compute)
+        drawn = (*_numbers(entries[0]), *_numbers(entries[1]))
+        outputs = output_layouts(operator, (), (drawn,), results, device_num, "the strategy")
+        return rest._replace(outputs=outputs)
     if operator in _OF_ALL and isinstance(entries, tuple) and len(entries) == 1:
         entries = tuple(entries[0] if np.shape(operand.value) else () for operand in operands)
     entries = entries_of(entries, len(operands), operator)
