@@ -24,7 +24,7 @@ import numpy as np
 #: Parallel modes with one global view.
 GLOBAL = ("semi_auto_parallel", "auto_parallel")
 #: Networks of more numbers are not computed.
-LARGEST = 20_000_000
+LARGEST = 4_000_000
 
 
 def repeats(shape: tuple[int, ...], place: int) -> list[int]:

@@ -14,7 +14,8 @@ may have an entry more: the first, which speaks of the axes that its shape gives
 
 A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
 rows of its table sharded like the last axis of its indices: each column of them looks up its own
-rows. Here the shards of the table are equal, whatever sizes the attribute gives.
+rows. Here the shards of the table are equal, whatever sizes the attribute gives; there must be as
+many as it has fields, which together have the rows of the table.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def layouts_of_call(
     device_num: int,
     settings: Mapping[str, Any],
     compute: Callable[[tuple[Any, ...]], Any],
-    by_fields: bool = False,
+    fields: object = None,
 ) -> CallLayouts:
     """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
 
@@ -81,7 +82,8 @@ def layouts_of_call(
         device_num: how many devices there are.
         settings: the operator's settings.
         compute: the operator, of the arguments.
-        by_fields: whether a look-up is by fields (see above).
+        fields: the attribute of a look-up by fields (see above): the rows of each, or pairs that
+            begin with them; None for other calls.
 
     Raises:
         TypeError, LayoutError: as `strategy.layouts_of`.
@@ -108,8 +110,9 @@ def layouts_of_call(
     found, results = traced(args, operands, compute)
     numbers = [_numbers(entry) for entry in entries]
     rule = rule_of_call(operator, found, shapes, numbers, settings)
-    if by_fields and operator in _LOOK_UPS:
+    if fields is not None and operator in _LOOK_UPS:
         rule = _by_fields(rule)
+        _check_fields(operator, fields, shapes[0], numbers)
     if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
         rule = _GRID
     of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
@@ -144,6 +147,23 @@ def _by_fields(rule: AxisRule) -> AxisRule:
         inputs=((columns, *table[1:]), index, *rule.inputs[2:]),
         order=tuple(label for label in rule.order if label != rows),
     )
+
+
+def _check_fields(operator: str, fields: object, table: Shape, numbers: Sequence[Shape]) -> None:
+    if not isinstance(fields, tuple | list) or not table:
+        return
+    sizes = [field[0] if isinstance(field, tuple | list) else field for field in fields]
+    if sum(sizes) != table[0]:
+        raise LayoutError(
+            f"{operator}: the fields {fields!r} of manual_split have {sum(sizes)} rows, but the "
+            f"table of shape {table} has {table[0]}."
+        )
+    shards = max([*numbers[0][:1], *numbers[1][-1:]], default=1)
+    if shards > 1 and len(sizes) != shards:
+        raise LayoutError(
+            f"{operator}: manual_split has {len(sizes)} fields, {fields!r}, but the strategy shards "
+            f"the table into {shards}. Shard it into one part for each field."
+        )
 
 
 #: A product whose operands and result are all laid out on one grid of devices.
