@@ -115,9 +115,12 @@ PATHS: dict[str, tuple[str, ...]] = {
     "nn.wrap.grad_reducer": ("paramesh.train",),
     "nn.wrap.loss_scale": ("paramesh.train",),
     "ops._primitive_cache": ("paramesh.mindspore_internals",),
-    "ops.auto_generate": ("paramesh.ops",),
-    "ops.auto_generate.gen_ops_def": ("paramesh.ops.functional",),
-    "ops.auto_generate.gen_ops_prim": ("paramesh.ops",),
+    "ops.auto_generate": ("paramesh.ops", "paramesh.mindspore_generated"),
+    "ops.auto_generate.gen_ops_def": (
+        "paramesh.ops.functional",
+        "paramesh.mindspore_generated",
+    ),
+    "ops.auto_generate.gen_ops_prim": ("paramesh.ops", "paramesh.mindspore_generated"),
     "ops.function": ("paramesh.ops.functional",),
     "ops.operations.comm_ops": (
         "paramesh.ops.operations",

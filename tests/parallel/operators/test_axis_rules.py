@@ -223,7 +223,7 @@ def test_a_look_up_by_fields_shards_its_table_like_the_columns(name: str) -> Non
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ((4, 4), r"manual_split has 2 fields, \(4, 4\), but the strategy shards the table into 4"),
+        ((4, 4), r"manual_split has 2 fields, \(4, 4\), but the strategy gives the table 4 sh"),
         (((5, 0), (5, 5)), r"have 10 rows, but the table of shape \(8, 2\) has 8"),
     ],
 )

@@ -161,8 +161,8 @@ def _check_fields(operator: str, fields: object, table: Shape, numbers: Sequence
     shards = max([*numbers[0][:1], *numbers[1][-1:]], default=1)
     if shards > 1 and len(sizes) != shards:
         raise LayoutError(
-            f"{operator}: manual_split has {len(sizes)} fields, {fields!r}, but the strategy shards "
-            f"the table into {shards}. Shard it into one part for each field."
+            f"{operator}: manual_split has {len(sizes)} fields, {fields!r}, but the strategy gives "
+            f"the table {shards} shards. Shard it into one part for each field."
         )
 
 
