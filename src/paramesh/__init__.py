@@ -172,7 +172,7 @@ _LAZY = lazy_names.homes(
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",
-        "paramesh.ops": "constexpr",
+        "paramesh.ops": "constexpr reshard",
         "paramesh.profiler": "Profiler",
         "paramesh.runtime": """
             empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated

@@ -33,6 +33,7 @@ from paramesh.ops import (
     rearranging,
     recurrent,
     reduce,
+    resharding,
     resizing,
     scattering,
     special,
@@ -71,6 +72,7 @@ from paramesh.ops.random_ops import *
 from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
+from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
 from paramesh.ops.special import *
@@ -110,6 +112,7 @@ __all__ += counting.__all__
 __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
+__all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
 __all__ += special.__all__
