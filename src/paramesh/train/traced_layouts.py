@@ -21,8 +21,8 @@ def traced_layouts(network: Cell, inputs: tuple[Any, ...]) -> dict[str, tuple[An
     if mode not in _MODES:
         raise ContextError(
             "layouts of Parameters are inferred with parallel_mode="
-            f"{' or '.join(map(repr, _MODES))}, but it is {mode!r}. In other modes each device holds "
-            "all of them."
+            f"{' or '.join(map(repr, _MODES))}, but it is {mode!r}. In other modes each device "
+            "holds all of them."
         )
     if context.get_context("mode") == context.PYNATIVE_MODE:
         raise ContextError(

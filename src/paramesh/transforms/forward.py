@@ -158,26 +158,29 @@ class Forward:
 
 
 def _check_outputs(arrays: list[Any]) -> None:
-    """Integers and booleans among the outputs are constant nearly everywhere, as in MindSpore.
+    """Booleans among the outputs are constant nearly everywhere, and add nothing, as in MindSpore.
 
     Raises:
-        TypeError: something that is no number.
+        TypeError: integers, through whose casts MindSpore passes gradients, or no numbers.
     """
     for array in arrays:
-        if not _differentiable(array) and not is_integers(array):
+        if not _differentiable(array) and not _is_bool(array):
             raise TypeError(
                 "The function whose gradient is wanted returned "
                 f"{getattr(array, 'dtype', type(array).__name__)}: only floats have "
                 "gradients. Return the loss first and the rest with has_aux=True."
             )
-    if arrays and not any(map(_differentiable, arrays)):
-        types = ", ".join(dict.fromkeys(str(to_dtype(array.dtype)) for array in arrays))
+    if arrays and all(map(_is_bool, arrays)):
         warnings.warn(
-            f"The function whose gradient is wanted returned nothing but {types}, which does not "
+            "The function whose gradient is wanted returned nothing but Bool, which does not "
             "change with its inputs: all gradients are zeros. Return the loss first and the rest "
             "with has_aux=True.",
             stacklevel=2,
         )
+
+
+def _is_bool(value: object) -> bool:
+    return getattr(value, "dtype", None) == np.bool_
 
 
 def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
@@ -188,9 +191,9 @@ def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
     return out[0], out[1:]
 
 
-def _none(integers: Any) -> Any:
-    """What JAX takes as the cotangent of integers and booleans."""
-    return np.zeros(np.shape(integers), jax.dtypes.float0)
+def _none(booleans: Any) -> Any:
+    """What JAX takes as the cotangent of booleans."""
+    return np.zeros(np.shape(booleans), jax.dtypes.float0)
 
 
 def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
@@ -201,7 +204,7 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
     """
     if sens is None:
         return [
-            _none(leaf) if is_integers(leaf) else jnp.ones(np.shape(leaf), leaf.dtype)
+            _none(leaf) if _is_bool(leaf) else jnp.ones(np.shape(leaf), leaf.dtype)
             for leaf in leaves
         ]
     given, _ = unpack(sens, "raw")
@@ -217,7 +220,7 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
             raise ValueError(
                 f"The sensitivity of output {i} has shape {shape}, the output {tuple(leaf.shape)}."
             )
-        flows = not is_integers(leaf)
+        flows = not _is_bool(leaf)
         cotangents.append(
             jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape) if flows else _none(leaf)
         )
