@@ -25,6 +25,8 @@ import numpy as np
 GLOBAL = ("semi_auto_parallel", "auto_parallel")
 #: Networks of more numbers are not computed.
 LARGEST = 4_000_000
+#: The size of an axis that a test leaves open.
+UNKNOWN = 64
 
 
 def repeats(shape: tuple[int, ...], place: int) -> list[int]:
@@ -47,12 +49,23 @@ def repeats(shape: tuple[int, ...], place: int) -> list[int]:
     return list(numbers) if len(numbers) == len(shape) else once
 
 
+def concrete(value: Any) -> Any:
+    """An input of sizes that are not known, in some size."""
+    paramesh: Any = importlib.import_module("paramesh")
+    if not isinstance(value, paramesh.Tensor) or all(
+        isinstance(n, int) and n >= 0 for n in value.shape
+    ):
+        return value
+    shape = [n if isinstance(n, int) and n >= 0 else UNKNOWN for n in value.shape]
+    return paramesh.Tensor(np.ones(shape, np.float32), dtype=value.dtype)
+
+
 def global_batch(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs with what is a slice repeated."""
     paramesh: Any = importlib.import_module("paramesh")
     found: list[Any] = []
     place = 0
-    for arg in args:
+    for arg in map(concrete, args):
         if isinstance(arg, paramesh.Tensor) and not isinstance(arg, paramesh.Parameter):
             times = repeats(tuple(arg.shape), place)
             place += bool(arg.shape)
@@ -63,7 +76,13 @@ def global_batch(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class Graphs:
-    """The inside of MindSpore's executor, which is not here."""
+    """The inside of MindSpore's executor, which is not here: graphs without nodes."""
+
+    def get_parallel_graph_info(self, phase: object) -> dict[str, Any]:
+        """No nodes."""
+        return {}
+
+    get_strategy = get_parallel_graph_info
 
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(f"the inside of MindSpore: _graph_executor.{name}")
@@ -83,6 +102,7 @@ class Executor:
     def compile(self, net: Any, *args: Any, phase: object = None, **kwargs: Any) -> Any:
         """Trace a network; (phase, True) as MindSpore."""
         kwargs = {k: v for k, v in kwargs.items() if k not in ("auto_parallel_mode", "do_convert")}
+        devices_of_ranks()
         with several_devices():
             return self._compile(net, args, kwargs)
 
@@ -101,6 +121,14 @@ class Executor:
 
     def __getattr__(self, name: str) -> Any:
         raise NotImplementedError(f"the inside of MindSpore: _cell_graph_executor.{name}")
+
+
+def devices_of_ranks() -> None:
+    """The number of devices that a test gave MindSpore's stand-in for their network alone."""
+    context: Any = importlib.import_module("paramesh.context")
+    network: Any = sys.modules.get("hccl_test.manage.api")
+    if network is not None and context.device_num() is None:
+        context.set_auto_parallel_context(device_num=network.Hccl().rank_size)
 
 
 @contextlib.contextmanager

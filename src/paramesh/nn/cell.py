@@ -227,14 +227,13 @@ class Cell(Submodules, CompilerHints):
 
         A layout is ([device matrix], [tensor map], [shape of a slice], 0, True, ""). In the tensor
         map an entry is the axis of the device matrix that shards this axis of the array, counted
-        from the last, which is 0; -1 for none. {} in `stand_alone`.
+        from the last, which is 0; -1 for none. In modes without one global view there are entries
+        for Parameters that programs of such a mode have sharded before.
 
         Raises:
             LayoutError: as `layout_table`, or a layout that such a tuple cannot say.
         """
-        if context.get_auto_parallel_context("parallel_mode") == "stand_alone":
-            return {}
-        return self.layout_table().to_tuples()
+        return providers.layout_tuples(list(self.get_parameters()))
 
     def to_device(self, place: Any) -> Self:
         """Bring all Parameters to a device, or over several; returns self.

@@ -279,6 +279,8 @@ class TestLayoutsOfParameters:
             "second.weight": ([2, 4], [-1, 0], [8, 8], 0, True, ""),
             "second.bias": ([8], [-1], [8], 0, True, ""),
         }
+        context.reset_auto_parallel_context()
+        assert net.parameter_layout_dict["first.weight"] == ([2, 4], [0, -1], [8, 8], 0, True, "")
 
     def test_on_one_device_every_row_is_replicated(self) -> None:
         assert {row.replicas for row in MLP().layout_table().rows} == {1}
