@@ -87,6 +87,7 @@ def test_too_many_arguments() -> None:
 
 def test_they_have_strategies_and_are_no_public_operators() -> None:
     assert "SumExt" not in ops.__all__
+    assert isinstance(generated.sum_ext_op, generated.SumExt)  # pyright: ignore
     path = "ops.auto_generate.gen_ops_prim"
     assert "paramesh.mindspore_generated" in compat.PATHS[path]
     context.set_auto_parallel_context(

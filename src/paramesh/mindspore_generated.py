@@ -2,17 +2,22 @@
 
 `ops.auto_generate` (and `gen_ops_prim` in it) is the inside of MindSpore: `mint.sum` calls
 `SumExt`, `mint.max` `MaxDim`. Scripts make these classes in order to give them strategies. Each
-takes what the function of mint takes, by position in MindSpore's order.
+takes what the function of mint takes, by position in MindSpore's order. An operator of each is here
+too, such as `sum_ext_op`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from paramesh import mint, ops
 from paramesh.mint.nn import functional
 from paramesh.ops.table import Operator, Primitive
+
+#: Where a class's name has a new word.
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 __all__: list[str] = ["add_ext", "sub_ext"]
 
@@ -53,7 +58,9 @@ def _offer(
                 "_init": staticmethod(init),
             },
         )
-        __all__.append(name)
+        instance = f"{_WORDS.sub('_', name).lower()}_op"
+        globals()[instance] = globals()[name]()
+        __all__.extend((name, instance))
 
 
 def add_ext(input: Any, other: Any, alpha: Any = 1) -> Any:
@@ -97,6 +104,7 @@ _offer("MatMulExt", mint.matmul, "input other")
 _offer("BatchMatMulExt", mint.bmm, "input mat2")
 _offer("AddExt", mint.add, "input other alpha")
 _offer("SubExt", mint.sub, "input other alpha")
+_offer("AddcmulExt", ops.addcmul, "input tensor1 tensor2 value")
 _offer("Muls", mint.mul, "input other")
 _offer("FmodScalar FmodTensor", mint.fmod, "input other")
 _offer("RemainderTensorScalar RemainderScalarTensor RemainderTensorTensor", mint.remainder,
