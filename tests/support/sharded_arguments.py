@@ -140,7 +140,6 @@ OWN: dict[str, list[Given]] = {
     "ConjugateTranspose": [c(X + 1j * Y, (1, 0))],
     "MatrixSolve": [c(_SQUARE, f(8, 4, 2))],
     "MatrixTriangularSolve": [c(_SQUARE, f(8, 4, 2))],
-    "Orgqr": [c(f(8, 4, 4), f(8, 4))],
     "Renorm": [c(X, p=2, dim=0, maxnorm=1.0)],
     # Transforms.
     **{kind: [c(f(8, 4, 8), None, 1)] for kind in _FOURIER},
@@ -189,5 +188,6 @@ WITHOUT_STRATEGY: dict[str, str] = {
     "NPUAllocFloatStatus": "it takes no Tensor",
     "NPUClearFloatStatus": "the status is of the process, not of a program",
     "NPUGetFloatStatus": "the status is of the process, not of a program",
+    "Orgqr": "it keeps all of its axes whole, and has no gradient",
     "TruncatedNormal": "it takes no Tensor",
 }
