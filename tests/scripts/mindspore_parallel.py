@@ -24,7 +24,7 @@ import numpy as np
 #: Parallel modes with one global view.
 GLOBAL = ("semi_auto_parallel", "auto_parallel")
 #: Networks of more numbers are not computed.
-LARGEST = 4_000_000
+LARGEST = 12_000_000
 #: The size of an axis that a test leaves open.
 UNKNOWN = 64
 

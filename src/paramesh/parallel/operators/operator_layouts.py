@@ -12,6 +12,10 @@ new axis too, and that of `Tile` shards the copies where there are several. The 
 no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs. `Gamma`
 may have an entry more: the first, which speaks of the axes that its shape gives the output.
 
+With MindSpore's attribute `enable_nd_tp` a product may have its left operand sharded along the inner
+axis otherwise than the right one, as products over two or three axes of devices are: the compiler
+gathers what is missing, adds the partial sums, and decides on the output.
+
 A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
 rows of its table sharded like the last axis of its indices: each column of them looks up its own
 rows. Here the shards of the table are equal, whatever sizes the attribute gives; there must be as
@@ -43,6 +47,12 @@ _OF_ALL = ("DropoutDoMask",)
 #: Operators whose first argument, a shape, may have an entry.
 _OF_SHAPE = ("Gamma", "RandomGamma")
 
+#: Products of matrices.
+_PRODUCTS = ("MatMul", "BatchMatMul")
+
+#: MindSpore's attributes of a look-up whose columns of indices have tables of their own.
+_BY_FIELDS = ("manual_split", "manual_split_with_offset")
+
 #: Operators that look up the rows of a table.
 _LOOK_UPS = ("Gather", "GatherV2", "EmbeddingLookup")
 
@@ -71,7 +81,7 @@ def layouts_of_call(
     device_num: int,
     settings: Mapping[str, Any],
     compute: Callable[[tuple[Any, ...]], Any],
-    fields: object = None,
+    attrs: Mapping[str, object] | None = None,
 ) -> CallLayouts:
     """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
 
@@ -82,8 +92,8 @@ def layouts_of_call(
         device_num: how many devices there are.
         settings: the operator's settings.
         compute: the operator, of the arguments.
-        fields: the attribute of a look-up by fields (see above): the rows of each, or pairs that
-            begin with them; None for other calls.
+        attrs: MindSpore's attributes of the operator, of which those of a look-up by fields and
+            `enable_nd_tp` of a product count (see above).
 
     Raises:
         TypeError, LayoutError: as `strategy.layouts_of`.
@@ -110,11 +120,17 @@ def layouts_of_call(
     found, results = traced(args, operands, compute)
     numbers = [_numbers(entry) for entry in entries]
     rule = rule_of_call(operator, found, shapes, numbers, settings)
+    attrs = attrs or {}
+    fields = next((attrs[name] for name in _BY_FIELDS if name in attrs), None)
     if fields is not None and operator in _LOOK_UPS:
         rule = _by_fields(rule)
         _check_fields(operator, fields, shapes[0], numbers)
     if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
         rule = _GRID
+    if operator in _PRODUCTS and attrs.get("enable_nd_tp"):
+        rule = _over_several_axes(rule)
+        layouts = layouts_of(entries, shapes, device_num, operator, rule, names=names)
+        return CallLayouts(list(zip(operands, layouts, strict=True)), [None], found.written)
     of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
     said, said_shapes = rule, shapes
     if of_output:
@@ -146,6 +162,16 @@ def _by_fields(rule: AxisRule) -> AxisRule:
         rule,
         inputs=((columns, *table[1:]), index, *rule.inputs[2:]),
         order=tuple(label for label in rule.order if label != rows),
+    )
+
+
+def _over_several_axes(rule: AxisRule) -> AxisRule:
+    """The rule of a product whose left operand is sharded along the inner axis as it likes."""
+    left, right = rule.inputs[:2]
+    inner = next(label for label in left if label in right and label not in rule.outputs[0])
+    mine = tuple("inner of the left" if label == inner else label for label in left)
+    return dataclasses.replace(
+        rule, inputs=(mine, *rule.inputs[1:]), order=(*rule.order, "inner of the left")
     )
 
 
