@@ -12,9 +12,9 @@ new axis too, and that of `Tile` shards the copies where there are several. The 
 no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs. `Gamma`
 may have an entry more: the first, which speaks of the axes that its shape gives the output.
 
-With MindSpore's attribute `enable_nd_tp` a product may have its left operand sharded along the inner
-axis otherwise than the right one, as products over two or three axes of devices are: the compiler
-gathers what is missing, adds the partial sums, and decides on the output.
+With MindSpore's attribute `enable_nd_tp` a product may have its left operand sharded along the
+inner axis otherwise than the right one, as products over two or three axes of devices are: the
+compiler gathers what is missing, adds the partial sums, and decides on the output.
 
 A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
 rows of its table sharded like the last axis of its indices: each column of them looks up its own
