@@ -334,7 +334,7 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
-def _layout_tuples(params: Any) -> Any:
+def _layout_tuples(params: object) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").tuples_of(params)
 
 

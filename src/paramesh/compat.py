@@ -115,12 +115,19 @@ PATHS: dict[str, tuple[str, ...]] = {
     "nn.wrap.grad_reducer": ("paramesh.train",),
     "nn.wrap.loss_scale": ("paramesh.train",),
     "ops._primitive_cache": ("paramesh.mindspore_internals",),
-    "ops.auto_generate": ("paramesh.ops", "paramesh.mindspore_generated"),
+    "ops.auto_generate": (
+        "paramesh.ops.operations",
+        "paramesh.ops.functional",
+        "paramesh.mindspore_generated",
+    ),
     "ops.auto_generate.gen_ops_def": (
         "paramesh.ops.functional",
         "paramesh.mindspore_generated",
     ),
-    "ops.auto_generate.gen_ops_prim": ("paramesh.ops", "paramesh.mindspore_generated"),
+    "ops.auto_generate.gen_ops_prim": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_generated",
+    ),
     "ops.function": ("paramesh.ops.functional",),
     "ops.operations.comm_ops": (
         "paramesh.ops.operations",
@@ -140,7 +147,6 @@ PATHS: dict[str, tuple[str, ...]] = {
     "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
     "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
     "parallel.function": ("paramesh.ops.resharding",),
-    "parallel.function.reshard_func": ("paramesh.ops.resharding",),
     "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),

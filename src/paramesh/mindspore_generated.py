@@ -15,6 +15,7 @@ from typing import Any
 from paramesh import mint, ops
 from paramesh.mint.nn import functional
 from paramesh.ops.table import Operator, Primitive
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 
 #: Where a class's name has a new word.
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -42,7 +43,7 @@ def _offer(
     """
     arguments = takes.split()
 
-    def compute(*args: object, **kwargs: Any) -> Any:
+    def compute(*args: object, **kwargs: object) -> Any:
         if len(args) > len(arguments):
             raise TypeError(f"expected {', '.join(arguments)}, got {len(args)} arguments.")
         return fn(**dict(zip(arguments, args, strict=False)), **kwargs)
@@ -63,27 +64,31 @@ def _offer(
         __all__.extend((name, instance))
 
 
-def add_ext(input: Any, other: Any, alpha: Any = 1) -> Any:
+def add_ext(input: TensorLike, other: TensorLike, alpha: NumberLike = 1) -> Any:
     """`mint.add`."""
     return mint.add(input, other, alpha=alpha)
 
 
-def sub_ext(input: Any, other: Any, alpha: Any = 1) -> Any:
+def sub_ext(input: TensorLike, other: TensorLike, alpha: NumberLike = 1) -> Any:
     """`mint.sub`."""
     return mint.sub(input, other, alpha=alpha)
 
 
 def _one_hot_ext(
-    tensor: Any, num_classes: int, on_value: Any, off_value: Any, axis: int = -1
+    tensor: TensorLike,
+    num_classes: int,
+    on_value: NumberLike,
+    off_value: NumberLike,
+    axis: int = -1,
 ) -> Any:
     return ops.one_hot(tensor, num_classes, on_value, off_value, axis)
 
 
-def _swiglu(input: Any, dim: int = -1) -> Any:
+def _swiglu(input: TensorLike, dim: int = -1) -> Any:
     return ops.swiglu(input, dim)
 
 
-def _leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
+def _leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Any:
     return functional.leaky_relu(input, negative_slope)
 
 

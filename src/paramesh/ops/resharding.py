@@ -8,7 +8,7 @@ from paramesh.tensor.base import Tensor
 __all__ = ["reshard"]
 
 
-def reshard(tensor: Tensor, layout: Any) -> Any:
+def reshard(tensor: Tensor, layout: object) -> Any:
     """The Tensor, sharded by a layout from here on; its gradient is sharded alike.
 
     It is `Identity().shard((layout,), (layout,))`: in the parallel modes with one global view a
