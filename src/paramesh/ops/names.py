@@ -17,7 +17,9 @@ from paramesh.ops import (
     counting,
     creation,
     ctc,
+    fourier,
     graph_marks,
+    halo_exchange,
     indexing,
     linalg,
     losses,
@@ -31,6 +33,7 @@ from paramesh.ops import (
     rearranging,
     recurrent,
     reduce,
+    resharding,
     resizing,
     scattering,
     special,
@@ -53,7 +56,9 @@ from paramesh.ops.conv import *
 from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
+from paramesh.ops.fourier import *
 from paramesh.ops.graph_marks import *
+from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
@@ -67,6 +72,7 @@ from paramesh.ops.random_ops import *
 from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
+from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
 from paramesh.ops.special import *
@@ -88,7 +94,9 @@ __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
+__all__ += fourier.__all__
 __all__ += graph_marks.__all__
+__all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
@@ -104,6 +112,7 @@ __all__ += counting.__all__
 __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
+__all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
 __all__ += special.__all__

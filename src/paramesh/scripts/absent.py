@@ -63,15 +63,14 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Parameter": "mindspore.Parameter",
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
-    "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
-    register_buffer add_flags_recursive set_comm_fusion infer_predict_layout
-    named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
+    register_buffer add_flags_recursive set_comm_fusion
+    named_buffers set_jit_config offload set_extra_state get_extra_state
     set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
 """
 METHODS = frozenset(_METHODS.split())
