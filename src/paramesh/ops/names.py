@@ -17,7 +17,10 @@ from paramesh.ops import (
     counting,
     creation,
     ctc,
+    diagonals,
+    fractional_pooling,
     graph_marks,
+    grids,
     indexing,
     linalg,
     losses,
@@ -53,7 +56,10 @@ from paramesh.ops.conv import *
 from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
+from paramesh.ops.diagonals import *
+from paramesh.ops.fractional_pooling import *
 from paramesh.ops.graph_marks import *
+from paramesh.ops.grids import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
@@ -88,7 +94,10 @@ __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
+__all__ += diagonals.__all__
+__all__ += fractional_pooling.__all__
 __all__ += graph_marks.__all__
+__all__ += grids.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
