@@ -411,6 +411,11 @@ def _convert_control_flow(error: BaseException) -> bool:
     return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
 
 
+def _operator(name: str) -> Any:
+    return getattr(importlib.import_module("paramesh.ops"), name)
+
+
+providers.operator = _operator
 providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside

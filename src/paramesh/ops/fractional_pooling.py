@@ -247,6 +247,38 @@ def _sequence(key: jax.Array, size: int, out: int, pseudo_random: bool) -> Any:
     return jnp.concatenate([edges[0], ends, edges[1]])
 
 
+def pooled_by(x: jax.Array, sequences: Any, overlapping: bool, largest: bool) -> Any:
+    """The largest, or the mean, of windows: (n, h, w, c) -> (n, h', w', c).
+
+    Args:
+        x: the images.
+        sequences: where windows begin along h and along w, each with the end of the last one.
+        overlapping: whether the border of a window is part of it.
+        largest: the largest (the first of equal ones); False: the mean.
+    """
+    places, inside = [], []
+    for axis, sequence in zip((1, 2), sequences, strict=True):
+        size, out = x.shape[axis], sequence.shape[0] - 1
+        reach = size if out == 1 else size // out + 1
+        at = sequence[:-1, None] + jnp.arange(reach + 1, dtype=sequence.dtype)
+        inside.append((at < sequence[1:, None] + int(overlapping)) & (at < size))
+        places.append(jnp.minimum(at, size - 1))
+    windows = x[:, places[0][:, :, None, None], places[1]]  # (n, h', rows, w', columns, c)
+    covered = (inside[0][:, :, None, None] & inside[1])[None, ..., None]
+    n, high, _, wide, _, channels = windows.shape
+    shape = n, high, wide, -1, channels
+    flat = jnp.moveaxis(windows, 2, 3).reshape(shape)
+    chosen = jnp.moveaxis(jnp.broadcast_to(covered, windows.shape), 2, 3).reshape(shape)
+    floats = jnp.issubdtype(x.dtype, jnp.floating)
+    if largest:
+        lowest = -np.inf if floats else jnp.iinfo(x.dtype).min
+        kept = jnp.where(chosen, jax.lax.stop_gradient(flat), jnp.asarray(lowest, x.dtype))
+        return jnp.take_along_axis(flat, jnp.argmax(kept, 3, keepdims=True), 3)[:, :, :, 0]
+    total = jnp.where(chosen, flat, jnp.zeros((), x.dtype)).sum(3, dtype=x.dtype)
+    count = chosen.sum(3, dtype=jnp.int32).astype(x.dtype)
+    return total / count if floats else jax.lax.div(total, count)
+
+
 @function
 def fractional_pool(
     x: Array,
@@ -286,30 +318,11 @@ def fractional_pool(
     key = random.next_key()
     if seed or seed2:
         key = jax.random.fold_in(jax.random.fold_in(key, seed), seed2)
-    sequences, places, inside = [], [], []
+    sequences = []
     for axis, along in zip((1, 2), jax.random.split(key), strict=True):
-        size = x.shape[axis]
-        out = math.floor(size / pooling_ratio[axis])
-        sequence = _sequence(along, size, out, pseudo_random)
-        reach = -(-size // out) + int(overlapping)
-        at = sequence[:-1, None] + jnp.arange(reach, dtype=jnp.int32)
-        ends = sequence[1:, None] + int(overlapping)
-        sequences.append(sequence)
-        inside.append((at < ends) & (at < size))
-        places.append(jnp.minimum(at, size - 1))
-    windows = x[:, places[0][:, :, None, None], places[1]]
-    covered = (inside[0][:, :, None, None] & inside[1])[None, ..., None]
-    if largest:
-        floats = jnp.issubdtype(x.dtype, jnp.floating)
-        lowest = -np.inf if floats else jnp.iinfo(x.dtype).min
-        found = jnp.where(covered, windows, jnp.asarray(lowest, x.dtype)).max((2, 4))
-    else:
-        total = jnp.where(covered, windows, jnp.zeros((), x.dtype)).sum((2, 4), dtype=x.dtype)
-        count = covered.sum((2, 4), dtype=jnp.int32).astype(x.dtype)
-        floats = jnp.issubdtype(x.dtype, jnp.floating)
-        found = (
-            total / count if floats else jax.lax.div(total, jnp.broadcast_to(count, total.shape))
-        )
+        out = math.floor(x.shape[axis] / pooling_ratio[axis])
+        sequences.append(_sequence(along, x.shape[axis], out, pseudo_random))
+    found = pooled_by(x, sequences, overlapping, largest)
     return found, *(cast(sequence, int64) for sequence in sequences)
 
 
