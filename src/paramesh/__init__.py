@@ -180,6 +180,7 @@ _LAZY = lazy_names.homes(
             set_kernel_launch_group set_memory synchronize
         """,
         "paramesh.tensor.row_tensor": "RowTensor",
+        "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",

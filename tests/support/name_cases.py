@@ -139,6 +139,53 @@ CASES: dict[str, list[str]] = {
         "ops.lstsq(T(f(5, 3)), T(f(5, 2)))",
         "ops.lstsq(T(f(5, 3)), T(f(5)))",
     ],
+    "sparse": [
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).to_dense()",
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).coalesce()",
+        "COO(np.array([[0, 1], [1, 2], [1, 0]]), f(3), (3, 4)).to_csr()",
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).abs()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).to_dense()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).to_coo()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).mv(T(f(4, 1)))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).mm(T(f(4, 2)))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).sum(1)",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)) * T(f(4))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)) / T(f(3, 1))",
+        "ops.csr_add(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 3), (2, 2, 1), f(3, seed=1), (3, 4)), T(np.float32(2)),"
+        " T(np.float32(3)))",
+        "ops.csr_mm(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 2, 3), (0, 1, 1), f(3, seed=1), (4, 2)))",
+        "ops.csr_mm(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 3), (2, 2, 1), f(3, seed=1), (3, 4)), trans_b=True)",
+        "ops.csr_softmax(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)), ms.float32)",
+        "ops.csr_exp(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)))",
+        "ops.coo_tanh(COO(i(0, 3, 5, 2), f(5), (3, 4)))",
+        "ops.coo_add(COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4)), T(np.float32(0.5)))",
+        "ops.coo_concat((COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4))), 1)",
+        "ops.coo_concat((COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4))), 0)",
+        "ops.dense_to_sparse_coo(T(np.maximum(f(3, 4), 0)))",
+        "ops.dense_to_sparse_csr(T(np.maximum(f(3, 4), 0)))",
+        "ops.csr_to_dense(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)))",
+        "ops.csr_gather(T(np.array([0, 2, 2, 3], np.int32)), T(np.array([0, 2, 1], np.int32)),"
+        " T(f(3, 4)), (3, 4))",
+        "ops.SparseToDense()(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)), (3, 4))",
+        "nn.SparseToDense()(COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)))",
+        "nn.SparseTensorDenseMatmul()(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)), (3, 4),"
+        " T(f(4, 2)))",
+        "nn.SparseTensorDenseMatmul(True, True)(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)),"
+        " (3, 4), T(f(2, 3)))",
+        "grads(lambda v, d: nn.SparseTensorDenseMatmul()(T(np.array([[0, 1], [1, 2], [2, 3]])), v,"
+        " (3, 4), d), T(f(3)), T(f(4, 2)))",
+        "grads(lambda v: ops.SparseToDense()(T(np.array([[0, 1], [1, 2], [2, 3]])), v, (3, 4)),"
+        " T(f(3)))",
+        "nn.TimeDistributed(nn.ReLU(), 1)(T(f(2, 3, 4)))",
+        "filled(nn.TimeDistributed(nn.Dense(4, 2), 1, 0))(T(f(2, 3, 4)))",
+        "filled(nn.TimeDistributed(nn.Dense(4, 2), 0, 1))(T(f(2, 3, 4)))",
+    ],
     "boxes": [
         "ops.IOU()(T(boxes(5)), T(boxes(4, seed=1)))",
         "ops.IOU(mode='iof')(T(boxes(5)), T(boxes(4, seed=1)))",
@@ -421,6 +468,11 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     """
     mine = {"np": np, "T": tensor, "filled": filler(tensor), "P": primitive}
     mine["grads"] = differentiator(tensor, modules["ms"])
+    ms = modules["ms"]
+    mine["COO"] = lambda at, v, shape: ms.COOTensor(tensor(at), tensor(v), shape)
+    mine["CSR"] = lambda ends, at, v, shape: ms.CSRTensor(
+        *(tensor(np.array(x, np.int32)) for x in (ends, at)), tensor(v), shape
+    )
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
     arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
     return mine | {fn.__name__: fn for fn in arrays} | modules
@@ -428,6 +480,8 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
 
 def flat(result: Any) -> list[np.ndarray]:
     """The arrays of a result, in order; numbers as arrays without axes."""
+    if hasattr(result, "to_tuple"):  # a sparse Tensor
+        return flat(result.to_tuple())
     if isinstance(result, tuple | list):
         return [array for part in result for array in flat(part)]
     return [result.asnumpy() if hasattr(result, "asnumpy") else np.asarray(result)]

@@ -36,6 +36,7 @@ from paramesh.ops import (
     reduce,
     resizing,
     scattering,
+    sparse,
     special,
     state,
     unpooling,
@@ -75,6 +76,7 @@ from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
+from paramesh.ops.sparse import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
 from paramesh.ops.unpooling import *
@@ -115,6 +117,7 @@ __all__ += recurrent.__all__
 __all__ += reduce.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
+__all__ += sparse.__all__
 __all__ += special.__all__
 __all__ += state.__all__
 __all__ += unpooling.__all__
