@@ -180,6 +180,7 @@ _LAZY = lazy_names.homes(
             set_kernel_launch_group set_memory synchronize
         """,
         "paramesh.tensor.row_tensor": "RowTensor",
+        "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",
@@ -415,6 +416,11 @@ def _convert_control_flow(error: BaseException) -> bool:
     return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
 
 
+def _operator(name: str) -> Any:
+    return getattr(importlib.import_module("paramesh.ops"), name)
+
+
+providers.operator = _operator
 providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside

@@ -34,8 +34,6 @@ _CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 #: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
-    "mindspore.COOTensor": "jax.experimental.sparse",
-    "mindspore.CSRTensor": "jax.experimental.sparse",
     "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
