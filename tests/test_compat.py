@@ -249,6 +249,22 @@ def test_paths_are_attributes_without_an_import(top: str, tmp_path: Path) -> Non
     assert run(program, tmp_path) == "all"
 
 
+@pytest.mark.parametrize("top", ["paramesh", "mindspore"])
+def test_every_path_says_of_an_unknown_name_that_it_is_unknown(top: str, tmp_path: Path) -> None:
+    program = f"""
+        import importlib, paramesh
+        paramesh.compat.as_mindspore()
+        for path in paramesh.compat.PATHS:
+            module = importlib.import_module("{top}." + path)
+            try:
+                module.Nothing
+            except AttributeError as error:
+                assert "Nothing" in str(error)
+        print("all")
+        """
+    assert run(program, tmp_path) == "all"
+
+
 def test_no_path_is_loaded_before_it_is_asked_for(tmp_path: Path) -> None:
     program = f"""
         import sys, paramesh
