@@ -232,6 +232,8 @@ ATTRIBUTES = """
     ops.primitive.constexpr ops.function.broadcast_to communication.management.init
     LossMonitor ModelCheckpoint CheckpointConfig FixedLossScaleManager Accuracy
     amp.build_train_network train.amp.auto_mixed_precision context.set_context
+    version.__version__ train.data_sink dataset.engine.datasets_vision.ImageFolderDataset
+    nn.optim.optimizer.opt_init_args_register log.get_log_config
     parallel.Layout common.parameter.ParameterTuple common.generator.Generator
 """
 

@@ -49,6 +49,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "dataset.engine": ("paramesh.dataset",),
     "dataset.engine.config": ("paramesh.dataset.config",),
     "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.datasets_audio": ("paramesh.dataset",),
+    "dataset.engine.datasets_standard_format": ("paramesh.dataset",),
+    "dataset.engine.datasets_text": ("paramesh.dataset",),
+    "dataset.engine.datasets_user_defined": ("paramesh.dataset",),
+    "dataset.engine.datasets_vision": ("paramesh.dataset",),
     "dataset.engine.iterators": ("paramesh.dataset.iterators",),
     "dataset.engine.samplers": ("paramesh.dataset.samplers",),
     "mindrecord.filereader": ("paramesh.mindrecord",),
@@ -148,6 +153,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "profiler.profiler": ("paramesh.profiler",),
     "train.summary.enums": ("paramesh.train.summary_arguments",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),
+    "version": ("paramesh.mindspore_version",),
     "_checkparam": ("paramesh.mindspore_checks",),
     "_extends": ("paramesh.mindspore_internals",),
     "_extends.parse": ("paramesh.mindspore_primitives",),
@@ -257,8 +263,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             package = hasattr(target, "__path__") and not callable(target)
             if package and module.__name__.partition(".")[2] in PATHS:
                 # All names exist for star imports; unknown ones are looked up in the module itself.
+                # A path below it may have more names than the module of ours that it is called as.
+                rest = module.__name__.partition(".")[2]
                 vars(module).update(
-                    {k: v for k, v in vars(target).items() if not k.startswith("__")}
+                    {
+                        k: v
+                        for k, v in vars(target).items()
+                        if not k.startswith("__") and f"{rest}.{k}" not in PATHS
+                    }
                 )
                 module.__all__ = getattr(target, "__all__", [])  # type: ignore[attr-defined]
             else:
