@@ -12,10 +12,11 @@ import importlib.resources
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from paramesh import mindspore_version
 from paramesh.scripts import offered
 
 #: The version of MindSpore whose names and numbers paramesh follows.
-FOLLOWED = "2.10.0"
+FOLLOWED = mindspore_version.__version__
 
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"

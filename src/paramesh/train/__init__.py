@@ -147,10 +147,11 @@ __all__ = [
     "auc",
 ]
 
-#: MindSpore has those of checkpoints here, too; the others import `scipy.ndimage`.
+#: MindSpore has some of other packages here, too; the others import `scipy.ndimage`.
 _LAZY = lazy_names.homes(
     {
         "paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint",
+        "paramesh.mindspore_names": "data_sink",
         "paramesh.train.surface_metrics": """
             HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
         """,
