@@ -22,21 +22,19 @@ Peers that are not installed are reported. `--python torch=PATH` names another i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import processor_time
 import record
+from driven import Driven
 
 HERE = Path(__file__).parent / "servers"
 sys.path.insert(0, str(HERE))
@@ -75,7 +73,7 @@ CONTESTANTS = {
 BASE = "alone"
 
 
-class Running:
+class Running(Driven):
     """A contestant that was started, and what it has said.
 
     Args:
@@ -86,85 +84,44 @@ class Running:
     """
 
     def __init__(self, name: str, contestant: Contestant, python: str, folder: str) -> None:
-        self.name, self.contestant = name, contestant
-        self.times: list[float] = []
-        self.all: list[float] = []
+        self.contestant = contestant
         self.servers: list[float] = []
         self.waits: list[float] = []
-        self.losses: list[float] = []
-        #: How the rows of a step come, in the last turn.
-        self.way = ""
         self._pids: list[int] = []
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            address = f"127.0.0.1:{listening.getsockname()[1]}"
-            command = [str(HERE / contestant.program), address]
-            environment = dict(os.environ)
-            if contestant.settings is not None:
-                settings = dict(contestant.settings)
-                if contestant.servers:
-                    settings["wal_dir"] = os.path.join(folder, name.replace(" ", "-"))
-                if contestant.workers > 1:
-                    numbers = [f"{contestant.servers}", "--workers", f"{contestant.workers}"]
-                    wal = settings.pop("wal_dir")
-                    before = ["-m", "paramesh", "launch", "--servers", *numbers, "--wal-dir", wal]
-                    command = [*before, *command]
-                elif contestant.servers:
-                    settings["server_num"] = contestant.servers
-                command.append(json.dumps(settings))
-            self._log = Path(folder) / f"{name}.log"
-            with self._log.open("wb") as log:
-                self.process = subprocess.Popen(
-                    [python, *command], stdout=log, stderr=log, env=environment
-                )
-            listening.settimeout(1)
-            self._lines: list[Any] = []
-            until = time.monotonic() + 300
-            while len(self._lines) < contestant.workers:
-                if self.process.poll() is not None or time.monotonic() > until:
-                    self.process.kill()
-                    raise RuntimeError(self._log.read_text()[-3000:])
-                with contextlib.suppress(TimeoutError):
-                    self._lines.append(listening.accept()[0].makefile("rw"))
+
+        def command(address: str) -> list[str]:
+            words = [str(HERE / contestant.program), address]
+            if contestant.settings is None:
+                return [python, *words]
+            settings = dict(contestant.settings)
+            if contestant.servers:
+                settings["wal_dir"] = os.path.join(folder, name.replace(" ", "-"))
+            if contestant.workers > 1:
+                numbers = [f"{contestant.servers}", "--workers", f"{contestant.workers}"]
+                wal = settings.pop("wal_dir")
+                before = ["-m", "paramesh", "launch", "--servers", *numbers, "--wal-dir", wal]
+                words = [*before, *words]
+            elif contestant.servers:
+                settings["server_num"] = contestant.servers
+            return [python, *words, json.dumps(settings)]
+
+        log = Path(folder) / f"{name}.log"
+        super().__init__(name, command, log, workers=contestant.workers)
+
+    @property
+    def way(self) -> str:
+        """How the rows of a step came, in the last turn."""
+        return self.said.get("way", "")
 
     def turn(self, steps: int, *, counts: bool) -> None:
         """Make some steps; `counts`: they are ones that count."""
-        before = processor_time.of_tree(self.process.pid), sum(map(self._of, self._pids))
-        for line in self._lines:
-            line.write(f"{steps}\n")
-            line.flush()
-        said = [json.loads(line.readline() or "null") for line in self._lines]
-        if None in said:
-            status = self.process.wait(60)
-            raise RuntimeError(
-                f"'{self.name}' ended with {status}: {self._log.read_text()[-3000:]}"
-            )
-        used = processor_time.of_tree(self.process.pid) - before[0]
-        of_servers = sum(map(self._of, self._pids)) - before[1]
-        self._pids = said[0].get("servers", [])
-        self.way = said[0].get("way", "")
-        if not counts:
-            return
-        self.losses += said[0]["losses"]
-        self.times += said[0]["times"]
-        self.all.append(used / steps)
-        self.servers.append(of_servers / steps)
-        self.waits.append(said[0].get("phases", {}).get("wait", 0.0) / steps)
-
-    @staticmethod
-    def _of(pid: int) -> float:
-        return processor_time.of_process(pid)
-
-    def close(self) -> None:
-        """End it."""
-        for line in self._lines:
-            with contextlib.suppress(OSError):
-                line.write("0\n")
-                line.flush()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        before = sum(map(processor_time.of_process, self._pids))
+        super().turn(steps, counts=counts)
+        of_servers = sum(map(processor_time.of_process, self._pids)) - before
+        self._pids = self.said.get("servers", [])
+        if counts:
+            self.servers.append(of_servers / steps)
+            self.waits.append(self.said.get("phases", {}).get("wait", 0.0) / steps)
 
 
 def started(

@@ -20,8 +20,8 @@ from clicks import (
     WIDTH,
     Compact,
     batch,
-    drive,
 )
+from driving import drive
 
 #: Different rows are padded to a multiple, so that few programs are compiled.
 STRIDE = 8192

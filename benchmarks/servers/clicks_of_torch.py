@@ -17,8 +17,8 @@ from clicks import (
     WIDTH,
     Compact,
     batch,
-    drive,
 )
+from driving import drive
 from torch import nn
 
 
