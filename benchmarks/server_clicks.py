@@ -6,6 +6,8 @@ of their own that make turns of some steps one after another, so that all meet t
 
     jax         by hand, tables on the device: places are given, no index is needed
     torch       `EmbeddingBag` with sparse gradients, local tables: as above
+    … dense     the same without tables: the rows of all look-ups are given, and their gradients
+                computed and not used. No server and no table can make a step shorter than that
     torchrec    TorchRec's fused tables, local: likewise, with the optimizer in the backward pass
     alone       paramesh, the server in the process of the worker
     1+1 ray     paramesh, one server and one worker, the messages over Ray
@@ -49,6 +51,7 @@ class Contestant(NamedTuple):
         servers, workers: of paramesh; 0 servers: none but in the worker.
         settings: further ones of `set_ps_context`; None: not paramesh.
         needs: the package that it is about.
+        part: of the model, of those that are not paramesh; "": all of it.
     """
 
     program: str
@@ -56,12 +59,15 @@ class Contestant(NamedTuple):
     workers: int = 1
     settings: dict[str, Any] | None = None
     needs: str = "paramesh"
+    part: str = ""
 
 
 OURS = "clicks_of_paramesh.py"
 CONTESTANTS = {
     "jax": Contestant("clicks_of_jax.py", needs="jax"),
     "torch": Contestant("clicks_of_torch.py", needs="torch"),
+    "jax dense": Contestant("clicks_of_jax.py", needs="jax", part="dense"),
+    "torch dense": Contestant("clicks_of_torch.py", needs="torch", part="dense"),
     "torchrec": Contestant("clicks_of_torchrec.py", needs="torchrec"),
     "alone": Contestant(OURS, settings={}),
     "1+1 ray": Contestant(OURS, 1, settings={"transport": "ray"}),
@@ -92,7 +98,7 @@ class Running(Driven):
         def command(address: str) -> list[str]:
             words = [str(HERE / contestant.program), address]
             if contestant.settings is None:
-                return [python, *words]
+                return [python, *words, *([contestant.part] if contestant.part else [])]
             settings = dict(contestant.settings)
             if contestant.servers:
                 settings["wal_dir"] = os.path.join(folder, name.replace(" ", "-"))

@@ -103,6 +103,10 @@ class Store:
         """The specs by name."""
         return {name: part.spec for name, part in self._parts.items()}
 
+    def has(self, name: str) -> bool:
+        """Whether a Parameter was declared."""
+        return name in self._parts
+
     def _part(self, name: str) -> Dense | Table:
         part = self._parts.get(name)
         if part is None:
