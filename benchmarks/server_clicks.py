@@ -77,6 +77,9 @@ CONTESTANTS = {
     "2+2 zmq ahead": Contestant(OURS, 2, 2, {"transport": "zmq", "prefetch": True}),
 }
 BASE = "alone"
+#: The model in one process, and its dense network alone.
+BOUND = ["jax", "torch", "jax dense", "torch dense", BASE]
+OTHERS = [name for name in CONTESTANTS if not name.endswith(" dense")]
 
 
 class Running(Driven):
@@ -170,10 +173,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=48, help="of each")
     parser.add_argument("--turn", type=int, default=8)
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=OTHERS)
+    parser.add_argument(
+        "--bound", action="store_true", help="what bounds a step in one process, and nothing else"
+    )
     parser.add_argument("--python", nargs="*", default=[], help="PACKAGE=PATH")
     parser.add_argument("--folder", default=None, help="for the logs")
     given = parser.parse_args()
+    if given.bound:
+        given.only = BOUND
     pythons = dict(pair.split("=", 1) for pair in given.python)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         running, missing = started(given.only, pythons, folder)
@@ -201,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main)
+    record.run(main, ["--bound"])
