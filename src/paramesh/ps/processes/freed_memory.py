@@ -22,8 +22,8 @@ def _trim() -> Any:
 def give_back() -> None:
     """Give what was freed back to the system.
 
-    It takes some milliseconds for each ten megabytes, and so do the next steps, for memory that they
-    get anew: call it where much is read or written.
+    It takes some milliseconds for each ten megabytes, and so do the next steps, for memory that
+    they get anew: call it where much is read or written.
     """
     trim = _trim()
     if trim is not None:
