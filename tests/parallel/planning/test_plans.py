@@ -95,6 +95,8 @@ def test_it_says_what_it_found(planned: Any) -> None:
     text = str(plan)
     assert "TrainOneStepCell on cpu:8 (8 x cpu), mesh " in text
     assert "It fits: " in text
+    assert "Bytes are the compiler's. Before it was compiled, " in text
+    assert f"{plan.memory.predicted / plan.memory.total - 1:+.0%}) was predicted." in text
     assert "0.0.weight" in text
     assert "Each device sends " in text
     assert plan.explain().startswith("the plan")
