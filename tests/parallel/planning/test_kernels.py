@@ -23,6 +23,9 @@ from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 
 
+MIB = 1 << 20
+
+
 def plan_of(fn: Any, *shapes: tuple[int, ...], target: str = "cpu") -> Plan:
     """The plan of a program on one device."""
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
@@ -82,6 +85,22 @@ def test_the_cpu_turns_both_operands_of_the_gradient_of_a_convolution(
     plan = plan_of(jax.grad(loss), (3, 3, 8, 16), (4, 8, 8, 8), target=target)
     made = [buffer for kernel in kernels_of(plan) for buffer in kernel.makes]
     assert sum(buffer[0] == "turned" for buffer in made) == copies
+
+
+@pytest.mark.parametrize(("target", "mib"), [("v5e", 2.0), ("h100", 1.0)])
+def test_images_of_convolutions_lie_in_tiles_of_batch_and_channels_on_tpus(
+    target: str, mib: float
+) -> None:
+    def loss(x: Any, w: Any) -> Any:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
+        return jnp.tanh(y).sum()
+
+    plan = plan_of(jax.grad(loss), (8, 32, 16, 8), (3, 3, 8, 64), target=target)
+    made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
+    tensors = plan.problem.graph.tensors
+    images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 32, 16, 64)}
+    assert max(images) / MIB == mib
 
 
 def test_stacks_of_a_loop_are_there_from_the_beginning_on_the_cpu() -> None:

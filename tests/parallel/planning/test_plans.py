@@ -239,6 +239,16 @@ ENTRY %main (a: f32[8]) -> f32[8] {
     }
 
 
+def test_each_reduce_scatter_of_gpus_counts() -> None:
+    shape, groups = "((f32[8]), f32[2])", "replica_groups={{0,1,2,3}}, to_apply=%add"
+    text = f"""ENTRY %main (a: f32[8]) -> f32[8] {{
+  %r.1 = {shape} reduce-scatter-start(%a), channel_id=1, {groups}
+  %r.2 = {shape} reduce-scatter-start(%b), channel_id=2, {groups}
+}}
+"""
+    assert sent_by(text) == [("reduce-scatter", 2, 2 * 8 * 3)]
+
+
 def test_a_sum_of_which_tpus_keep_a_part_is_a_reduce_scatter() -> None:
     text = """HloModule m
 %all-reduce-scatter (input: f32[64]) -> f32[16] {

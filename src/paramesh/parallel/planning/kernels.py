@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles
+from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles, of_images
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -126,6 +126,7 @@ class _Kernels:
         self._updates = {
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
+        self._images = of_images(self.graph)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
@@ -295,8 +296,10 @@ class _Kernels:
         size = local(machine, nbytes, spec)
         if not self._habits.on_chip:
             return size
-        lies = in_rows if tensor in self._updates else in_tiles
-        return lies(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
+        shape = self.graph.tensors[tensor].shape
+        if tensor in self._updates:
+            return in_rows(size, shape, spec, machine.sizes)
+        return in_tiles(size, shape, spec, machine.sizes, self._images.get(tensor, ()))
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""

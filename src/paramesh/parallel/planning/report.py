@@ -209,7 +209,14 @@ class StepPlan:
         source = "measured" if self.calibrated else "published"
         model = f"Time is modelled with {source} figures and the peak of {self.dtype}."
         said = Text(self._source_of_bytes())
-        return [Text(title, style="bold"), table, Text(self._verdict()), said, Text(model), Text("")]
+        return [
+            Text(title, style="bold"),
+            table,
+            Text(self._verdict()),
+            said,
+            Text(model),
+            Text(""),
+        ]
 
     def _source_of_bytes(self) -> str:
         memory = self.memory
