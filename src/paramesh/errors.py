@@ -45,6 +45,18 @@ class TraceError(ParameshError, RuntimeError):
     """A Parameter was used across the boundary of a JAX trace in a way that would leak a tracer."""
 
 
+class TracedValueError(TraceError):
+    """A Tensor was asked for its values while it is traced and has none."""
+
+
+class ValueNeededError(TracedValueError, TypeError):
+    """The shape of an operator's result depends on values that a program has yet to compute."""
+
+
+class UncompiledWarning(UserWarning):
+    """A function that was to be compiled runs operator by operator, because it cannot be."""
+
+
 class NotFiniteError(ParameshError, FloatingPointError):
     """A computation gave NaN or an infinite number where none may be.
 

@@ -75,6 +75,9 @@ class SimHost:
     def watch(self, folder: Any, job: str) -> Nobody:
         return Nobody()
 
+    def give_back(self) -> None:
+        pass
+
     def event(self) -> Signal:
         return Signal(self._process.main)
 

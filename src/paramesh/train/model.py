@@ -43,6 +43,7 @@ from paramesh.train.position import (
 )
 from paramesh.train.progress import progress_callback
 from paramesh.train.sunk_epochs import in_epochs_of
+from paramesh.train.traced_layouts import traced_layouts
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 from paramesh.train.watching import Watching, examples_of
 
@@ -432,6 +433,46 @@ class Model:
             )
         self._network.set_train(False)
         return self._network(*batches.as_inputs(predict_data))
+
+    def infer_predict_layout(
+        self, *predict_data: Tree, skip_backend_compile: bool = False
+    ) -> dict[str, tuple[Any, ...]]:
+        """How `predict` shards the Parameters, without computing anything.
+
+        Args:
+            predict_data: as `predict` takes them.
+            skip_backend_compile: MindSpore's, without effect: nothing is compiled to the end.
+
+        Returns:
+            {name: layout}, see `Cell.parameter_layout_dict`.
+
+        Raises:
+            ContextError: neither semi_auto_parallel nor auto_parallel, or PyNative mode.
+        """
+        self._network.set_train(False)
+        return traced_layouts(self._network, batches.as_inputs(predict_data))
+
+    def infer_train_layout(
+        self, train_dataset: Dataset, dataset_sink_mode: bool = True, sink_size: int = -1
+    ) -> dict[str, tuple[Any, ...]]:
+        """How `train` shards the Parameters, those of the optimizer too, without a step.
+
+        Args:
+            train_dataset: as `train` takes it; its first batch is read.
+            dataset_sink_mode: MindSpore's, without effect, like `sink_size`.
+            sink_size: see `dataset_sink_mode`.
+
+        Returns:
+            {name: layout}, see `Cell.parameter_layout_dict`.
+
+        Raises:
+            ContextError: as `infer_predict_layout`; TypeError, ValueError: as `train`, of the data.
+        """
+        batches.check_dataset(train_dataset, 1, "train_dataset")
+        inputs = next(batches.batches(train_dataset, "train_dataset"))
+        self._check_columns("train_dataset", inputs, self._train_network)
+        self._train_network.set_train(True)
+        return traced_layouts(self._train_network, inputs)
 
     def _check_columns(self, argument: str, inputs: tuple[Any, ...], network: Cell) -> None:
         """Refuse batches that are not (data, label), where they have to be."""

@@ -21,7 +21,7 @@ its fan-outs carried out (see `caller`), over Ray or in a simulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,7 +29,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
+from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.peer import Reply
+from paramesh.ps.client.whole_tables import dump_rows, put_rows
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
 from paramesh.ps.specification.packing import (
     PackedIds,
@@ -56,25 +58,6 @@ TRIES = 5
 
 class ServersChanged(ParameterServerError):
     """What was asked for names servers, and the run has another number of them by now."""
-
-
-class FanOut(NamedTuple):
-    """One call for each server.
-
-    Attributes:
-        calls: by server.
-        sent: how they were sent already; None: they are sent now.
-        fresh: they were sent just now: none of them can be answered yet.
-        ahead: they ask for rows ahead.
-    """
-
-    calls: Mapping[int, Call]
-    sent: Mapping[int, Request] | None = None
-    fresh: bool = True
-    ahead: bool = False
-
-
-Operation = Generator[FanOut, dict[int, Any], T]
 
 
 class _Push(NamedTuple):
@@ -436,19 +419,15 @@ class Worker:
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Operation[None]:
         """As in `Client`."""
-        calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         if ids is not None:
-            for server, mine in enumerate(self.partition.split_rows(ids)):
-                rows = {field: values[mine] for field, values in fields.items()}
-                calls[server] = ("put", ({name: rows}, ids[mine]))
-        else:
-            pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
-            for field, values in fields.items():
-                for server, parts in enumerate(self.partition.split_values(name, values)):
-                    for piece, part in parts.items():
-                        pieces[server].setdefault(piece, {})[field] = part
-            calls = {i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine}
-        yield FanOut(calls)
+            yield from put_rows(self.partition, name, fields, ids)
+            return
+        pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
+        for field, values in fields.items():
+            for server, parts in enumerate(self.partition.split_values(name, values)):
+                for piece, part in parts.items():
+                    pieces[server].setdefault(piece, {})[field] = part
+        yield FanOut({i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine})
 
     def dump(self, name: str) -> Operation[dict[str, Array]]:
         """As in `Client`, at the version after all of this worker's pushes."""
@@ -464,12 +443,7 @@ class Worker:
                 )
                 for field in fields
             }
-        answers = yield self._all(("dump", ([name],)))
-        tables = [answers[i][name] for i in sorted(answers)]
-        order = np.argsort(np.concatenate([table["ids"] for table in tables]))
-        return {
-            field: np.concatenate([table[field] for table in tables])[order] for field in tables[0]
-        }
+        return (yield from dump_rows(self.servers, name, one_version=not self.eager))
 
     def stats(self) -> Operation[list[dict[str, Any]]]:
         """Of each server, as `Server.stats`."""

@@ -195,6 +195,7 @@ class ServerActor(CheckpointCalls):
             self._parked = moving
             self._host.repeat("parked", self._stay)
             return
+        self._host.give_back()
         server = self._server
         if server is not None:
             self._watcher.look(server)
@@ -428,6 +429,16 @@ class ServerActor(CheckpointCalls):
     async def dump(self, names: list[str]) -> dict[str, dict[str, Array]]:
         """As `Server.dump`, by name."""
         return {name: self._state().dump(name) for name in names}
+
+    @names_shortage
+    async def dump_rows(self, name: str, after: int, count: int) -> Reply:
+        """As `Server.dump_rows`; the values are `ids`, fields of the rows, and how many are `left`.
+
+        The rows that are sent are among these.
+        """
+        fields, left = self._state().dump_rows(name, after, count)
+        self._watcher.sent(fields)
+        return self._reply(None, ())._replace(values=fields | {"left": np.array([left])})
 
     @names_shortage
     async def push(

@@ -16,8 +16,9 @@ from paramesh.errors import ParameterServerError, WorkerLeft
 from paramesh.ps.client import checkpoints
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call
+from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.moving import persistently
-from paramesh.ps.client.worker import FanOut, Operation, Worker
+from paramesh.ps.client.worker import Worker
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery

@@ -283,12 +283,12 @@ class LocalClient(LocalCheckpoints):
 
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
+        if len(self.stores) == 1:
+            return self.stores[0].read_tables(wanted)
         return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
 
     def _pull_rows(self, name: str, ids: Array) -> Array:
         parts = self.partition.split_rows(ids)
-        if len(parts) == 1:
-            return self.stores[0].read(name, ids)
         rows = [s.read(name, ids[mine]) for s, mine in zip(self.stores, parts, strict=True)]
         out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
         for mine, values in zip(parts, rows, strict=True):

@@ -100,9 +100,7 @@ class Source:
         self.version = 0
         self.damage = ""
         self._scan()
-        self.oldest = min((one.version for one in self._listed), default=0)
-        if self._complete():
-            self.oldest = 0
+        self.oldest = self._oldest()
 
     def _scan(self) -> None:
         number = 0
@@ -147,13 +145,30 @@ class Source:
             return snapshot, meta
         return None
 
-    def _complete(self) -> bool:
-        """Whether the log begins with the run."""
-        try:
-            return next(iter(read_log(self.folder, 0, arrays=False)), None) is not None
-        except ParameterServerError as error:
-            self.damage = str(error)
-            return False
+    def look_at_arrays(self) -> bool:
+        """Let `oldest` be from where on the arrays, too, are undamaged; whether it has moved."""
+        before, self.oldest = self.oldest, self._oldest(arrays=True)
+        return self.oldest != before
+
+    def _oldest(self, *, arrays: bool = False) -> int:
+        """The oldest version from which on nothing is missing, nor damaged.
+
+        What a power cut or a disk has taken of the log, a later snapshot may make up for.
+        """
+        for start in (None, *reversed(self._listed)):
+            if start is not None and self._newest([start]) is None:
+                continue  # it is damaged
+            first = 0 if start is None else start.number
+            try:
+                records = sum(1 for _ in read_log(self.folder, first, arrays=arrays))
+            except ParameterServerError as error:
+                self.damage = str(error)
+                continue
+            if start is not None:
+                return start.version
+            if records:
+                return 0  # the log begins with the run
+        return self.version if self._listed else 0
 
     def _bases(self, cut: Cut) -> list[Snapshot]:
         """The snapshots that have nothing from behind the cut's base, the newest first."""
