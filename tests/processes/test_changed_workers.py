@@ -138,7 +138,7 @@ def test_the_bits_of_runs_that_had_the_number(mode: str, how: str, tmp_path: Pat
     run.until("worker 2 has no more steps")
     found = run.end()
     assert 0 < second < third < STEPS
-    bounds, before = [0, second, third, STEPS], "-"
+    bounds, before, expected = [0, second, third, STEPS], "-", ""
     if mode == "stale":
         return  # its checkpoint is that of one version, and its reads lag behind
     for number, (workers, first, last) in enumerate(

@@ -57,7 +57,7 @@ def test_a_shortage_has_the_name_of_its_server(
             good(self, *arguments)
 
         monkeypatch.setattr(Server, "push", push)
-        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS)
+        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS, 2, False)
         asked = {
             "push": lambda: actor.push(*mine),
             "step": lambda: actor.step((*mine, [], 1, None, 0)),
