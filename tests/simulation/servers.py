@@ -60,6 +60,9 @@ class SimHost:
         self._process = process
         self.pid = process.pid
 
+    def clock(self) -> float:
+        return self._process.clock()
+
     def where(self) -> str:
         return f"process {self.pid}"
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,10 @@ class Host:
     def pid(self) -> int:
         """Its number."""
         return os.getpid()
+
+    def clock(self) -> float:
+        """Seconds, from any beginning; never back."""
+        return time.monotonic()
 
     def where(self) -> str:
         """Which it is, in messages."""
