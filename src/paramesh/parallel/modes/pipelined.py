@@ -33,7 +33,6 @@ from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import tracing
 
-
 #: {Parameter: (its home, whether a program that writes it says so)}.
 Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
 
