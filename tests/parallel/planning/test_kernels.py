@@ -18,6 +18,7 @@ from paramesh.parallel.planning.predicted import (
     updates_first,
     with_loops_as_one,
 )
+from paramesh.parallel.planning.tiles import lanes_filled
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
@@ -100,6 +101,22 @@ def test_images_of_convolutions_lie_in_tiles_of_batch_and_channels_on_tpus(
     tensors = plan.problem.graph.tensors
     images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 32, 16, 64)}
     assert max(images) / MIB == mib
+
+
+def test_convolutions_of_few_channels_take_the_time_of_128_on_tpus() -> None:
+    def loss(x: Any, w: Any) -> Any:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
+        return jnp.tanh(y).sum()
+
+    plan = plan_of(jax.grad(loss, (0, 1)), (4, 32, 16, 32), (3, 3, 32, 64), target="v5e")
+    problem, choice = plan.problem, plan.solution.choice
+    operators = problem.graph.operators
+    more = [lanes_filled(problem, choice, op) for op in operators if op.inputs]
+    # Forward, and the gradients of the image and of the kernel, whose batch takes no lanes.
+    assert [one for one in more if one != 1.0] == [128 / 32 * 128 / 64] * 3
+    plain = plan_of(lambda x, w: x @ w, (64, 32), (32, 64), target="v5e").problem
+    assert lanes_filled(plain, [0] * len(plain.nodes), plain.graph.operators[0]) == 1.0
 
 
 @pytest.mark.parametrize(("target", "count"), [("cpu", 1), ("h100", 1), ("v5e", 0)])

@@ -20,7 +20,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles, of_images
+from paramesh.parallel.planning.tiles import (
+    OF_CHIP,
+    filled_up,
+    in_rows,
+    in_tiles,
+    lanes_filled,
+    of_images,
+)
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -151,15 +158,19 @@ class _Kernels:
             loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
                 kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
-            self._take_time(self._kernels[before:], operator.cluster)
+            self._take_time(self._kernels[before:], operator)
         return self._kernels
 
-    def _take_time(self, kernels: list[Kernel], cluster: int) -> None:
+    def _take_time(self, kernels: list[Kernel], operator: Operator) -> None:
         """Have the first kernel of a cluster take its time."""
+        cluster = operator.cluster
         if kernels and cluster not in self._timed:
             self._timed.add(cluster)
             node = self.problem.nodes[cluster]
-            kernels[-1].seconds += float(node.seconds[self.choice[cluster]]) / node.times
+            took = float(node.seconds[self.choice[cluster]]) / node.times
+            if self._habits.on_chip:
+                took *= lanes_filled(self.problem, self.choice, operator)
+            kernels[-1].seconds += took
 
     def _loops_around(self, operator: Operator) -> list[Path]:
         path = operator.path
