@@ -224,7 +224,7 @@ def _filled(inputs: Sequence[Any], split: Sequence[int], parts: Sequence[Any]) -
     return values
 
 
-def _sum_of(parts: Any) -> Any:
+def _sum_of(parts: object) -> Any:
     if not isinstance(parts, Tensor):
         raise TypeError(
             "PipelineCell adds up what its network returns, which has to be one Tensor, such as "

@@ -19,7 +19,7 @@ from typing import Any
 from jax.sharding import NamedSharding
 
 from paramesh import context
-from paramesh._compat.jax import ClosedJaxpr
+from paramesh._compat.jax import ClosedJaxpr, JaxprEqn
 from paramesh.array_types import Array
 from paramesh.parallel.layouts.parameter_layouts import original_of
 from paramesh.parallel.modes.auto import Auto
@@ -32,7 +32,6 @@ from paramesh.parallel.pipeline.stages import Stages
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import tracing
-
 
 #: {Parameter: (its home, whether a program that writes it says so)}.
 Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
@@ -146,7 +145,7 @@ class Pipelined(SemiAuto):
             tracing.bump_version()
 
 
-def _again(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _again(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     return [eqn.primitive.bind(*values, **eqn.params)]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh._compat.jax import ClosedJaxpr, JaxprEqn, Literal, dtype_of, shape_of
+from paramesh._compat.jax import Atom, ClosedJaxpr, JaxprEqn, Literal, dtype_of, shape_of
 from paramesh.errors import LayoutError
 from paramesh.parallel.partitioning.rewriting import contains
 from paramesh.parallel.pipeline.loop import LoopPlan, is_loop, nested
@@ -123,7 +123,7 @@ class Division:
             self.place[var] = (level, plan.home_of_result(number))
             self._after_loop.add(var)
 
-    def _cut_of(self, var: Any) -> Any:
+    def _cut_of(self, var: Atom) -> Any:
         """The input of the program whose rows in order are those of an x; None if there is none."""
         at = None if isinstance(var, Literal) else self.graph.maker.get(var)
         if at is None or self.graph.eqns[at].primitive.name != "reshape":
@@ -133,7 +133,7 @@ class Division:
         rows = plain and len(shape) > 1 and (shape[0] * shape[1], *shape[2:]) == shape_of(source)
         return source if rows else None
 
-    def is_zero(self, var: Any) -> bool:
+    def is_zero(self, var: Atom) -> bool:
         """Whether a value is known to be zeros."""
         while not isinstance(var, Literal):
             at = self.graph.maker.get(var)
@@ -176,7 +176,7 @@ class Division:
     def _divide(self, own: dict[Key, list[int]]) -> None:
         wanted: dict[Key, dict[Any, None]] = {key: {} for key in own}
 
-        def want(var: Any, level: float, stage: int) -> None:
+        def want(var: Atom, level: float, stage: int) -> None:
             """Note that something of a level needs a variable in a stage."""
             if isinstance(var, Literal) or var in self.graph.consts or var in self._input_set:
                 return
@@ -274,7 +274,7 @@ class Division:
             if at is not None and self.outputs[at] in self.place:
                 self.homes[number] = self.place[self.outputs[at]][1]
 
-    def _written_at(self, state: Any) -> int | None:
+    def _written_at(self, state: object) -> int | None:
         for at, one in enumerate(self._written):
             if one is state and not isinstance(self.outputs[self.first_written + at], Literal):
                 return self.first_written + at
@@ -285,7 +285,7 @@ class Division:
         part = Part(self.graph, [], self.free, [v for v in variables if not isinstance(v, Literal)])
         return [v for v in part.invars if v not in self.place]
 
-    def _stage_of_output(self, number: int, var: Any) -> int:
+    def _stage_of_output(self, number: int, var: Atom) -> int:
         if isinstance(var, Literal) or var in self.graph.consts:
             return 0
         if var in self.place:
@@ -304,7 +304,7 @@ def _variables(atoms: Iterable[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def nbytes(var: Any) -> int:
+def nbytes(var: Atom) -> int:
     """The bytes of a variable's value."""
     dtype = dtype_of(var)
     size = getattr(dtype, "itemsize", None) or np.dtype(np.float32).itemsize

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paramesh._compat.jax import JaxprEqn, Literal, Var
+from paramesh._compat.jax import Atom, JaxprEqn, Literal, Var
 from paramesh.errors import LayoutError
 from paramesh.parallel.partitioning.rewriting import contains
 from paramesh.parallel.pipeline.marks import BACK, ENTER, ENTER_BACK, LEAVE, LEAVE_BACK, is_mark
@@ -182,7 +182,7 @@ class LoopPlan:
             for carry, result in zip(self.carries, self.results, strict=False)
         ]
 
-    def _kind(self, carry: Any, result: Any, uses: dict[Any, int]) -> Sum | Chain:
+    def _kind(self, carry: Var, result: Atom, uses: dict[Any, int]) -> Sum | Chain:
         at = None if isinstance(result, Literal) else self.graph.maker.get(result)
         if at is not None and self.graph.eqns[at].primitive.name in _ADDS:
             left, right = self.graph.eqns[at].invars
@@ -191,7 +191,7 @@ class LoopPlan:
                 return Sum(list(self._summands(other, uses)))
         return Chain(None if isinstance(result, Literal) else self.number.get(result))
 
-    def _summands(self, var: Any, uses: dict[Any, int]) -> Iterator[Any]:
+    def _summands(self, var: Var, uses: dict[Any, int]) -> Iterator[Any]:
         """A sum of several passes, one by one, so that each can be added up where it is made."""
         at = self.graph.maker.get(var)
         if at is not None and uses.get(var) == 1:
@@ -206,7 +206,7 @@ class LoopPlan:
 
     # The parts.
 
-    def pass_of(self, var: Any) -> int:
+    def pass_of(self, var: Atom) -> int:
         """The pass that gives a variable of the body; free ones come from the first."""
         return 0 if isinstance(var, Literal) else self.number.get(var, 0)
 
@@ -267,7 +267,7 @@ class LoopPlan:
                     "would wait for it. Let one stage read and write it."
                 )
 
-    def users(self, var: Any) -> list[int]:
+    def users(self, var: Var) -> list[int]:
         """The stages that take an input of the body."""
         stages = {self.stage_of(number) for number in self.uses.get(var, ())}
         if self.advance is not None and var in self.advance.invars:

@@ -41,7 +41,7 @@ def is_mark(eqn: JaxprEqn) -> bool:
 
 
 def _transposed(
-    cotangent: Any, value: object, *, kind: str, stage: int, name: str
+    cotangent: Array, value: object, *, kind: str, stage: int, name: str
 ) -> Sequence[Any]:
     if type(cotangent) is ad.Zero:
         return [cotangent]

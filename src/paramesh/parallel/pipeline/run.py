@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh._compat.jax import Literal
-from paramesh.array_types import Array
+from paramesh._compat.jax import Atom, JaxprEqn, Literal, Var
+from paramesh.array_types import Array, ArrayLike
 from paramesh.errors import ContextError
 from paramesh.parallel.pipeline.division import Division, Last
 from paramesh.parallel.pipeline.loop import LoopPlan, Sum
@@ -173,7 +173,7 @@ class _Run:
                 if not self._left[key]:
                     del self._left[key], self._values[key]
 
-    def _value(self, var: Any, stage: int, micro_batch: int) -> Array:
+    def _value(self, var: Var, stage: int, micro_batch: int) -> Array:
         if var in self._consts:
             return self._consts[var].at(stage)
         if var in self._xs:
@@ -185,7 +185,7 @@ class _Run:
             return self._chain(stage, micro_batch)[self._free_chains.index(at)]
         return self._chains[at, micro_batch].at(stage)
 
-    def _part(self, var: Any, stage: int) -> list[Any]:
+    def _part(self, var: Var, stage: int) -> list[Any]:
         key = (var, stage)
         if key not in self._parts:
             count = self._plan.count
@@ -367,7 +367,7 @@ class StagedProgram:
             "Set pipeline_stages=1 to lower the step for the devices of one stage."
         )
 
-    def _held(self, value: Any) -> Held:
+    def _held(self, value: ArrayLike) -> Held:
         stage = self._stages.stage_of(value) if isinstance(value, jax.Array) else None
         return Held(self._stages, {-1 if stage is None else stage: value})
 
@@ -379,14 +379,14 @@ class _Env:
         self._consts, self._stages = division.graph.consts, stages
         self.values: dict[Any, Held] = {}
 
-    def get(self, var: Any) -> Held:
+    def get(self, var: Atom) -> Held:
         if isinstance(var, Literal):
             return Held(self._stages, {-1: np.asarray(var.val)})
         if var in self._consts:
             return Held(self._stages, {-1: self._consts[var]})
         return self.values[var]
 
-    def put(self, var: Any, stage: int, array: Array) -> None:
+    def put(self, var: Var, stage: int, array: Array) -> None:
         known = self.values.get(var)
         if known is None:
             self.values[var] = Held(self._stages, {stage: array})
@@ -447,7 +447,7 @@ def _ready(division: Division) -> list[int]:
 
 
 class _LoopStep(_Step):
-    def __init__(self, division: Division, eqn: Any, program: LoopProgram) -> None:
+    def __init__(self, division: Division, eqn: JaxprEqn, program: LoopProgram) -> None:
         self._eqn, self._program = eqn, program
         first = program.plan.first_x
         #: The x's, by place, that are an input of the program, cut into micro-batches.

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from paramesh._compat.jax import Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from paramesh.array_types import Array
 from paramesh.parallel.partitioning.rewriting import bound, evaluated, like, rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.pipeline.marks import is_mark
@@ -101,7 +102,7 @@ class Part:
         """
         program = self._program(stages, stage, platform)
 
-        def task(*args: Any) -> Any:
+        def task(*args: Array) -> Any:
             return program(*args)
 
         task.__name__ = task.__qualname__ = name
@@ -159,7 +160,7 @@ class Part:
                 return bound(eqn, values, mesh=mesh)
             return bound(eqn, values, sharding=stages.moved(eqn.params["sharding"], stage))
 
-        def run(*args: Any) -> list[Any]:
+        def run(*args: Array) -> list[Any]:
             return evaluated(jaxpr, list(graph.consts.values()), args, wanted, way)
 
         closed = jax.make_jaxpr(run)(*map(like, self.invars))
