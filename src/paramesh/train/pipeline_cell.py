@@ -15,12 +15,14 @@ from typing import Any
 
 from paramesh import context
 from paramesh.array_types import Tree
+from paramesh.errors import ContextError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train.accumulation import in_rows, summed
 from paramesh.transforms import scan
+from paramesh.transforms.loop_values import runs_eagerly
 
 
 class PipelineCell(Cell):
@@ -75,6 +77,7 @@ class PipelineCell(Cell):
         Raises:
             ValueError: `micro_size` does not divide a first axis or is below the stages, or a
                 stage has no Cells.
+            ContextError: stages in PyNative mode.
         """
         split, micro_batches = self._micro_batches(inputs)
 
@@ -128,6 +131,11 @@ class PipelineCell(Cell):
             raise ValueError(
                 f"{type(self).__name__}: micro_size={self.micro_size} is below pipeline_stages="
                 f"{stages}, so some stages would never work. Give at least {stages} micro-batches."
+            )
+        if stages > 1 and runs_eagerly():
+            raise ContextError(
+                f"{type(self).__name__}: pipeline_stages={stages} needs programs, and in PyNative "
+                "mode operators run one by one. Use set_context(mode=GRAPH_MODE), or paramesh.jit."
             )
         given = {cell.pipeline_stage for _, cell in self.network.cells_and_names()}
         empty = [stage for stage in range(stages) if stages > 1 and stage not in given]

@@ -161,7 +161,7 @@ class Division:
                 if hasattr(inner, "eqns") and contains(inner, is_mark):
                     raise nested(eqn)
             if not staged:
-                return None
+                return (0.0, 0) if eqn.effects else None
             stage = max(staged, key=lambda v: (nbytes(v), self.place[v][1]))
             stage = self.place[stage][1]
         level = 0.0

@@ -96,11 +96,15 @@ class LoopPlan:
         self.number: dict[Any, int] = {}
         self._inside: set[Any] = set()
         self._of_params: dict[Any, str] = {v: n for v, n in self._names.items() if n}
-        free: dict[int, None] = {}
+        #: {place of an equation: its pass} of those that are not free.
+        self._passes: dict[int, int] = {}
+        self.free: dict[int, None] = {}
         for at, one in enumerate(self.graph.eqns):
-            if self._pass_of(at, one) is None:
-                free[at] = None
-        self.free = free
+            number = self._pass_of(at, one)
+            if number is None:
+                self.free[at] = None
+            else:
+                self._passes[at] = number
         self.kinds = self._kinds()
         self._divide()
         self._check_chains()
@@ -121,6 +125,8 @@ class LoopPlan:
                 self._inside.update(eqn.outvars)
             elif number is not None and number < self.stages - 1:
                 self._check_between(at, number)
+        if number is None and eqn.effects:
+            number = 0  # to happen once, and not in every pass that could do it
         if number is None:
             name = next(
                 (self._of_params[v] for v in graph.operands(at) if v in self._of_params), ""
@@ -227,8 +233,7 @@ class LoopPlan:
         own: dict[int, list[int]] = {}
         for at in live:
             if at not in self.free:
-                outvar = self.graph.eqns[at].outvars[0]
-                own.setdefault(self.number[outvar], []).append(at)
+                own.setdefault(self._passes[at], []).append(at)
         of_pass: dict[int, list[Any]] = {}
         for var in self.wanted:
             of_pass.setdefault(self.pass_of(var), []).append(var)

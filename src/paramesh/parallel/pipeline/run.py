@@ -291,7 +291,7 @@ class StagedProgram:
         self.loops: list[LoopProgram] = []
         steps: list[tuple[float, int, _Step]] = []
         for (level, stage), part in division.parts.items():
-            if part.outvars:
+            if part.outvars or part.effects:
                 task = part.compiled(stages, stage, f"{name}_stage{stage}", platform)
                 steps.append((level, 1, _TaskStep(part, task, stage)))
         for level, loops in division.loops.items():

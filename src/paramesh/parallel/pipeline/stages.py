@@ -52,6 +52,9 @@ class Stages:
         self._inputs = [ProgramInputs(mesh, inputs) for mesh in self._meshes]
         self._first = {device: at for at, device in enumerate(self.groups[0])}
         self._moved: dict[tuple[Mesh, int], Mesh] = {}
+        #: {(where an array is, the stage that wants it): where it goes}.
+        self._ways: dict[tuple[Sharding, int], NamedSharding] = {}
+        self._everywhere = [NamedSharding(mesh, PartitionSpec()) for mesh in self._meshes]
 
     def mesh(self, stage: int) -> Mesh:
         """The mesh of a stage, with the axes of that of stage 0."""
@@ -103,15 +106,25 @@ class Stages:
             array: on the devices of another stage; one that is anywhere else is replicated.
             stage: where to.
         """
-        place = NamedSharding(self._meshes[stage], PartitionSpec())
-        if isinstance(array, jax.Array) and isinstance(array.sharding, NamedSharding):
-            source, mesh = self.stage_of(array), array.sharding.mesh
-            if source is not None and isinstance(mesh, Mesh):
-                there = dict(zip(self.groups[source], self.groups[stage], strict=True))
-                moved = [there[device] for device in mesh.devices.ravel().tolist()]
-                mesh = Mesh(in_rows(moved, mesh.devices.shape), mesh.axis_names)
-                place = NamedSharding(mesh, array.sharding.spec)
+        place = self._everywhere[stage]
+        if isinstance(array, jax.Array):
+            key = (array.sharding, stage)
+            place = self._ways.get(key) or self._ways.setdefault(key, self._way(array, stage))
         return jax.device_put(array, place)
+
+    def _way(self, array: Array, stage: int) -> NamedSharding:
+        """Where an array goes that a stage wants."""
+        sharding, source = array.sharding, self.stage_of(array)
+        if source is None or not isinstance(sharding, NamedSharding):
+            return self._everywhere[stage]
+        mesh = sharding.mesh
+        if not isinstance(mesh, Mesh):
+            return self._everywhere[stage]
+        there = dict(zip(self.groups[source], self.groups[stage], strict=True))
+        moved = [there[device] for device in mesh.devices.ravel().tolist()]
+        return NamedSharding(
+            Mesh(in_rows(moved, mesh.devices.shape), mesh.axis_names), sharding.spec
+        )
 
     def placed(self, leaf: ArrayLike, at: int, stage: int) -> Any:
         """A raw input on the devices of a stage, laid out as the settings say.

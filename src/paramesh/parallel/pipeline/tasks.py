@@ -37,18 +37,17 @@ class Graph:
             v for v in self.eqns[at].invars if not isinstance(v, Literal) and v not in self.consts
         ]
 
-    def live(self, wanted: Iterable[Any], without: Iterable[int] = ()) -> list[int]:
-        """The equations that these variables need, in order.
+    def live(self, wanted: Iterable[Any]) -> list[int]:
+        """The equations that these variables need, and those with effects (callbacks), in order.
 
         Args:
             wanted: variables or literals.
-            without: equations that do not count.
         """
         needed = {v for v in wanted if not isinstance(v, Literal)}
-        left_out = set(without)
         found: list[int] = []
         for at in reversed(range(len(self.eqns))):
-            if at in left_out or needed.isdisjoint(self.eqns[at].outvars):
+            eqn = self.eqns[at]
+            if needed.isdisjoint(eqn.outvars) and not eqn.effects:
                 continue
             found.append(at)
             needed.update(self.operands(at))
@@ -67,6 +66,7 @@ class Part:
     Attributes:
         invars: the variables that it takes.
         outvars: those that it gives.
+        effects: whether it calls back.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Part:
             else:
                 inputs[var] = None
         self._chosen = sorted(chosen)
+        self.effects = any(graph.eqns[at].effects for at in chosen)
         self.invars = list(inputs)
         self.outvars = list(outputs)
 
