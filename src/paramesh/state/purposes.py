@@ -270,6 +270,13 @@ class OperatorPlacement:
         """
         return arrays
 
+    def follow_data(self, params: Sequence[State]) -> None:
+        """Note Parameters that belong to the stage whose results they meet.
+
+        Args:
+            params: of Cells around those that have a stage.
+        """
+
     def sensitivity(self, value: Array) -> Any:
         """What the backward pass of a micro-batch starts from; raw."""
         return value

@@ -145,6 +145,7 @@ class PipelineCell(Cell):
                 f"pipeline_stage={empty[0]}, but pipeline_stages={stages}. Set pipeline_stage of "
                 "its Cells (or stage_config), so that every stage has some."
             )
+        placement.current().follow_data(_around_stages(self.network))
         split = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
         what = f"{type(self).__name__}: micro_size={self.micro_size}"
         if steps > 1:
@@ -223,6 +224,17 @@ def _assign(owner: str, network: Cell, stage_config: Mapping[str, int]) -> None:
         )
     for name, stage in stage_config.items():
         cells[name].pipeline_stage = stage
+
+
+def _around_stages(network: Cell) -> list[Parameter]:
+    """The Parameters of Cells without a stage that have Cells with one inside."""
+    found: list[Parameter] = []
+    for _, cell in network.cells_and_names():
+        inside = [other for _, other in cell.cells_and_names() if other is not cell]
+        staged = any(other.pipeline_stage is not None for other in inside)
+        if cell.pipeline_stage is None and staged:
+            found += cell.get_parameters(expand=False)
+    return found
 
 
 def _filled(inputs: Sequence[Any], split: Sequence[int], parts: Sequence[Any]) -> list[Any]:

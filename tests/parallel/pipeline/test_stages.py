@@ -212,6 +212,7 @@ class TestValues:
             with_stages(stages)
             paramesh.set_seed(5)
             net = MLP(0, 0, 1)
+            net.layers[2].weight = net.layers[0].weight  # of two stages
             cell = Pipeline(WithLossCell(net, nn.MSELoss()), 4)
             optimizer = momentum(net.trainable_params())
             reduced = PipelineGradReducer(optimizer.parameters, scale_sense=2.0)
@@ -231,7 +232,8 @@ class TestValues:
         found, others, net = train(2)
         np.testing.assert_allclose(found, losses, rtol=2e-6)
         assert_near(others, values)
-        assert devices_of(net.layers[2].weight) == list(range(4, 8))
+        assert devices_of(net.layers[0].weight) == list(range(4))
+        assert devices_of(net.layers[2].bias) == list(range(4, 8))
 
     @pytest.mark.slow
     def test_without_micro_batches_and_without_gradients(self) -> None:

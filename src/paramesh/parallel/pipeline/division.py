@@ -14,7 +14,7 @@ its gradient, and the Parameter and the optimizer's state have their homes where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Division:
         states: the states whose values it takes.
         written: the states of its last outputs.
         stages: how many stages there are.
+        following: Parameters that may be used between stages: they belong to the one before.
 
     Attributes:
         graph: of the program.
@@ -72,9 +73,15 @@ class Division:
     """
 
     def __init__(
-        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], stages: int
+        self,
+        closed: ClosedJaxpr,
+        states: Sequence[Any],
+        written: Sequence[Any],
+        stages: int,
+        following: Container[object] = (),
     ) -> None:
         self.stages = stages
+        self._following = following
         self.graph = Graph(closed.jaxpr, closed.consts)
         self.inputs = list(closed.jaxpr.invars)
         self.outputs = list(closed.jaxpr.outvars)
@@ -105,12 +112,7 @@ class Division:
         self._divide(own)
 
     def _place_loop(self, at: int, eqn: JaxprEqn) -> None:
-        names = [
-            getattr(self._states.get(v), "name", "")
-            if getattr(self._states.get(v), "requires_grad", False)
-            else ""
-            for v in (None if isinstance(v, Literal) else v for v in eqn.invars)
-        ]
+        names = [self._name_of(v) for v in eqn.invars]
         plan = LoopPlan(eqn, self.stages, names)
         below = [self.place[v][0] for v in self.graph.operands(at) if v in self.place]
         level = max(below, default=-1.0) + 1
@@ -122,6 +124,13 @@ class Division:
         for number, var in enumerate(eqn.outvars):
             self.place[var] = (level, plan.home_of_result(number))
             self._after_loop.add(var)
+
+    def _name_of(self, var: Atom) -> str:
+        """The name of a Parameter that a stage has to have; "" for all else."""
+        state = None if isinstance(var, Literal) else self._states.get(var)
+        if state is None or not state.requires_grad or state in self._following:
+            return ""
+        return state.name
 
     def _cut_of(self, var: Atom) -> Any:
         """The input of the program whose rows in order are those of an x; None if there is none."""

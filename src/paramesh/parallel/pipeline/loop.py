@@ -37,7 +37,7 @@ class Sum:
     """A carry that is a sum.
 
     Attributes:
-        summands: what the body adds to it: variables of the body, at most one for each pass.
+        summands: what the body adds to it: variables of the body.
     """
 
     summands: list[Any]
@@ -189,13 +189,25 @@ class LoopPlan:
         ]
 
     def _kind(self, carry: Var, result: Atom, uses: dict[Any, int]) -> Sum | Chain:
-        at = None if isinstance(result, Literal) else self.graph.maker.get(result)
-        if at is not None and self.graph.eqns[at].primitive.name in _ADDS:
-            left, right = self.graph.eqns[at].invars
-            other = right if left is carry else left if right is carry else None
-            if isinstance(other, Var) and uses.get(carry) == 1 and uses.get(result) == 1:
-                return Sum(list(self._summands(other, uses)))
+        if uses.get(carry) == 1:
+            added = self._added_to(carry, result, uses)
+            if added:
+                return Sum([v for one in added for v in self._summands(one, uses)])
         return Chain(None if isinstance(result, Literal) else self.number.get(result))
+
+    def _added_to(self, carry: Var, var: Atom, uses: dict[Any, int]) -> list[Any] | None:
+        """What sums of two add to a carry on the way to a variable; None if it is no such sum."""
+        if var is carry:
+            return []
+        at = None if isinstance(var, Literal) else self.graph.maker.get(var)
+        if at is None or uses.get(var) != 1 or self.graph.eqns[at].primitive.name not in _ADDS:
+            return None
+        left, right = self.graph.eqns[at].invars
+        for one, other in ((left, right), (right, left)):
+            rest = self._added_to(carry, one, uses)
+            if rest is not None:
+                return [*rest, other] if isinstance(other, Var) else None
+        return None
 
     def _summands(self, var: Var, uses: dict[Any, int]) -> Iterator[Any]:
         """A sum of several passes, one by one, so that each can be added up where it is made."""
