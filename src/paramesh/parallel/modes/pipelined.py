@@ -13,7 +13,7 @@ step.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jax.sharding import NamedSharding
@@ -123,7 +123,7 @@ class Pipelined(SemiAuto):
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
-    ) -> Callable[..., Any] | None:
+    ) -> StagedProgram:
         """The program as tasks of the stages.
 
         Raises:

@@ -239,6 +239,10 @@ class _Run:
         return Held(self._stages, {stage: parts[0] if len(parts) == 1 else _total(parts)})
 
 
+#: In C: starts a task.
+_start: Callable[..., Any] = operator.call
+
+
 @jax.jit
 def _copies(arrays: list[Array]) -> list[Array]:
     return [jnp.copy(array) for array in arrays]
@@ -304,7 +308,10 @@ class StagedProgram:
         self._last = [_LastStep(division, last, stages, name, platform) for last in division.last]
         self._ready = _ready(division)
         #: The order in which the new values of states come, as places among those written.
-        self.order = [*self._ready, *(i for last in division.last for i in last.written)]
+        self.order: Sequence[int] = [
+            *self._ready,
+            *(i for last in division.last for i in last.written),
+        ]
         #: The states, by place, whose memory is used again if they are donated.
         self.donated = frozenset(i for last in division.last for i in last.donated)
         self._compiled = False
@@ -352,7 +359,7 @@ class StagedProgram:
                 task.lower(donated, kept).compile()  # an error of it must not lose an array
             self._compiled = True
         donated, kept = [pair[0] for pair in given], [pair[1] for pair in given]
-        last = map(operator.call, tasks, donated, kept)
+        last = map(_start, tasks, donated, kept)
         return itertools.chain.from_iterable(itertools.chain((ready,), last, (outputs,)))
 
     def lower(self, *_: object) -> NoReturn:

@@ -214,6 +214,7 @@ class Input(Held):
         if isinstance(leaf, jax.Array):
             parts = _rows(leaf, count)
         else:
+            leaf = np.asarray(leaf)
             rows = leaf.shape[0] // count
             parts = [leaf[i * rows : (i + 1) * rows] for i in range(count)]
         return [self._stages.placed(part, self._place, stage) for part in parts]
