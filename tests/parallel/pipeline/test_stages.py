@@ -267,6 +267,24 @@ class TestValues:
         assert_near(train(2), train(1))
 
 
+def test_losses_are_added_up_as_in_mindspore() -> None:
+    class Loss(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = paramesh.Parameter(Tensor(np.full(1, 2.0, np.float32)), name="w")
+
+        def construct(self, x: Tensor) -> Any:
+            return (x * self.w).mean()
+
+    x = Tensor(np.arange(8, dtype=np.float32))
+    # What MindSpore 2.10.0 gives on a CPU.
+    for parts, loss, gradient in ((1, 7.0, 3.5), (4, 28.0, 14.0)):
+        cell = PipelineCell(Loss(), parts)
+        grad = paramesh.GradOperation(get_by_list=True)(cell, cell.trainable_params())
+        assert float(cell(x)) == loss
+        assert float(grad(x)[0]) == gradient
+
+
 def present_sharding(param: paramesh.Parameter) -> Any:
     sharding: Any = param.sharding
     return sharding
