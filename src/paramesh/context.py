@@ -100,7 +100,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "fsync": False,
     "address": None,
     "timeout": 300.0,
-    "transport": "ray",
+    "transport": "auto",
     "row_trials": True,
 }
 
@@ -449,11 +449,11 @@ def set_ps_context(**settings: object) -> None:
     each server that takes over from it. `fsync`: bring every record of the log to the disk before
     an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
-    `transport`: what carries the messages of steps: "ray" (the calls of Ray's actors), "zmq"
-    (ZeroMQ, encrypted; what is large goes through Ray) or "auto" (ZeroMQ where pyzmq is installed
-    at both ends). `row_trials`: compare during the run whether caches (`vocab_cache_size`) and rows
-    that are requested ahead make steps faster, and go without what does not; False: use both
-    always.
+    `transport`: what carries the messages of steps: "auto" (ZeroMQ where pyzmq is installed at both
+    ends, and Ray elsewhere), "zmq" (ZeroMQ, encrypted; what is large goes through Ray) or "ray"
+    (the calls of Ray's actors). `row_trials`: compare during the run whether caches
+    (`vocab_cache_size`) and rows that are requested ahead make steps faster, and go without what
+    does not; False: use both always.
 
     Where `paramesh launch` has started this process, it fills in what is not set here
     (`server_num`, `worker_num`, `address`, `wal_dir`, `transport`) once `enable_ps` is on.

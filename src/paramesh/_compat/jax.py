@@ -3,6 +3,7 @@
 Tracing:
     eval_context            leaves the trace of this thread: what is computed inside is computed now
     get_opaque_trace_state  a value that says whether two moments belong to one trace
+    to_concrete_value       the array of a tracer that has one (of a gradient outside of programs)
 
 Programs:
     ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operator in it
@@ -42,6 +43,7 @@ from jax._src import config as _config
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
 from jax._src.api_util import InternalFloatingPointError
+from jax._src.core import to_concrete_value as to_concrete_value
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache

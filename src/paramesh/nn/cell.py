@@ -222,6 +222,20 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         """
         return providers.layout_table(list(self.get_parameters()))
 
+    @property
+    def parameter_layout_dict(self) -> dict[str, tuple[Any, ...]]:
+        """MindSpore's form of `layout_table`: {name of a Parameter: its layout}.
+
+        A layout is ([device matrix], [tensor map], [shape of a slice], 0, True, ""). In the tensor
+        map an entry is the axis of the device matrix that shards this axis of the array, counted
+        from the last, which is 0; -1 for none. In modes without one global view there are entries
+        for Parameters that programs of such a mode have sharded before.
+
+        Raises:
+            LayoutError: as `layout_table`, or a layout that such a tuple cannot say.
+        """
+        return providers.layout_tuples(list(self.get_parameters()))
+
     def to_device(self, place: Any) -> Self:
         """Bring all Parameters to a device, or over several; returns self.
 

@@ -12,10 +12,11 @@ import importlib.resources
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from paramesh import mindspore_version
 from paramesh.scripts import offered
 
 #: The version of MindSpore whose names and numbers paramesh follows.
-FOLLOWED = "2.10.0"
+FOLLOWED = mindspore_version.__version__
 
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
@@ -34,8 +35,6 @@ _CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 #: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
-    "mindspore.COOTensor": "jax.experimental.sparse",
-    "mindspore.CSRTensor": "jax.experimental.sparse",
     "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
@@ -63,15 +62,14 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Parameter": "mindspore.Parameter",
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
-    "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
-    register_buffer add_flags_recursive set_comm_fusion infer_predict_layout
-    named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
+    register_buffer add_flags_recursive set_comm_fusion
+    named_buffers set_jit_config offload set_extra_state get_extra_state
     set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
 """
 METHODS = frozenset(_METHODS.split())

@@ -68,7 +68,7 @@ from paramesh.train.summary_collector import SummaryCollector
 from paramesh.train.summary_record import SummaryRecord
 from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
-from paramesh.train.workers import first_step, pending_steps
+from paramesh.train.workers import WorkerShare, divided, first_step, pending_steps, worker_share
 
 __all__ = [
     "Model",
@@ -86,6 +86,9 @@ __all__ = [
     # workers of servers
     "pending_steps",
     "first_step",
+    "worker_share",
+    "WorkerShare",
+    "divided",
     # paramesh watch
     "report",
     "LossScaleManager",
@@ -144,10 +147,11 @@ __all__ = [
     "auc",
 ]
 
-#: MindSpore has those of checkpoints here, too; the others import `scipy.ndimage`.
+#: MindSpore has some of other packages here, too; the others import `scipy.ndimage`.
 _LAZY = lazy_names.homes(
     {
         "paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint",
+        "paramesh.mindspore_names": "data_sink",
         "paramesh.train.surface_metrics": """
             HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
         """,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from paramesh.context import get_auto_parallel_context, get_ps_context
 from paramesh.errors import ContextError
+from paramesh.parallel.layouts.layout import Layout
+from paramesh.parallel.layouts.layout_tuple import LayoutTuple, to_tuple
 from paramesh.parallel.modes.auto import SEARCHES, Auto
 from paramesh.parallel.modes.data_parallel import DataParallel
 from paramesh.parallel.modes.layout_table import LayoutTable, layout_table
@@ -43,6 +45,24 @@ def placement_of(mode: str) -> Placement:
     if mode == "auto_parallel" and get_auto_parallel_context("search_mode") in SEARCHES:
         return PipelinedAuto(devices, mode) if stages > 1 else Auto(devices, mode)
     return PipelinedSemiAuto(devices, mode) if stages > 1 else SemiAuto(devices, mode)
+
+
+def tuples_of(params: Sequence[Parameter]) -> dict[str, LayoutTuple]:
+    """{name: MindSpore's tuple} of the layouts of Parameters.
+
+    In modes without one global view, of those that programs of such modes have laid out before.
+
+    Raises:
+        ContextError, LayoutError: as `table_of`; a layout that such a tuple cannot say.
+    """
+    if get_auto_parallel_context("parallel_mode") in ("semi_auto_parallel", "auto_parallel"):
+        return table_of(params).to_tuples()
+    found = {param: param.layout for param in params}
+    return {
+        param.name: to_tuple(layout, param.shape, param.name)
+        for param, layout in found.items()
+        if isinstance(layout, Layout)
+    }
 
 
 def table_of(params: Sequence[Parameter]) -> LayoutTable:
