@@ -14,7 +14,7 @@ import pytest
 
 import paramesh
 from interruptions import At, Interrupted, places
-from paramesh import Tensor, context, nn, ops
+from paramesh import Tensor, context, mindspore_names, nn, ops
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.pipeline import run
 from paramesh.parallel.pipeline.stages import Stages
@@ -538,6 +538,9 @@ class TestMistakes:
             PipelineCell(net, 4, segment_config={"layers.0": 1})
         with pytest.raises(TypeError, match="PipelineGradReducer: parameters must be Parameters"):
             PipelineGradReducer(wrong([3]))
+        mindspore_names.sync_pipeline_shared_parameters(net)
+        with pytest.raises(TypeError, match="net must be a Cell, got int"):
+            mindspore_names.sync_pipeline_shared_parameters(wrong(3))
         PipelineCell(net, 4, {"layers.0": 1, "layers.1": 1})
         assert [layer.pipeline_stage for layer in net.layers] == [1, 1]
 
