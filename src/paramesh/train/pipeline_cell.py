@@ -20,6 +20,7 @@ from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.trees import unpack
 from paramesh.train.accumulation import in_rows, summed
 from paramesh.transforms import scan
 from paramesh.transforms.loop_values import runs_eagerly
@@ -78,6 +79,7 @@ class PipelineCell(Cell):
             ValueError: `micro_size` does not divide a first axis or is below the stages, or a
                 stage has no Cells.
             ContextError: stages in PyNative mode.
+            TypeError: an input is a container of Tensors.
         """
         split, micro_batches = self._micro_batches(inputs)
 
@@ -145,6 +147,12 @@ class PipelineCell(Cell):
                 f"pipeline_stage={empty[0]}, but pipeline_stages={stages}. Set pipeline_stage of "
                 "its Cells (or stage_config), so that every stage has some."
             )
+        for i, value in enumerate(inputs):
+            if not isinstance(value, Tensor) and unpack(value)[0]:
+                raise TypeError(
+                    f"{type(self).__name__}: input {i} is a {type(value).__name__} with Tensors, "
+                    "which cannot be split into micro-batches. Pass each Tensor by itself."
+                )
         placement.current().follow_data(_around_stages(self.network))
         split = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
         what = f"{type(self).__name__}: micro_size={self.micro_size}"

@@ -17,6 +17,7 @@ from interruptions import At, Interrupted, places
 from paramesh import Tensor, context, mindspore_names, nn, ops
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.pipeline import run
+from paramesh.parallel.pipeline.schedule import table_of
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.tensor.base import raw
 from paramesh.train import (
@@ -312,6 +313,10 @@ class TestState:
         reference(*rows())
         before, count = state(step), len(works) // 2
         assert count == 16  # two stages, four micro-batches, forward and backward
+        table = table_of("1f1b", 2, 4)
+        assert works[:16] == [
+            (stage, *work) for tick in table for stage, work in enumerate(tick) if work
+        ]
 
         def fail(*work: Any) -> None:
             works.append(work)
@@ -549,5 +554,7 @@ class TestMistakes:
             def construct(self, x: Tensor) -> Any:
                 return x, x
 
+        with pytest.raises(TypeError, match="input 0 is a tuple with Tensors"):
+            PipelineCell(Two(), 2)((rows()[0], rows()[1]))
         with pytest.raises(TypeError, match="has to be one Tensor"):
             PipelineCell(Two(), 2)(rows()[0])

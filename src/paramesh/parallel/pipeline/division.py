@@ -14,6 +14,7 @@ its gradient, and the Parameter and the optimizer's state have their homes where
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,12 @@ class Division:
         self.outputs = list(closed.jaxpr.outvars)
         self._states = dict(zip(self.inputs, states, strict=False))
         self.first_written = len(self.outputs) - len(written)
-        self._written = list(written)
+        #: {id of a state: the place of its new value among the outputs}.
+        self._new = {
+            id(state): self.first_written + at
+            for at, state in enumerate(written)
+            if not isinstance(self.outputs[self.first_written + at], Literal)
+        }
         self._input_set = set(self.inputs)
         #: {x of a loop: input of the program} where the x is the input, cut into micro-batches.
         self.cut: dict[Any, Any] = {}
@@ -234,7 +240,7 @@ class Division:
             v for loops in self.loops.values() for eqn, _ in loops for v in _variables(eqn.invars)
         )
         others.update(_variables(self.outputs[: self.first_written]))
-        others.update(v for v in _variables(written) if sum(v is w for w in written) > 1)
+        others.update(v for v, count in Counter(_variables(written)).items() if count > 1)
         new = {v: i for i, v in enumerate(written) if not isinstance(v, Literal)}
         self.last: list[Last] = []
         for key, part in list(self.parts.items()):
@@ -252,12 +258,14 @@ class Division:
             self.last.append(self._last(key[1], ending, [new[v] for v in last]))
 
     def _last(self, stage: int, part: Part, written: list[int]) -> Last:
-        replaced = {id(self._written[i]) for i in written}
+        mine, taken = {self.first_written + i for i in written}, set(part.invars)
+        kept = set(_variables(self.outputs))
         donated: list[int] = []
         for place, (var, state) in enumerate(self._states.items()):
-            if id(state) not in replaced or var not in part.invars or var in self.outputs:
+            at = self._new.get(id(state))
+            if at not in mine or var not in taken or var in kept:
                 continue
-            new = self.outputs[self._written_at(state) or 0]
+            new = self.outputs[at]
             if (shape_of(new), dtype_of(new)) == (shape_of(var), dtype_of(var)):
                 donated.append(place)
         return Last(stage, part, written, donated)
@@ -279,15 +287,9 @@ class Division:
             stages = users.get(self.inputs[number])
             if stages:
                 self.homes[number] = min(stages)
-            at = self._written_at(state)
+            at = self._new.get(id(state))
             if at is not None and self.outputs[at] in self.place:
                 self.homes[number] = self.place[self.outputs[at]][1]
-
-    def _written_at(self, state: object) -> int | None:
-        for at, one in enumerate(self._written):
-            if one is state and not isinstance(self.outputs[self.first_written + at], Literal):
-                return self.first_written + at
-        return None
 
     def _leaves(self, variables: Iterable[Any]) -> list[Any]:
         """The inputs that free variables are made of."""

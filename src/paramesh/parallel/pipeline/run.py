@@ -431,11 +431,11 @@ class _LastStep:
         self._stage = last.stage
         self.takes = last.part.invars
         self._donated = [division.inputs[i] for i in last.donated]
-        self._kept = [var for var in self.takes if var not in self._donated]
+        donated = set(self._donated)
+        self._kept = [var for var in self.takes if var not in donated]
         title = f"{name}_stage{last.stage}_update"
-        self.donating, self.keeping = (
-            last.part.compiled_with(self._donated, stages, last.stage, title, platform, donate)
-            for donate in (True, False)
+        self.donating, self.keeping = last.part.compiled_with(
+            self._donated, stages, last.stage, title, platform
         )
 
     def given(self, env: _Env) -> tuple[list[Array], list[Array]]:

@@ -116,9 +116,8 @@ class Part:
         stage: int,
         name: str,
         platform: str,
-        donate: bool,
-    ) -> Any:
-        """The task as a function (some arrays, other arrays) -> those of `outvars`.
+    ) -> tuple[Any, Any]:
+        """The task as functions (some arrays, other arrays) -> those of `outvars`.
 
         Args:
             donated: of `invars`, those whose arrays come first; the others keep their order.
@@ -126,7 +125,9 @@ class Part:
             stage: which one.
             name: of the program.
             platform: of the devices.
-            donate: whether the arrays that come first are donated.
+
+        Returns:
+            One to which the arrays that come first are donated, and one to which they are not.
         """
         program = self._program(stages, stage, platform)
         place = {var: ("d", i) for i, var in enumerate(donated)}
@@ -139,7 +140,7 @@ class Part:
             return program(*[groups[group][i] for group, i in order])
 
         task.__name__ = task.__qualname__ = name
-        return jax.jit(task, donate_argnums=0) if donate else jax.jit(task)
+        return jax.jit(task, donate_argnums=0), jax.jit(task)
 
     def _program(self, stages: Stages, stage: int, platform: str) -> Any:
         """The equations over the devices of a stage, as a function."""
