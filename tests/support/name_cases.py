@@ -139,6 +139,20 @@ CASES: dict[str, list[str]] = {
         "ops.lstsq(T(f(5, 3)), T(f(5, 2)))",
         "ops.lstsq(T(f(5, 3)), T(f(5)))",
     ],
+    "edges": [
+        "ops.xlogy(T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "grads(ops.xlogy, T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "ops.xdivy(T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "grads(ops.xdivy, T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "ops.prelu(T(np.float32(-2)), T(np.array([0.25], np.float32)))",
+        "mnp.geomspace(1, 256, 9)",
+        "mnp.geomspace(T(f4(1, 2)), T(f4(8, 32)), 4)",
+        "mnp.meshgrid(T(f(2, 2)), T(f(3)))",
+        "mnp.meshgrid(T(f(2)), T(f(3)), indexing='ij', sparse=True)",
+        "mnp.ravel_multi_index(T(np.array([[3, 6, 6], [4, 5, 1]], np.int32)), (7, 6))",
+        "mnp.trapz([1.0, 2.0, 3.0], x=[4, 6, 8])",
+        "mnp.trapz(T(f(2, 3)), dx=2)",
+    ],
     "sparse": [
         "COO(i(0, 3, 5, 2), f(5), (3, 4)).to_dense()",
         "COO(i(0, 3, 5, 2), f(5), (3, 4)).coalesce()",
@@ -473,6 +487,7 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     mine["CSR"] = lambda ends, at, v, shape: ms.CSRTensor(
         *(tensor(np.array(x, np.int32)) for x in (ends, at)), tensor(v), shape
     )
+    mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
     arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
     return mine | {fn.__name__: fn for fn in arrays} | modules
