@@ -219,7 +219,7 @@ def set_deterministic(deterministic: bool) -> None:
         )
 
 
-def set_dump(target: Any, enabled: bool = True) -> None:
+def set_dump(target: object, enabled: bool = True) -> None:
     """Remember that MindSpore would dump a Cell's or an operator's data; here it dumps none.
 
     Args:
@@ -231,10 +231,11 @@ def set_dump(target: Any, enabled: bool = True) -> None:
     """
     if not isinstance(enabled, bool):
         raise TypeError(f"set_dump: enabled must be a bool, got {enabled!r}.")
+    flagged = getattr(target, "add_flags_recursive", None)
     if isinstance(target, ops.Primitive):
         target.add_prim_attr("dump", "true" if enabled else "false")
-    elif hasattr(target, "add_flags_recursive"):
-        target.add_flags_recursive(dump=enabled)
+    elif flagged is not None:
+        flagged(dump=enabled)
     else:
         raise TypeError(
             f"set_dump takes a Cell or an operator such as ops.Add(), got {type(target).__name__}."

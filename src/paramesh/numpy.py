@@ -75,7 +75,7 @@ def _inside(value: Any, wide: list[Any]) -> Any:
     return value
 
 
-def _array(value: Any) -> Any:
+def _array(value: object) -> Any:
     """A list of numbers as an array; other values as they are."""
     return jnp.asarray(value) if isinstance(value, list | tuple) else value
 

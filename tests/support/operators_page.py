@@ -12,7 +12,7 @@ from pathlib import Path
 
 import paramesh
 import paramesh.ops as ops
-from paramesh.ops import composite
+from paramesh.ops import composite, sparse
 from paramesh.ops.lazy import UPPER
 from paramesh.ops.table import TABLE
 
@@ -38,14 +38,18 @@ KINDS = {
     "special": "Special functions and windows",
     "bessel": "Bessel functions",
     "linalg": "Matrices",
+    "diagonals": "Diagonals of matrices",
+    "sparse": "Sparse matrices",
     "rearranging": "Parts: picked, joined, written",
     "changed_copies": "Rows, margins and diagonals changed; tests of two",
     "blocks": "Blocks of images",
     "counting": "Counts and bins",
     "along_axis": "Along an axis",
     "resizing": "Images in another size",
+    "grids": "Images read at places",
     "volumes": "Volumes, adaptive pooling",
     "unpooling": "Pooling, undone",
+    "fractional_pooling": "Pooling by windows that are drawn",
     "boxes": "Boxes in images",
     "ctc": "Labels of sequences",
     "recurrent": "Recurrent networks",
@@ -74,7 +78,11 @@ def tables() -> str:
                 classes = ", ".join(f"`{n}`" for n in operator.classes)
                 lines.append(f"| {functions} | {classes} | {_cell(operator.summary)} |")
         lines.append("")
-    lines += ["## Made of others", "", "| name | |", "|---|---|"]
+    lines += ["## Of COOTensor and CSRTensor", "", "| name | |", "|---|---|"]
+    for name in sparse.__all__:
+        if not hasattr(getattr(ops, name), "operator"):
+            lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
+    lines += ["", "## Made of others", "", "| name | |", "|---|---|"]
     for name in composite.__all__:
         lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
     for name in PLAIN.split():

@@ -1,11 +1,13 @@
 """Of operators that read images at places: regions, windows by chance, deformable convolution."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.mindspore_gradients.classes import computation, gradient, pulled
 from paramesh.ops import boxes, fractional_pooling, grids, linalg
 from paramesh.ops.array import Ints, ints
@@ -46,7 +48,7 @@ gradient(
 )
 
 
-def _deformable(dout: Floating, x: Floating, offsets: Floating, **settings: Any) -> Any:
+def _deformable(dout: Floating, x: Floating, offsets: Floating, **settings: Tree) -> Any:
     """DeformableOffsets(settings): takes (dy, x, offsets); gives those of x and the offsets."""
     forward = computation(grids.deformable_offsets)
     return pulled(lambda v, o: forward(v, o, **settings), dout, x, offsets)
@@ -75,7 +77,7 @@ def _largest(x: Array, y: Array, dy: Array, rows: Array, columns: Array, overlap
     return flat.reshape(x.shape)
 
 
-def _places(x: jax.Array, sequences: Any, overlapping: bool) -> Any:
+def _places(x: jax.Array, sequences: Sequence[jax.Array], overlapping: bool) -> Any:
     """Where in the flat images the largest of each window is."""
     order = jnp.argsort(jnp.argsort(x.reshape(-1), stable=True, descending=True)).reshape(x.shape)
     rank = fractional_pooling.pooled_by(-order, sequences, overlapping, True)

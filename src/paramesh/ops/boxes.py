@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_types import Tree
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.tensor.argument_types import RawNumber
 
@@ -203,7 +204,7 @@ def _pooled_regions(
     return _region_means(features, regions, scale, group, channels, 1)
 
 
-def _pooled_forward(features: jax.Array, regions: jax.Array, *settings: Any) -> Any:
+def _pooled_forward(features: jax.Array, regions: jax.Array, *settings: Tree) -> Any:
     return _pooled_regions(features, regions, *settings), (features.shape, regions)
 
 
@@ -219,7 +220,7 @@ def region_gradient(
     return jax.linear_transpose(means, features)(dy)[0]
 
 
-def _pooled_back(scale: float, group: int, channels: int, kept: Any, dy: jax.Array) -> Any:
+def _pooled_back(scale: float, group: int, channels: int, kept: Tree, dy: jax.Array) -> Any:
     shape, regions = kept
     return region_gradient(dy, regions, shape, scale, group), jnp.zeros_like(regions)
 

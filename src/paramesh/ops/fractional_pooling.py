@@ -30,6 +30,7 @@ __all__ = [
 ]
 # fmt: on
 
+Ratio = float | Sequence[float] | None
 
 # Windows of one size.
 
@@ -45,7 +46,13 @@ def _starts(samples: jax.Array, size: int, out: int, kernel: int) -> Any:
     return jnp.concatenate([at.astype(jnp.int32) - first, last], -1)
 
 
-def _largest(x: jax.Array, samples: jax.Array, kernel: Any, out: Any, order: Any) -> Any:
+def _largest(
+    x: jax.Array,
+    samples: jax.Array,
+    kernel: tuple[int, ...],
+    out: tuple[int, ...],
+    order: Sequence[int],
+) -> Any:
     """(the largest of each window, its place in the image): (n, c, *axes) -> (n, c, *out), twice.
 
     `order`: which sample is that of each axis.
@@ -59,7 +66,7 @@ def _largest(x: jax.Array, samples: jax.Array, kernel: Any, out: Any, order: Any
         )
     if any(k + o - 1 > s for k, o, s in zip(kernel, out, sizes, strict=True)):
         raise ValueError(f"an input {tuple(sizes)} has no {out} windows of {kernel}.")
-    places: Any = 0
+    places: jax.Array | int = 0
     for axis, size in enumerate(sizes):
         starts = _starts(samples[..., order[axis]], size, out[axis], kernel[axis])
         at = starts[..., None] + jnp.arange(kernel[axis], dtype=jnp.int32)
@@ -143,7 +150,7 @@ FractionalMaxPool3DWithFixedKsize = primitive(
 )
 
 
-def _wanted(sizes: Any, output_size: Ints | None, output_ratio: Any) -> tuple[int, ...]:
+def _wanted(sizes: Sequence[int], output_size: Ints | None, output_ratio: Ratio) -> tuple[int, ...]:
     n = len(sizes)
     if (output_size is None) == (output_ratio is None):
         raise ValueError(
@@ -167,7 +174,7 @@ def fractional_max_pool2d(
     input: Array,
     kernel_size: Ints,
     output_size: Ints | None = None,
-    output_ratio: float | Sequence[float] | None = None,
+    output_ratio: Ratio = None,
     return_indices: bool = False,
     _random_samples: Array = None,
 ) -> Any:
@@ -199,7 +206,7 @@ def fractional_max_pool3d(
     input: Array,
     kernel_size: Ints,
     output_size: Ints | None = None,
-    output_ratio: float | Sequence[float] | None = None,
+    output_ratio: Ratio = None,
     return_indices: bool = False,
     _random_samples: Array = None,
 ) -> Any:
@@ -247,7 +254,9 @@ def _sequence(key: jax.Array, size: int, out: int, pseudo_random: bool) -> Any:
     return jnp.concatenate([edges[0], ends, edges[1]])
 
 
-def pooled_by(x: jax.Array, sequences: Any, overlapping: bool, largest: bool) -> Any:
+def pooled_by(
+    x: jax.Array, sequences: Sequence[jax.Array], overlapping: bool, largest: bool
+) -> Any:
     """The largest, or the mean, of windows: (n, h, w, c) -> (n, h', w', c).
 
     Args:

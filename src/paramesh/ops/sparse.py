@@ -270,7 +270,7 @@ def _beside(tensor: SparseTensor, other: TensorLike) -> Any:
         return value.reshape(())
     if isinstance(tensor, CSRTensor):
         columns = raw(tensor.indices)
-        places: Any = (_rows(tensor), columns)
+        places: tuple[jax.Array, ...] = (_rows(tensor), columns)
     else:
         at = raw(tensor.indices)  # type: ignore[attr-defined]
         places = tuple(at[:, axis] for axis in range(at.shape[1]))
@@ -456,7 +456,7 @@ def csr_add(a: CSRTensor, b: CSRTensor, alpha: TensorLike, beta: TensorLike) -> 
 def _of_values(name: str, fn: Callable[[Any], Any], form: type) -> Callable[..., Any]:
     prefix = "coo" if form is COOTensor else "csr"
 
-    def call(x: Any) -> Any:
+    def call(x: SparseTensor) -> Any:
         return x._with(fn((_coo if form is COOTensor else _csr)(call.__name__, x).values))
 
     call.__name__ = call.__qualname__ = f"{prefix}_{name}"

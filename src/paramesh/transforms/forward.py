@@ -133,6 +133,9 @@ class Forward:
 
     def back(self, cotangents: list[Any]) -> tuple[list[Any], dict[int, Any]]:
         """(raw gradients by the Parameters, gradients by position) for these of the outputs."""
+        cotangents = [
+            _of_output(array, c) for array, c in zip(self.arrays, cotangents, strict=True)
+        ]
         if self._copies:
             by_integers, (by_weight, by_float) = self._back(cotangents)
             found = {
@@ -157,9 +160,21 @@ class Forward:
         self._body.leave(self._left)
 
 
+def _of_output(array: jax.Array, cotangent: jax.Array) -> Any:
+    """The cotangent as JAX takes it, which has none of Bool: conditions have no gradient."""
+    if _is_bool(array):
+        return np.zeros(array.shape, jax.dtypes.float0)
+    return cotangent
+
+
+def _is_bool(value: object) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.bool_)
+
+
 def _check_outputs(arrays: list[Any]) -> None:
     for array in arrays:
-        if not _differentiable(array):
+        if not _differentiable(array) and not _is_bool(array):
             raise TypeError(
                 "The function whose gradient is wanted returned "
                 f"{getattr(array, 'dtype', type(array).__name__)}: only floats have "
