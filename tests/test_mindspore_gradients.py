@@ -258,3 +258,27 @@ def test_a_gradient_of_another_shape() -> None:
 def test_a_gradient_that_there_is_not() -> None:
     with pytest.raises(AttributeError, match="no gradient 'TanGrad'. Did you mean .*TanhGrad"):
         gradients.TanGrad  # noqa: B018
+
+
+def test_of_regions_counts_the_last_row_and_column() -> None:
+    """As in MindSpore, whose operator leaves them out of the means."""
+    rois = np.array([[[0.0], [0.0], [0.0], [4.0], [4.0]]], np.float32)
+    form = gradients.__dict__["PSROIPoolingGrad"]((4, 4), 1.0, 2, 1)
+    found = form(Tensor(np.ones((1, 1, 2, 2), np.float32)), Tensor(rois)).asnumpy()
+    assert found.sum() == 4
+    np.testing.assert_allclose(found[0, 3, 2:, 2:], 0.25)
+    out = ops.PSROIPooling(1.0, 2, 1)(Tensor(np.ones((1, 4, 4, 4), np.float32)), Tensor(rois))
+    assert np.array_equal(out.asnumpy(), np.ones((1, 1, 2, 2)))
+    with pytest.raises(ValueError, match="dy must be of the output's shape"):
+        form(Tensor(DY), Tensor(rois))
+
+
+def test_of_windows_by_their_places() -> None:
+    x = Tensor(np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype(np.float32))
+    samples = Tensor(np.full((2, 3, 2), 0.5, np.float32))
+    pool = ops.FractionalMaxPoolWithFixedKsize(2, 3)
+    out, places = pool(x, samples)
+    form = gradients.__dict__["FractionalMaxPoolGradWithFixedKsize"]()
+    found = form(x, out, places)
+    want = paramesh.grad(lambda v: (pool(v, samples)[0] ** 2).sum() / 2)(x)
+    np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), rtol=1e-6)

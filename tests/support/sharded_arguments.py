@@ -155,18 +155,20 @@ UNTRIED = """
     ApplyCenteredRMSProp ApplyFtrl ApplyPowerSign ApplyProximalAdagrad
     ApplyProximalGradientDescent ApproximateEqual BatchToSpace BatchToSpaceND BesselJ0 BesselJ1
     BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 CholeskyInverse ConjugateTranspose
-    DataFormatDimMap DepthwiseConv2dNative EqualCount FillDiagonal FusedSparseAdam
+    DataFormatDimMap DeformableOffsets DepthwiseConv2dNative EqualCount FillDiagonal
+    FractionalMaxPool3DWithFixedKsize FractionalMaxPoolWithFixedKsize FusedSparseAdam
     FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad InplaceAdd InplaceIndexAdd
-    InplaceSub InplaceUpdate Inv IsClose MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PadV3
-    Padding PopulationCount ReLUV2 Renorm ScatterDiv ScatterMax ScatterMin ScatterMul
-    ScatterNdDiv ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch
-    SpaceToBatchND SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl
-    SparseApplyProximalAdagrad TensorScatterDiv TensorScatterMul UniqueWithPad
+    InplaceSub InplaceUpdate Inv IsClose MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3
+    MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PSROIPooling PadV3 Padding PopulationCount
+    ReLUV2 Renorm ResizeLinear1D ScatterDiv ScatterMax ScatterMin ScatterMul ScatterNdDiv
+    ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch SpaceToBatchND
+    SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl SparseApplyProximalAdagrad
+    SparseTensorDenseMatmul SparseToDense Svd TensorScatterDiv TensorScatterMul UniqueWithPad
 """
 
 RANDOM = """
-    Dropout2D Dropout3D LogUniformCandidateSampler RandomGamma StandardLaplace
-    UniformCandidateSampler
+    Dropout2D Dropout3D FractionalAvgPool FractionalMaxPool LogUniformCandidateSampler
+    RandomGamma StandardLaplace UniformCandidateSampler
 """
 
 #: Why operators of the modules here have no strategy.
