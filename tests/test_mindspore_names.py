@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, log, mindspore_names, nn
+from paramesh import Tensor, context, log, mindspore_names, nn, ops
 from paramesh.errors import LayoutError
 from type_checks import wrong
 
