@@ -139,6 +139,27 @@ CASES: dict[str, list[str]] = {
         "ops.lstsq(T(f(5, 3)), T(f(5, 2)))",
         "ops.lstsq(T(f(5, 3)), T(f(5)))",
     ],
+    "others": [
+        "P('ListDiff')()(T(i(0, 9, 8)), T(i(0, 5, 6)))",
+        "ops.sparse_segment_mean(T(f(5, 3)), T(i(0, 5, 6)),"
+        " T(np.array([0, 0, 1, 1, 1, 3], np.int32)))",
+        "P('SparseSegmentMeanWithNumSegments')()(T(f(5, 3)), T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32)), T(np.array([5], np.int32)))",
+        "P('SparseSegmentSum')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "P('SparseSegmentSqrtN')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "grads(lambda x: ops.sparse_segment_mean(x, T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32))), T(f(5, 3)))",
+        "P('RGBToHSV')()(T(p(2, 3, 4, 3)))",
+        "P('RGBToHSV')()(T(np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1]], np.float32)))",
+        "P('NoRepeatNGram')(2)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('NoRepeatNGram')(1)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('Im2Col')(3)(T(f(2, 3, 5, 6)))",
+        "P('Im2Col')((2, 3), (1, 2), (2, 1), (1, 0))(T(f(2, 3, 5, 6)))",
+        "P('SparseApplyRMSProp')(0.2, 0.01, 1e-6)(ms.Parameter(T(f(3, 2)), 'a'),"
+        " ms.Parameter(T(p(3, 2)), 'b'), ms.Parameter(T(p(3, 2, seed=1)), 'c'), T(np.float32(0.01)),"
+        " T(f(3, 2, seed=2)), T(np.array([0, 1, 2], np.int32)))",
+        "P('ParallelConcat')()((T(f(1, 2)), T(f(1, 2, seed=1))))",
+    ],
     "edges": [
         "ops.xlogy(T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
         "grads(ops.xlogy, T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",

@@ -157,18 +157,21 @@ UNTRIED = """
     BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 CholeskyInverse ConjugateTranspose
     DataFormatDimMap DeformableOffsets DepthwiseConv2dNative EqualCount FillDiagonal
     FractionalMaxPool3DWithFixedKsize FractionalMaxPoolWithFixedKsize FusedSparseAdam
-    FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad InplaceAdd InplaceIndexAdd
-    InplaceSub InplaceUpdate Inv IsClose MatrixDiagPartV3 MatrixDiagV3 MatrixSetDiagV3
-    MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PSROIPooling PadV3 Padding PopulationCount
-    ReLUV2 Renorm ResizeLinear1D ScatterDiv ScatterMax ScatterMin ScatterMul ScatterNdDiv
-    ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch SpaceToBatchND
-    SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl SparseApplyProximalAdagrad
-    SparseTensorDenseMatmul SparseToDense Svd TensorScatterDiv TensorScatterMul UniqueWithPad
+    FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad Im2Col InplaceAdd
+    InplaceIndexAdd InplaceSub InplaceUpdate Inv IsClose MatrixDiagPartV3 MatrixDiagV3
+    MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Mvlgamma NoRepeatNGram Orgqr PSROIPooling
+    PadV3 Padding PopulationCount RGBToHSV ReLUV2 Renorm ResizeLinear1D ScatterDiv ScatterMax
+    ScatterMin ScatterMul ScatterNdDiv ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub
+    ScatterSub SpaceToBatch SpaceToBatchND SparseApplyAdagrad SparseApplyAdagradV2
+    SparseApplyFtrl SparseApplyProximalAdagrad SparseApplyRMSProp SparseSegmentMean
+    SparseSegmentMeanWithNumSegments SparseSegmentSqrtN SparseSegmentSqrtNWithNumSegments
+    SparseSegmentSum SparseSegmentSumWithNumSegments SparseTensorDenseMatmul SparseToDense Svd
+    TensorScatterDiv TensorScatterMul UniqueWithPad
 """
 
 RANDOM = """
     Dropout2D Dropout3D FractionalAvgPool FractionalMaxPool LogUniformCandidateSampler
-    RandomGamma StandardLaplace UniformCandidateSampler
+    RandomGamma RandomShuffle StandardLaplace UniformCandidateSampler
 """
 
 #: Why operators of the modules here have no strategy.
@@ -176,6 +179,7 @@ WITHOUT_STRATEGY: dict[str, str] = {
     **dict.fromkeys(UNTRIED.split(), "not tried"),
     **dict.fromkeys(RANDOM.split(), "it draws numbers that nobody can repeat"),
     "Bincount": "the shape of its result hangs on values",
+    "ListDiff": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",
     "NPUClearFloatStatus": "the status is of the process, not of a program",
