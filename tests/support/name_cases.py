@@ -156,8 +156,8 @@ CASES: dict[str, list[str]] = {
         "P('Im2Col')(3)(T(f(2, 3, 5, 6)))",
         "P('Im2Col')((2, 3), (1, 2), (2, 1), (1, 0))(T(f(2, 3, 5, 6)))",
         "P('SparseApplyRMSProp')(0.2, 0.01, 1e-6)(ms.Parameter(T(f(3, 2)), 'a'),"
-        " ms.Parameter(T(p(3, 2)), 'b'), ms.Parameter(T(p(3, 2, seed=1)), 'c'), T(np.float32(0.01)),"
-        " T(f(3, 2, seed=2)), T(np.array([0, 1, 2], np.int32)))",
+        " ms.Parameter(T(p(3, 2)), 'b'), ms.Parameter(T(p(3, 2, seed=1)), 'c'),"
+        " T(np.float32(0.01)), T(f(3, 2, seed=2)), T(np.array([0, 1, 2], np.int32)))",
         "P('ParallelConcat')()((T(f(1, 2)), T(f(1, 2, seed=1))))",
     ],
     "edges": [
