@@ -38,6 +38,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.dtype": ("paramesh.dtype",),
     "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),
+    "common.jit_config": ("paramesh.mindspore_names",),
+    "common.lazy_inline": ("paramesh.mindspore_names",),
     "common.parameter": ("paramesh.parameter",),
     "common.seed": ("paramesh.sampling.recipe",),
     "common.tensor": ("paramesh.tensor",),
@@ -49,6 +51,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "dataset.engine": ("paramesh.dataset",),
     "dataset.engine.config": ("paramesh.dataset.config",),
     "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.datasets_audio": ("paramesh.dataset",),
+    "dataset.engine.datasets_standard_format": ("paramesh.dataset",),
+    "dataset.engine.datasets_text": ("paramesh.dataset",),
+    "dataset.engine.datasets_user_defined": ("paramesh.dataset",),
+    "dataset.engine.datasets_vision": ("paramesh.dataset",),
     "dataset.engine.iterators": ("paramesh.dataset.iterators",),
     "dataset.engine.samplers": ("paramesh.dataset.samplers",),
     "mindrecord.filereader": ("paramesh.mindrecord",),
@@ -112,19 +119,39 @@ PATHS: dict[str, tuple[str, ...]] = {
     ),
     "nn.wrap.grad_reducer": ("paramesh.train",),
     "nn.wrap.loss_scale": ("paramesh.train",),
-    "ops.auto_generate": ("paramesh.ops",),
+    "ops._primitive_cache": ("paramesh.mindspore_internals",),
+    "ops.auto_generate": (
+        "paramesh.ops.operations",
+        "paramesh.ops.functional",
+        "paramesh.mindspore_generated",
+    ),
+    "ops.auto_generate.gen_ops_def": (
+        "paramesh.ops.functional",
+        "paramesh.mindspore_generated",
+    ),
+    "ops.auto_generate.gen_ops_prim": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_generated",
+    ),
     "ops.function": ("paramesh.ops.functional",),
     "ops.operations.comm_ops": (
         "paramesh.ops.operations",
         "paramesh.ops.collectives",
+        "paramesh.ops.halo_exchange",
         "paramesh.mindspore_internals",
     ),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
-    "parallel": ("paramesh.parallel", "paramesh.nn.sharded_function", "paramesh.mindspore_names"),
+    "parallel": (
+        "paramesh.parallel",
+        "paramesh.nn.sharded_function",
+        "paramesh.checkpoint",
+        "paramesh.mindspore_names",
+    ),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
     "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
     "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
+    "parallel.function": ("paramesh.ops.resharding",),
     "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
@@ -148,6 +175,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "profiler.profiler": ("paramesh.profiler",),
     "train.summary.enums": ("paramesh.train.summary_arguments",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),
+    "version": ("paramesh.mindspore_version",),
     "_checkparam": ("paramesh.mindspore_checks",),
     "_extends": ("paramesh.mindspore_internals",),
     "_extends.parse": ("paramesh.mindspore_primitives",),
@@ -189,11 +217,11 @@ PATHS: dict[str, tuple[str, ...]] = {
 class _Combined(types.ModuleType):
     """A package that combines the names of several modules."""
 
-    sources: tuple[str, ...] = ()
+    _stands_for: tuple[str, ...] = ()
 
     def _lookup(self, name: str) -> tuple[object, ...]:
         """The value of a name, in a tuple; empty if there is none."""
-        for source in self.sources:
+        for source in self._stands_for:
             value = getattr(importlib.import_module(source), name, self)
             if not isinstance(value, types.ModuleType):
                 return (value,)
@@ -206,7 +234,7 @@ class _Combined(types.ModuleType):
                 return importlib.import_module(path)
             for value in self._lookup(name):
                 return value
-        known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
+        known = lambda: [n for s in self._stands_for for n in dir(importlib.import_module(s))]  # noqa: E731
         raise AttributeError(lazy_names.missing(f"'{self.__name__}'", name, known))
 
 
@@ -245,20 +273,26 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         else:
             sources = PATHS.get(rest, (f"paramesh.{rest}",) if rest else ("paramesh",))
         module = _Combined(spec.name, f"Stands for {', '.join(sources)}.")
-        module.sources = sources
+        module._stands_for = sources
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Put the implementing module in place of the empty one."""
         assert isinstance(module, _Combined)
-        if len(module.sources) == 1 and module.__name__ != "mindspore":
-            target = importlib.import_module(module.sources[0])
+        if len(module._stands_for) == 1 and module.__name__ != "mindspore":
+            target = importlib.import_module(module._stands_for[0])
             # A callable module (`paramesh.tensor`) is the same object at every path.
             package = hasattr(target, "__path__") and not callable(target)
             if package and module.__name__.partition(".")[2] in PATHS:
                 # All names exist for star imports; unknown ones are looked up in the module itself.
+                # A path below it may have more names than the module of ours that it is called as.
+                rest = module.__name__.partition(".")[2]
                 vars(module).update(
-                    {k: v for k, v in vars(target).items() if not k.startswith("__")}
+                    {
+                        k: v
+                        for k, v in vars(target).items()
+                        if not k.startswith("__") and f"{rest}.{k}" not in PATHS
+                    }
                 )
                 module.__all__ = getattr(target, "__all__", [])  # type: ignore[attr-defined]
             else:

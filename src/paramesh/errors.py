@@ -102,3 +102,25 @@ class GroupOverlapError(OptimizerError, RuntimeError):
 
 class ParameterServerError(ParameshError, RuntimeError):
     """The parameter server cannot do what it is asked for: it is gone, or its files are damaged."""
+
+
+class WorkerLeft(SystemExit):
+    """The run on parameter servers has no more steps for this worker: it has fewer workers now.
+
+    Not caught, it ends the process with the exit code 0, as the end of the script does.
+
+    Args:
+        rank: of the worker.
+        why: there are none.
+
+    Attributes:
+        rank: of the worker.
+        why: there are none.
+    """
+
+    def __init__(self, rank: int, why: str) -> None:
+        super().__init__(0)
+        self.rank, self.why = rank, why
+
+    def __str__(self) -> str:
+        return f"worker {self.rank} has no more steps in this run: {self.why}."

@@ -35,6 +35,7 @@ __all__ = [
     "_VirtualDataset",
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
+    "_get_cache_prim",
     "_get_mode",
     "_handle_loss",
     "_load_dismatch_prefix_params",
@@ -75,6 +76,11 @@ def opt_init_args_register(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _function_forbid_reuse(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function itself, as a decorator."""
     return fn
+
+
+def _get_cache_prim(cls: type[Any]) -> type[Any]:
+    """The class of an operator itself: making one costs nothing here, so that none are kept."""
+    return cls
 
 
 def _get_mode() -> int:

@@ -185,16 +185,6 @@ class TestRefusals:
         with pytest.raises(TypeError, match="returned int32.*has_aux=True"):
             grad(lambda x: x.astype(paramesh.int32))(Tensor(X))
 
-    @MODES
-    def test_conditions_have_zeros(self, mode: int) -> None:
-        paramesh.set_context(mode=mode)
-        by_floats, by_integers = grad(lambda x, n: x > n, (0, 1))(Tensor(X), Tensor([1, 2, 3, 4]))
-        assert not by_floats.asnumpy().any()
-        assert not by_integers.asnumpy().any()
-        assert by_integers.dtype is paramesh.int64
-        found = grad(lambda x: (x * 2, x > 1))(Tensor(X)).asnumpy()
-        assert np.array_equal(found, np.full_like(X, 2))
-
     def test_position_out_of_range(self) -> None:
         with pytest.raises(ValueError, match="grad_position 2 but the function was called with 1"):
             grad(lambda x: x.sum(), 2)(Tensor(X))

@@ -11,6 +11,7 @@ Programs:
     shape_of, dtype_of      of such a value
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
+    Primitive               an operator of one's own; ad, batching and mlir have its rules
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
@@ -53,10 +54,14 @@ from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
+from jax.extend.core import Primitive as Primitive
 from jax.extend.core import Var as Var
 from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
+from jax.interpreters import ad as ad
+from jax.interpreters import batching as batching
+from jax.interpreters import mlir as mlir
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
 
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so

@@ -354,7 +354,7 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-            ParameterUpdate MicroBatchInterleaved
+            ParameterUpdate MicroBatchInterleaved PipelineCell PipelineGradReducer
             DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy

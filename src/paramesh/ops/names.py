@@ -19,9 +19,11 @@ from paramesh.ops import (
     creation,
     ctc,
     diagonals,
+    fourier,
     fractional_pooling,
     graph_marks,
     grids,
+    halo_exchange,
     indexing,
     linalg,
     losses,
@@ -35,6 +37,7 @@ from paramesh.ops import (
     rearranging,
     recurrent,
     reduce,
+    resharding,
     resizing,
     scattering,
     segments,
@@ -61,9 +64,11 @@ from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
 from paramesh.ops.diagonals import *
+from paramesh.ops.fourier import *
 from paramesh.ops.fractional_pooling import *
 from paramesh.ops.graph_marks import *
 from paramesh.ops.grids import *
+from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
@@ -77,6 +82,7 @@ from paramesh.ops.random_ops import *
 from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
+from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
 from paramesh.ops.segments import *
@@ -102,9 +108,11 @@ __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
 __all__ += diagonals.__all__
+__all__ += fourier.__all__
 __all__ += fractional_pooling.__all__
 __all__ += graph_marks.__all__
 __all__ += grids.__all__
+__all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
@@ -120,6 +128,7 @@ __all__ += counting.__all__
 __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
+__all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
 __all__ += segments.__all__

@@ -256,6 +256,9 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
         self._get()
         return self
 
+    def flush_from_cache(self) -> None:
+        """Nothing: MindSpore writes a Tensor back from the cache of its former servers."""
+
     # Leaving paramesh.
 
     def asnumpy(self) -> HostArray:
