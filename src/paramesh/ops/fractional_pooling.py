@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
-from paramesh.dtype import int32, int64
+from paramesh.dtype import int64
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import pair
 from paramesh.ops.table import Array, function, primitive
@@ -115,7 +115,7 @@ def fractional_max_pool_fixed_3d(
         data_format: `NCDHW`, or `NDHWC` with the channels last.
 
     Returns:
-        (the largest elements; their places in d * h * w, Int32).
+        (the largest elements; their places in d * h * w, Int64).
     """
     if data_format not in ("NCDHW", "NDHWC"):
         raise ValueError(f"data_format must be 'NCDHW' or 'NDHWC', got {data_format!r}.")
@@ -129,7 +129,7 @@ def fractional_max_pool_fixed_3d(
     if data_format == "NDHWC":
         results = tuple(jnp.moveaxis(each, 1, -1) for each in results)
     found, places = (each[0] for each in results) if alone else results
-    return found, cast(places, int32)
+    return found, cast(places, int64)
 
 
 def _fixed_settings(ksize: Ints, output_shape: Ints, data_format: str = "NCHW") -> dict[str, Any]:
@@ -217,7 +217,7 @@ def fractional_max_pool3d(
         kernel_size: (kd, kh, kw), or one number.
         output_size: (d', h', w'), or one number.
         output_ratio: instead of `output_size`, its parts of d, h and w: between 0 and 1.
-        return_indices: also where the elements were, in d * h * w, Int32.
+        return_indices: also where the elements were, in d * h * w, Int64.
         _random_samples: (n, c, 3), from 0 to 1; None: drawn.
 
     Raises:
@@ -232,7 +232,7 @@ def fractional_max_pool3d(
     found, places = _largest(x, samples, kernel, out, (0, 1, 2))
     if input.ndim == 4:
         found, places = found[0], places[0]
-    return (found, cast(places, int32)) if return_indices else found
+    return (found, cast(places, int64)) if return_indices else found
 
 
 # Windows of two sizes.

@@ -124,11 +124,9 @@ def _two_floats(a: jax.Array | float, b: jax.Array | float) -> tuple[jax.Array, 
 
 def _times_log(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     a, b = _two_floats(a, b)
-    # Where a is 0, so are MindSpore's gradients by both; those of a * log(b) would be log(b) and
-    # not finite at b = 0.
-    nothing = (a == 0) & ~jnp.isnan(b)
-    logarithm = jnp.log(jnp.where(nothing, jnp.ones_like(b), b))
-    return jnp.where(nothing, jnp.zeros_like(a), a) * logarithm
+    # At (0, 0) MindSpore's gradients are 0, where the limits are not finite.
+    nothing = (a == 0) & (b == 0)
+    return jax.scipy.special.xlogy(a, jnp.where(nothing, jnp.ones_like(b), b))
 
 
 def _atan2(a: jax.Array | float, b: jax.Array | float) -> jax.Array:

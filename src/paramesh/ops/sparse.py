@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import DTypeLike, int32, int64, to_dtype, x64
+from paramesh.dtype import DTypeLike, int32, to_dtype, x64
 from paramesh.ops import activations, math
 from paramesh.ops.array import ints
 from paramesh.ops.indexing import unsorted_segment_sum
@@ -228,14 +228,14 @@ def coo_to_csr(tensor: COOTensor) -> CSRTensor:
 
 
 def dense_to_sparse_coo(tensor: TensorLike) -> COOTensor:
-    """The elements of a matrix that are not 0, by positions (Int64); not inside programs.
+    """The elements of a matrix that are not 0, by positions (Int32); not inside programs.
 
     Raises:
         ValueNeededError: inside a program. ValueError: no matrix.
     """
     at = _nonzero("dense_to_sparse_coo", tensor)
     values = raw(tensor)[at[:, 0], at[:, 1]]
-    return COOTensor(Tensor(at, int64), wrap(values), tuple(raw(tensor).shape))
+    return COOTensor(Tensor(at, int32), wrap(values), tuple(raw(tensor).shape))
 
 
 def dense_to_sparse_csr(tensor: TensorLike) -> CSRTensor:

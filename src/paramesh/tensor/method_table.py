@@ -21,7 +21,6 @@ from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
-
 #: What JAX raises where a program has yet to compute what decides a shape.
 _NEEDING_VALUES = (
     jax.errors.NonConcreteBooleanIndexError,
