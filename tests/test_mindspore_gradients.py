@@ -282,3 +282,20 @@ def test_of_windows_by_their_places() -> None:
     found = form(x, out, places)
     want = paramesh.grad(lambda v: (pool(v, samples)[0] ** 2).sum() / 2)(x)
     np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), rtol=1e-6)
+
+
+def test_of_deformable_offsets_in_both_formats() -> None:
+    source = np.random.default_rng(3)
+    dy, x, offsets = (
+        source.normal(size=s).astype(np.float32)
+        for s in ((1, 2, 6, 4), (1, 2, 5, 4), (1, 12, 3, 2))
+    )
+    settings = ((1, 1, 1, 2), (0, 0, 0, 0), (2, 2))
+    first = gradients.__dict__["DeformableOffsetsGrad"](*settings)(*map(Tensor, (dy, x, offsets)))
+    turned = ((1, 1, 2, 1), *settings[1:])
+    form = gradients.__dict__["DeformableOffsetsGrad"](*turned, data_format="NHWC")
+    second = form(*(Tensor(np.moveaxis(v, 1, -1)) for v in (dy, x, offsets)))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(np.moveaxis(other.asnumpy(), -1, 1), one.asnumpy(), rtol=1e-5)
+    with pytest.raises(ValueError, match="'NCHW' or 'NHWC', and modulated=True, got 'CHWN'"):
+        gradients.__dict__["DeformableOffsetsGrad"](*settings, data_format="CHWN")

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh.array_types import Tree
 from paramesh.mindspore_gradients.classes import computation, gradient, pulled
 from paramesh.ops import boxes, fractional_pooling, grids, linalg
 from paramesh.ops.array import Ints, ints
@@ -48,15 +47,49 @@ gradient(
 )
 
 
-def _deformable(dout: Floating, x: Floating, offsets: Floating, **settings: Tree) -> Any:
+def _deformable(
+    dout: Floating, x: Floating, offsets: Floating, data_format: str, **settings: Ints
+) -> Any:
     """DeformableOffsets(settings): takes (dy, x, offsets); gives those of x and the offsets."""
-    forward = computation(grids.deformable_offsets)
-    return pulled(lambda v, o: forward(v, o, **settings), dout, x, offsets)
+    names = "strides", "pads", "ksize", "dilations", "deformable_groups"
+    *shapes, groups = (ints(settings[name]) for name in names)
+
+    def forward(v: jax.Array, o: jax.Array) -> Any:
+        return grids.points_under_kernel(v, o, *shapes, groups[0])
+
+    if data_format == "NCHW":
+        return pulled(forward, dout, x, offsets)
+    given = (jnp.moveaxis(v, -1, 1) for v in (dout, x, offsets))
+    return tuple(jnp.moveaxis(v, 1, -1) for v in pulled(forward, *given))
 
 
-gradient(
-    globals(), "DeformableOffsetsGrad", _deformable, staticmethod(grids.DeformableOffsets._init)
-)
+def _deformable_settings(
+    strides: Ints,
+    pads: Ints,
+    ksize: Ints,
+    dilations: Ints = (1, 1, 1, 1),
+    data_format: str = "NCHW",
+    deformable_groups: int = 1,
+    modulated: bool = True,
+) -> dict[str, Any]:
+    if data_format not in ("NCHW", "NHWC") or not modulated:
+        raise ValueError(
+            "data_format is 'NCHW' or 'NHWC', and modulated=True, got "
+            f"{data_format!r} and {modulated!r}."
+        )
+    if data_format == "NHWC":  # (1, down, right, 1)
+        strides, dilations = ((1, 1, *ints(each)[1:3]) for each in (strides, dilations))
+    return dict(
+        strides=strides,
+        pads=pads,
+        ksize=ksize,
+        dilations=dilations,
+        deformable_groups=deformable_groups,
+        data_format=data_format,
+    )
+
+
+gradient(globals(), "DeformableOffsetsGrad", _deformable, _deformable_settings)
 
 
 def _overlapping(overlapping: bool = False) -> dict[str, Any]:
