@@ -35,4 +35,4 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="three axes or more, got"):
         nn.TimeDistributed(nn.ReLU(), 1)(Tensor(X[0]))
     with pytest.raises(ValueError, match="Leave reshape_with_axis out"):
-        nn.TimeDistributed(nn.Flatten(), 1, 2)(Tensor(X[..., None]))
+        nn.TimeDistributed(nn.Dense(12, 5), 1, 2)(Tensor(X))
