@@ -273,6 +273,31 @@ def test_of_regions_counts_the_last_row_and_column() -> None:
         form(Tensor(DY), Tensor(rois))
 
 
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ((1, 2, 2), TypeError, "spatial_scale must be of type float, got 1"),
+        ((0.5, 2.0, 2), TypeError, "group_size must be of type int, got 2.0"),
+        ((0.5, 2, -1), ValueError, "output_dim must be above 0, got -1"),
+    ],
+)
+def test_settings_of_regions(
+    settings: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ops.PSROIPooling(*settings)
+    with pytest.raises(error, match=message):
+        gradients.__dict__["PSROIPoolingGrad"]((4, 4), *settings)
+
+
+def test_sizes_of_regions() -> None:
+    form = gradients.__dict__["PSROIPoolingGrad"]
+    with pytest.raises(TypeError, match="an int or a tuple of ints, got 4.5"):
+        form(4.5, 0.5, 2, 2)
+    with pytest.raises(ValueError, match="one or two ints from 1 on, got"):
+        form((4, 0), 0.5, 2, 2)
+
+
 def test_of_windows_by_their_places() -> None:
     x = Tensor(np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype(np.float32))
     samples = Tensor(np.full((2, 3, 2), 0.5, np.float32))

@@ -34,17 +34,18 @@ def _regions(
     return boxes.region_gradient(dy, regions, shape, spatial_scale, group_size)
 
 
-gradient(
-    globals(),
-    "PSROIPoolingGrad",
-    _regions,
-    lambda input_size, spatial_scale, group_size, output_dim: dict(
-        input_size=input_size,
-        spatial_scale=spatial_scale,
-        group_size=group_size,
-        output_dim=output_dim,
-    ),
-)
+def _region_settings(
+    input_size: Ints, spatial_scale: float, group_size: int, output_dim: int
+) -> dict[str, Any]:
+    if not isinstance(input_size, int | tuple) or isinstance(input_size, bool):
+        raise TypeError(f"input_size must be an int or a tuple of ints, got {input_size!r}.")
+    sizes = ints(input_size)
+    if len(sizes) > 2 or min(sizes, default=0) < 1:
+        raise ValueError(f"input_size must be one or two ints from 1 on, got {input_size}.")
+    return boxes.region_settings(spatial_scale, group_size, output_dim) | {"input_size": sizes}
+
+
+gradient(globals(), "PSROIPoolingGrad", _regions, _region_settings)
 
 
 def _deformable(
