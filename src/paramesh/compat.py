@@ -39,7 +39,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),
     "common.parameter": ("paramesh.parameter",),
-    "common.seed": ("paramesh.sampling.recipe",),
+    "common.seed": ("paramesh.sampling.recipe", "paramesh.mindspore_internals"),
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication._comm_helper": ("paramesh.parallel.communication.management",),
@@ -116,7 +116,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.mindspore_internals",
     ),
     "nn.wrap.grad_reducer": ("paramesh.train",),
-    "nn.wrap.loss_scale": ("paramesh.train",),
+    "nn.wrap.loss_scale": ("paramesh.train", "paramesh.mindspore_internals"),
     "ops.auto_generate": ("paramesh.ops",),
     "ops.function": ("paramesh.ops.functional",),
     "ops.operations.comm_ops": (

@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import dtype as _dtype
-from paramesh import lazy_names
+from paramesh import lazy_names, ops
 from paramesh.dtype import DType, x64
 from paramesh.tensor.base import Tensor, raw, wrap
 
 _NAMES = """
-    abs absolute add all any append arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
-    argmax argmin argsort array array_split asarray atleast_1d atleast_2d atleast_3d average
+    abs absolute add all amax amin any append arange arccos arccosh arcsin arcsinh arctan arctan2
+    arctanh argmax argmin argsort array array_split asarray atleast_1d atleast_2d atleast_3d average
     bincount bitwise_and bitwise_or bitwise_xor broadcast_arrays broadcast_to cbrt ceil clip
-    column_stack concatenate convolve copysign corrcoef correlate cos cosh count_nonzero cov cross
-    cumprod cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide divmod
-    dot dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip fliplr
-    flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
+    column_stack concatenate convolve copysign corrcoef correlate copy cos cosh count_nonzero cov
+    cross cumprod cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide
+    divmod dot dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip
+    fliplr flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
     greater_equal heaviside histogram hsplit hstack hypot identity inner interp invert isclose
     isfinite isin isinf isnan kron lcm less less_equal linspace log log10 log1p log2 logaddexp
     logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul matrix_power max
@@ -44,6 +44,8 @@ _NAMES = """
 _THEIRS = {
     "fix": "trunc",
     "matrix_power": "linalg.matrix_power",
+    "amax": "max",
+    "amin": "min",
     "multi_dot": "linalg.multi_dot",
     "norm": "linalg.norm",
     "trapz": "trapezoid",
@@ -84,21 +86,29 @@ def _over(name: str) -> Callable[..., Any]:
         compute = getattr(compute, part)
 
     first = _FIRST.get(name)
+    signature = inspect.signature(compute)
+    listed = list(signature.parameters.values())
+    # MindSpore takes every argument by its name; `jax.numpy` has some by their place alone.
+    unnamed = [p.name for p in listed if p.kind is p.POSITIONAL_ONLY]
 
     @functools.wraps(compute)
     def call(*args: object, **kwargs: object) -> Any:
         wide: list[Any] = []
         if first in kwargs:
             kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}
+        for each in unnamed[len(args) :]:
+            if each not in kwargs:
+                break
+            args = *args, kwargs.pop(each)
         inside = [_inside(value, wide) for value in args]
         named = {key: _inside(value, wide) for key, value in kwargs.items()}
         with x64(*wide):
             return _outside(compute(*inside, **named))
 
     if first is not None:
-        one, *others = inspect.signature(compute).parameters.values()
-        renamed = inspect.Signature([one.replace(name=first), *others])
-        call.__signature__ = renamed  # type: ignore[attr-defined]
+        listed[0] = listed[0].replace(name=first)
+    named = [p.replace(kind=p.POSITIONAL_OR_KEYWORD) if p.name in unnamed else p for p in listed]
+    call.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
     call.__module__, call.__qualname__ = __name__, name
     call.__doc__ = f"`jax.numpy.{theirs}` over Tensors."
     return call
@@ -106,9 +116,29 @@ def _over(name: str) -> Callable[..., Any]:
 
 globals().update({name: _over(name) for name in _NAMES.split()})
 globals().update({name: getattr(_dtype, name) for name in _TYPES.split()})
+
+
+def rand(*shape: Any, dtype: Any = _dtype.float32) -> Any:
+    """Numbers that are equally likely in [0, 1), of a shape."""
+    return ops.rand(*shape, dtype=dtype)
+
+
+def randn(*shape: Any, dtype: Any = _dtype.float32) -> Any:
+    """Normal numbers with mean 0 and deviation 1, of a shape."""
+    return ops.randn(*shape, dtype=dtype)
+
+
+def randint(minval: int, maxval: Any = None, shape: Any = None, dtype: Any = _dtype.int32) -> Any:
+    """Integers that are equally likely in [minval, maxval), or below `minval` alone."""
+    low, high = (0, minval) if maxval is None else (minval, maxval)
+    sizes = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+    return ops.randint(low, high, sizes, dtype=dtype)
+
+
 pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
 
-_ALL = sorted([*_NAMES.split(), *_TYPES.split(), "pi", "e", "inf", "nan", "newaxis"])
+_DRAWN = ("rand", "randint", "randn")
+_ALL = sorted([*_NAMES.split(), *_DRAWN, *_TYPES.split(), "pi", "e", "inf", "nan", "newaxis"])
 globals()["__all__"] = _ALL  # checkers read no computed one
 
 
