@@ -60,6 +60,7 @@ from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import Plan, Program, find
+from paramesh.transforms.stages import compiled_for_target
 from searched import drec
 from searched.networks import MEDIUM, NETWORKS, Network, gpt
 from searched.peers import compiled as compiled_peer
@@ -246,7 +247,7 @@ def compiled(console: Console, networks: list[str], meshes: list[str], devices: 
         sizes, hosts = MESHES[mesh]
         program = program_of(ALL[name](), hosts)
         plan = find(program, on.target.of_dtype("float32"), sizes=sizes)
-        stage = lowered(program, plan, on.devices, True).compile()
+        stage = compiled_for_target(lowered(program, plan, on.devices, True))
         said = stage.memory_analysis()
         results = said.output_size_in_bytes - said.alias_size_in_bytes
         got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
@@ -361,4 +362,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen", "--devices"))
+    record.run(main, variants=("--only", "--unseen", "--devices", "--meshes"))

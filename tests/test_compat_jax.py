@@ -30,7 +30,21 @@ from paramesh._compat.jax import (
     reset_compilation_cache,
     settings_of_calls,
     threefry_2x32,
+    to_concrete_value,
 )
+
+
+def test_a_differentiated_value_is_known_outside_of_programs_only() -> None:
+    seen: list[Any] = []
+
+    def keep(x: jax.Array) -> jax.Array:
+        seen.append(to_concrete_value(2 * x))
+        return x.sum()
+
+    jax.vjp(keep, jnp.arange(3.0))
+    assert np.array_equal(seen[0], [0, 2, 4])
+    jax.jit(jax.grad(keep))(jnp.arange(3.0))
+    assert seen[1] is None
 
 
 def test_settings_distinguish_calls() -> None:

@@ -172,7 +172,7 @@ _LAZY = lazy_names.homes(
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",
-        "paramesh.ops": "constexpr",
+        "paramesh.ops": "constexpr reshard",
         "paramesh.profiler": "Profiler",
         "paramesh.runtime": """
             empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
@@ -180,6 +180,7 @@ _LAZY = lazy_names.homes(
             set_kernel_launch_group set_memory synchronize
         """,
         "paramesh.tensor.row_tensor": "RowTensor",
+        "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",
@@ -334,6 +335,10 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
+def _layout_tuples(params: object) -> Any:
+    return importlib.import_module("paramesh.parallel.modes.registry").tuples_of(params)
+
+
 def _as_layout(place: object, shape: Any, name: str) -> Any:
     if not type(place).__module__.startswith("jax"):
         return place
@@ -411,6 +416,11 @@ def _convert_control_flow(error: BaseException) -> bool:
     return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
 
 
+def _operator(name: str) -> Any:
+    return getattr(importlib.import_module("paramesh.ops"), name)
+
+
+providers.operator = _operator
 providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside
@@ -419,6 +429,7 @@ providers.placement_around = _around
 providers.loaded = _loaded
 providers.left_in_file = _left_in_file
 providers.layout_table = _layout_table
+providers.layout_tuples = _layout_tuples
 providers.sharding_of = _jax_sharding("sharding_of")
 providers.set_place = _jax_sharding("set_place")
 providers.move = _jax_sharding("move")

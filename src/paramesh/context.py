@@ -70,6 +70,8 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "parallel_optimizer_config": None,
     "grad_accumulation_step": 1,
     "pipeline_stages": 1,
+    "pipeline_config": None,
+    "pipeline_result_broadcast": False,
     "comm_fusion": None,
     "full_batch": False,
     "dataset_strategy": "data_parallel",
@@ -107,7 +109,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "fsync": False,
     "address": None,
     "timeout": 300.0,
-    "transport": "ray",
+    "transport": "auto",
     "row_trials": True,
 }
 
@@ -286,19 +288,6 @@ def _dataset_strategy(call: str, value: T) -> T:
     return value
 
 
-def _pipeline_stages(call: str, value: object) -> int:
-    stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
-    if stages != 1:
-        raise ValueError(
-            f"{call}: pipeline_stages={stages}, but pipeline parallelism is not supported: 1 is "
-            "the only value. Leave it out and shard inside of the layers, over all devices: "
-            "parallel_mode='auto_parallel' finds layouts (device_memory= limits what they hold), "
-            "'semi_auto_parallel' takes strategies. If memory is short, grad_accumulation_step=N "
-            "splits the batch as a PipelineCell does, and Cell.recompute() keeps fewer activations."
-        )
-    return stages
-
-
 def set_auto_parallel_context(**settings: object) -> None:
     """Set how the network is distributed over devices; checked here, as in MindSpore.
 
@@ -337,7 +326,11 @@ def set_auto_parallel_context(**settings: object) -> None:
     - `strategy_ckpt_config`: a dict of the two paths as `save_file` and `load_file`; its entry
       `only_trainable_params` has no effect.
     - `loss_repeated_mean`: True only, which is what a step of one global view computes.
-    - `pipeline_stages`: 1 only.
+    - `pipeline_stages` (1..4096), in the modes with one global view: how many groups of devices
+      have a part of the layers each; Cells say by `pipeline_stage` where they belong.
+    - `pipeline_config`: a dict with `pipeline_scheduler`, "1f1b" (default) or "gpipe", and
+      `pipeline_interleave`, False only.
+    - `pipeline_result_broadcast`: recorded; the process has the results of all stages.
     - `enable_alltoall` and `communi_parallel_mode`: recorded; XLA chooses the collectives.
 
     Raises:
@@ -433,7 +426,9 @@ def _check_parallel(call: str, name: str, value: object) -> Any:
     if name == "grad_accumulation_step":
         return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":
-        return _pipeline_stages(call, value)
+        return setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
+    if name == "pipeline_config":
+        return setting_checks.pipeline_config(call, value)
     if name == "comm_fusion":
         return setting_checks.comm_fusion(call, value)
     if name == "parallel_optimizer_config":
@@ -496,11 +491,11 @@ def set_ps_context(**settings: object) -> None:
     each server that takes over from it. `fsync`: bring every record of the log to the disk before
     an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
-    `transport`: what carries the messages of steps: "ray" (the calls of Ray's actors), "zmq"
-    (ZeroMQ, encrypted; what is large goes through Ray) or "auto" (ZeroMQ where pyzmq is installed
-    at both ends). `row_trials`: compare during the run whether caches (`vocab_cache_size`) and rows
-    that are requested ahead make steps faster, and go without what does not; False: use both
-    always.
+    `transport`: what carries the messages of steps: "auto" (ZeroMQ where pyzmq is installed at both
+    ends, and Ray elsewhere), "zmq" (ZeroMQ, encrypted; what is large goes through Ray) or "ray"
+    (the calls of Ray's actors). `row_trials`: compare during the run whether caches
+    (`vocab_cache_size`) and rows that are requested ahead make steps faster, and go without what
+    does not; False: use both always.
 
     Where `paramesh launch` has started this process, it fills in what is not set here
     (`server_num`, `worker_num`, `address`, `wal_dir`, `transport`) once `enable_ps` is on.

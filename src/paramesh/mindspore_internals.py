@@ -36,6 +36,7 @@ __all__ = [
     "_VirtualDataset",
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
+    "_get_cache_prim",
     "_get_graph_seed",
     "_get_mode",
     "_grad_scale",
@@ -80,6 +81,11 @@ def opt_init_args_register(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _function_forbid_reuse(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function itself, as a decorator."""
     return fn
+
+
+def _get_cache_prim(cls: type[Any]) -> type[Any]:
+    """The class of an operator itself: making one costs nothing here, so that none are kept."""
+    return cls
 
 
 def _get_mode() -> int:

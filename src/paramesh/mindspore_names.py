@@ -168,6 +168,10 @@ class Symbol:
         self.max, self.min, self.divisor = max, min, divisor
         self.remainder, self.unique = remainder, unique
 
+    def __index__(self) -> int:
+        """-1, as in a shape: the size is not known."""
+        return -1
+
 
 def no_inline(fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """The function itself, as a decorator: XLA decides what is inlined."""

@@ -75,6 +75,10 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
+def _no_tuples(params: Sequence[Any]) -> dict[str, Any]:
+    raise ContextError("no layouts are provided. Import paramesh.")
+
+
 def _no_target(fn: object, args: object, kwargs: object, target: str) -> Any:
     raise ContextError(f"nobody knows how to compile for target={target!r}. Import paramesh.")
 
@@ -89,6 +93,10 @@ def _plain_html(value: object) -> str:
 
 def _no_tree(value: object, path: str | None, subtree_renderer: object) -> Any:
     return NotImplemented
+
+
+def _no_operator(name: str) -> Any:
+    raise ContextError(f"nobody knows the operator {name!r}. Import paramesh.")
 
 
 def _not_converted(error: BaseException) -> bool:
@@ -112,6 +120,7 @@ class Providers:
         left_in_file: which of the named arrays of a checkpoint need not be read to load it into a
             network, and what `loaded` gets in their place.
         layout_table: the table of the layouts of Parameters.
+        layout_tuples: the same as MindSpore's tuples, by name.
         as_layout: a layout from JAX's words for one, given a shape and a name.
         sharding_of: where a Tensor lies.
         set_place: has a Parameter lie somewhere, by its layout or at once.
@@ -121,6 +130,7 @@ class Providers:
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
         tree: what treescope shows of an object, given a path to it and what renders its insides.
+        operator: the function of an operator's name.
         convert_control_flow: converts the `if` or `while` over Tensors that ended a trace with this
             error; gives whether it could.
     """
@@ -134,6 +144,7 @@ class Providers:
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
     left_in_file: Callable[[Any, list[str], Any], dict[str, Any]] = _nothing_left
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
+    layout_tuples: Callable[[Sequence[Any]], dict[str, Any]] = _no_tuples
     as_layout: Callable[[Any, Sequence[int], str], Any] = _as_it_is
     sharding_of: Callable[[Any], Any] = _of_the_array
     set_place: Callable[[Any, Any], None] = _no_place
@@ -142,6 +153,7 @@ class Providers:
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
     tree: Callable[[Any, str | None, Any], Any] = _no_tree
+    operator: Callable[[str], Any] = _no_operator
     convert_control_flow: Callable[[BaseException], bool] = _not_converted
 
 

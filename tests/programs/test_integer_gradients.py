@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +140,23 @@ def test_extremes_of_segments_pass_gradients_to_their_rows() -> None:
     smallest = grad(lambda n: (ops.unsorted_segment_min(n, segments, 2) * weights).sum())(n)
     assert largest.asnumpy().tolist() == [0, 2, 4, 0]
     assert smallest.asnumpy().tolist() == [2, 0, 0, 4]
+
+
+def test_booleans_among_the_outputs_add_nothing() -> None:
+    x, y = Tensor([1.0, 2.0]), Tensor([0.0, 3.0])
+    (by_x, by_y) = grad(lambda x, y: (x * y, x > y), (0, 1))(x, y)
+    assert (by_x.asnumpy().tolist(), by_y.asnumpy().tolist()) == ([0, 3], [1, 2])
+    by_n = grad(lambda n: (n * n, n > 1))(Tensor([1, 2], paramesh.int32))
+    assert by_n.asnumpy().tolist() == [2, 4]
+    with pytest.raises(TypeError, match="returned int32: only floats have gradients"):
+        grad(lambda x: (x, x.astype(paramesh.int32)))(x)
+
+
+@pytest.mark.parametrize("wrapped", [lambda fn: fn, paramesh.jit], ids=["eager", "jit"])
+def test_gradients_of_what_returns_booleans_are_zeros(wrapped: Any) -> None:
+    x = Tensor([1.0, 2.0])
+    with pytest.warns(UserWarning, match="nothing but Bool, which .* all gradients are zeros"):
+        assert wrapped(grad(lambda x: (x > 1, x < 0)))(x).asnumpy().tolist() == [0, 0]
+    with pytest.warns(UserWarning, match="nothing but Bool"):
+        sens = GradOperation(sens_param=True)(lambda x: x > 1)(x, Tensor([2.0, 3.0]))
+    assert sens.asnumpy().tolist() == [0, 0]

@@ -1,13 +1,15 @@
 """MindSpore's own tests, with `import mindspore` meaning paramesh, or with MindSpore itself.
 
     python mindspore_tests.py run FOLDER RESULTS.jsonl FILE... [--mindspore]
+    python mindspore_tests.py run FOLDER RESULTS.jsonl FILE... --devices 64 [--numbers FILE.jsonl]
     python mindspore_tests.py table THEIRS.jsonl OURS.jsonl [--failed]
 
-FOLDER has the `tests` folder of a copy of MindSpore; files are given relative to it. Each file runs
-in a process of its own, forked from one that has imported everything, within 120 s; a test that
-ends its process or takes longer is noted, and the rest of its file runs in another one. RESULTS has
-a line for each test; what it has already is not run again. `table` counts, by folder, the tests
-that MindSpore passes and that paramesh passes of these; `--failed` lists the others.
+FOLDER has the `tests` folder of a copy of MindSpore; files, or FILE::TEST, are given relative to
+it. Each file runs in a process of its own, forked from one that has imported everything, within
+120 s (`--seconds`); a test that ends its process or takes longer is noted, and the rest of its file
+runs in another one. RESULTS has a line for each test; what it has already is not run again. `table`
+counts, by folder, the tests that MindSpore passes and that paramesh passes of these; `--failed`
+lists the others. `--devices` is for the parallel tests, see `mindspore_parallel.py`.
 
 `tests/ut/python/__init__.py` must be empty: it imports a simulation that MindSpore 2.10 has not.
 What the tests take of the inside of MindSpore is given here: `_cell_graph_executor.compile(net)` is
@@ -47,10 +49,11 @@ class Recorder:
     Args:
         file: the file of tests.
         path: of the results.
+        wanted: the tests that are run, without their parameters; none for all.
     """
 
-    def __init__(self, file: str, path: str) -> None:
-        self.file, self.path = file, path
+    def __init__(self, file: str, path: str, wanted: frozenset[str] = frozenset()) -> None:
+        self.file, self.path, self.wanted = file, path, wanted
 
     def put(self, test: str, outcome: str, message: str = "") -> None:
         """Write a line."""
@@ -59,9 +62,10 @@ class Recorder:
             file.write(json.dumps(row) + "\n")
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Leave out what has a result."""
+        """Leave out what has a result, and what is not wanted."""
         known = results(self.path)
-        items[:] = [item for item in items if item.nodeid not in known]
+        chosen = [i for i in items if not self.wanted or i.nodeid.split("[")[0] in self.wanted]
+        items[:] = [item for item in chosen if item.nodeid not in known]
 
     def pytest_runtest_setup(self, item: Any) -> None:
         """A test that ends its process has this line last."""
@@ -80,13 +84,13 @@ class Recorder:
             self.put(f"{report.nodeid}::import", "failed", str(report.longrepr)[-2000:])
 
 
-def prepare(mindspore: bool) -> None:
+def prepare(mindspore: bool, devices: int = 8) -> None:
     """Import what all files import, before there are processes and devices."""
     os.environ.setdefault("GLOG_v", "3")
     if not mindspore:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
         flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
         importlib.import_module("paramesh.scripts.running").become_mindspore(lambda line: None)
     for name in ("mindspore", "mindspore.nn", "mindspore.ops", "mindspore.common.api"):
         importlib.import_module(name)
@@ -111,7 +115,9 @@ def _give_the_inside() -> None:
     sys.modules[inside.__name__] = inside
 
 
-def run_file(folder: Path, file: str, path: str) -> int | None:
+def run_file(
+    folder: Path, file: str, path: str, seconds: float, wanted: frozenset[str]
+) -> int | None:
     """Run a file in a process of its own; its status, or None if it took too long."""
     process = os.fork()
     if process == 0:
@@ -132,12 +138,18 @@ def run_file(folder: Path, file: str, path: str) -> int | None:
                 "-c",
                 os.devnull,
             ]
-            recorder = Recorder(file, path)
+            recorder = Recorder(file, path, wanted)
             pytest.main([*words, f"--rootdir={folder}", str(folder / file)], plugins=[recorder])
             recorder.put("", "ended")
         finally:
             os._exit(0)
-    end = time.monotonic() + SECONDS
+
+    def stopped(number: int, frame: object) -> None:
+        os.kill(process, signal.SIGKILL)
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stopped)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
@@ -148,15 +160,17 @@ def run_file(folder: Path, file: str, path: str) -> int | None:
     return None
 
 
-def run(folder: Path, path: str, files: list[str]) -> None:
-    """Run files that have not ended yet."""
+def run(folder: Path, path: str, named: list[str], seconds: float = SECONDS) -> None:
+    """Run files that have not ended yet; of a file that is named with tests, these alone."""
+    wanted = frozenset(name for name in named if "::" in name)
+    files = list(dict.fromkeys(name.split("::")[0] for name in named))
     os.chdir(folder)
     sys.path[:0] = [str(folder), str(folder / "tests/ut/python")]
     for file in files:
         for _ in range(ATTEMPTS):
             if file in results(path):
                 break
-            status = run_file(folder, file, path)
+            status = run_file(folder, file, path, seconds, wanted)
             found = results(path)
             for test, row in found.items():
                 if row["file"] == file and row["outcome"] == "started":
@@ -188,13 +202,19 @@ def main() -> None:
     parser.add_argument("words", nargs="+")
     parser.add_argument("--mindspore", action="store_true")
     parser.add_argument("--failed", action="store_true")
+    parser.add_argument("--devices", type=int)
+    parser.add_argument("--numbers")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     given = parser.parse_args()
     if given.command == "table":
         table(given.words[0], given.words[1], given.failed)
         return
     folder, path, *files = given.words
-    prepare(given.mindspore)
-    run(Path(folder).resolve(), os.path.abspath(path), files)
+    prepare(given.mindspore, given.devices or 8)
+    if given.devices:
+        numbers = os.path.abspath(given.numbers) if given.numbers else None
+        importlib.import_module("mindspore_parallel").give(numbers)
+    run(Path(folder).resolve(), os.path.abspath(path), files, given.seconds)
 
 
 if __name__ == "__main__":

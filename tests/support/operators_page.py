@@ -35,8 +35,10 @@ KINDS = {
     "state": "Writing Parameters",
     "scattering": "More ways to scatter",
     "collectives": "Between devices",
+    "halo_exchange": "Borders of tiles",
     "special": "Special functions and windows",
     "bessel": "Bessel functions",
+    "fourier": "Fourier and cosine transforms",
     "linalg": "Matrices",
     "rearranging": "Parts: picked, joined, written",
     "changed_copies": "Rows, margins and diagonals changed; tests of two",
@@ -59,7 +61,7 @@ KINDS = {
 #: Public, and no operators.
 PLAIN = """
     HistogramSummary ImageSummary ScalarSummary TensorSummary add_flags flash_attention_score
-    is_tensor list_len make_range mixed_precision_cast tuple_len
+    is_tensor list_len make_range mixed_precision_cast reshard tuple_len
 """
 
 

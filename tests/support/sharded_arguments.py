@@ -1,7 +1,8 @@
 """Arguments for calls of operators, large enough to shard over eight devices.
 
-`OWN` has those of images in other sizes, boxes, sequences, counts, updates of Parameters and
-elementwise work with conditions on its operands; `sharded_operator_cases.py` has the others.
+`OWN` has those of images in other sizes, boxes, sequences, counts, changed copies, matrices and
+elementwise work with conditions on its operands. `sharded_update_arguments.py` has those of updates
+of Parameters, and `sharded_operator_cases.py` the others.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def labels_of_sequences(sequences: int, each: int) -> np.ndarray:
 X, Y = f(8, 16), f(8, 16)
 IMAGE = f(8, 8, 8, 8)
 _SIZES = np.array([3, 8, 5, 1, 8, 2, 7, 4], np.int32)
-_RATES = (0.9, 0.999, 0.01, 0.9, 0.999, 1e-8)
+_FOURIER = ("FFT", "IFFT", "RFFT", "IRFFT", "HFFT", "IHFFT")
+_DRAWN = f(8, 4, 4)
+_SQUARE = _DRAWN @ _DRAWN.transpose(0, 2, 1) + np.eye(4, dtype=np.float32)
 
 #: Class name -> its calls.
 OWN: dict[str, list[Given]] = {
@@ -76,6 +79,11 @@ OWN: dict[str, list[Given]] = {
         c(f(1, 3, 8, 8), regions(3, 1), pooled_height=3, pooled_width=3, spatial_scale=1.0),
     ],
     # Images in another size.
+    "BatchToSpace": [c(IMAGE, block_size=2, crops=[[0, 0], [0, 0]])],
+    "BatchToSpaceND": [c(IMAGE, block_shape=2, crops=[[0, 0], [0, 0]])],
+    "DepthwiseConv2dNative": [c(IMAGE, f(2, 8, 3, 3), channel_multiplier=2, kernel_size=3)],
+    "SpaceToBatch": [c(IMAGE, block_size=2, paddings=[[0, 0], [0, 0]])],
+    "SpaceToBatchND": [c(IMAGE, block_shape=2, paddings=[[0, 0], [0, 0]])],
     "CropAndResize": [
         c(f(4, 7, 7, 4), boxes(4, 1.0), i(4, 4), (3, 3)),
         c(f(3, 8, 8, 3), boxes(3, 1.0), i(3, 3), (3, 3)),
@@ -118,7 +126,33 @@ OWN: dict[str, list[Given]] = {
     "SearchSorted": [c(np.sort(X, 1), f(8, 4)), c(np.sort(f(16)), f(8, 4))],
     # Masks.
     "DropoutDoMask": [c(X, i(2, 8, 16).astype(np.uint8), 0.5)],
+    # Changed copies.
+    "FillDiagonal": [c(X, fill_value=5.0)],
+    "InplaceAdd": [c(X, f(4, 16), indices=(0, 2, 4, 6))],
+    "InplaceSub": [c(X, f(4, 16), indices=(0, 2, 4, 6))],
+    "InplaceUpdate": [c(X, f(4, 16), indices=(0, 2, 4, 6))],
+    "PadV3": [c(X, (1, 2, 0, 0), np.float32(1.5))],
+    "Padding": [c(f(8, 1), pad_dim_size=8)],
+    **{f"TensorScatter{how}": [c(X, i(8, 4, 1), f(4, 16))] for how in ("Div", "Mul")},
+    "UniqueWithPad": [c(i(4, 16), 9)],
+    # Matrices.
+    "CholeskyInverse": [c(np.linalg.cholesky(_SQUARE[0]))],
+    "ConjugateTranspose": [c(X + 1j * Y, (1, 0))],
+    "MatrixSolve": [c(_SQUARE, f(8, 4, 2))],
+    "MatrixTriangularSolve": [c(_SQUARE, f(8, 4, 2))],
+    "Renorm": [c(X, p=2, dim=0, maxnorm=1.0)],
+    # Transforms.
+    **{kind: [c(f(8, 4, 8), None, 1)] for kind in _FOURIER},
+    **{kind + end: [c(f(8, 4, 8), None, (1, 2))] for kind in _FOURIER for end in ("2", "N")},
+    **{name: [c(X, 1)] for name in ("FFTShift", "IFFTShift")},
+    **{name: [c(f(8, 4, 8), 2, None, 1)] for name in ("DCT", "IDCT")},
+    **{name: [c(f(8, 4, 8), 2, None, (1, 2))] for name in ("DCTN", "IDCTN")},
     # Elementwise.
+    "DataFormatDimMap": [c(i(4, 8))],
+    "EqualCount": [c(i(2, 16), i(2, 16))],
+    "Mvlgamma": [c(X + 3, p=3)],
+    "PopulationCount": [c(i(99, 8, 16))],
+    "ReLUV2": [c(IMAGE - 0.5)],
     "Conj": [c(X + 1j * Y)],
     "Gcd": [c(i(40, 8, 16), i(40, 8, 16))],
     "Heaviside": [c(X - 0.5, Y)],
@@ -134,50 +168,26 @@ OWN: dict[str, list[Given]] = {
     "Zeta": [c(X + 1.5, Y)],
 }
 
-#: Operators that write their first operands: class name -> (how many, arguments, settings).
-WRITING: dict[str, tuple[int, tuple[Any, ...], dict[str, Any]]] = {
-    "Adam": (3, (X, f(8, 16), f(8, 16), *_RATES, Y), {}),
-    "AdamWeightDecay": (3, (X, f(8, 16), f(8, 16), 0.01, 0.9, 0.999, 1e-8, 0.1, Y), {}),
-    "ApplyAdagrad": (2, (X, f(8, 16), 0.01, Y), {}),
-    "ApplyGradientDescent": (1, (X, 0.01, Y), {}),
-    "ApplyMomentum": (2, (X, f(8, 16), 0.01, Y, 0.9), {"use_nesterov": True}),
-    "ApplyRMSProp": (3, (X, f(8, 16), f(8, 16), 0.01, Y, 0.9, 0.5, 1e-6), {}),
-}
-
 #: Of two operands of one shape, with nothing to mind.
 PAIRS = """
-    Complex CopySign Fmax Fmin Hypot Igamma Igammac LogAddExp LogAddExp2 NextAfter Polar Xdivy
+    ApproximateEqual Complex CopySign Fmax Fmin Hypot Igamma Igammac IsClose LogAddExp LogAddExp2
+    MulNoNan NextAfter Polar Xdivy
 """
 
-#: Not tried over several devices; their axis rules are found like those of the others.
-UNTRIED = """
-    ApplyAdaMax ApplyAdadelta ApplyAdagradV2 ApplyAdamWithAmsgrad ApplyAddSign
-    ApplyCenteredRMSProp ApplyFtrl ApplyPowerSign ApplyProximalAdagrad
-    ApplyProximalGradientDescent ApproximateEqual BatchToSpace BatchToSpaceND BesselJ0 BesselJ1
-    BesselK0 BesselK0e BesselK1 BesselK1e BesselY0 BesselY1 CholeskyInverse ConjugateTranspose
-    DataFormatDimMap DepthwiseConv2dNative EqualCount FillDiagonal FusedSparseAdam
-    FusedSparseFtrl FusedSparseLazyAdam FusedSparseProximalAdagrad InplaceAdd InplaceIndexAdd
-    InplaceSub InplaceUpdate Inv IsClose MatrixSolve MatrixTriangularSolve Mvlgamma Orgqr PadV3
-    Padding PopulationCount ReLUV2 Renorm ScatterDiv ScatterMax ScatterMin ScatterMul
-    ScatterNdDiv ScatterNdMax ScatterNdMin ScatterNdMul ScatterNdSub ScatterSub SpaceToBatch
-    SpaceToBatchND SparseApplyAdagrad SparseApplyAdagradV2 SparseApplyFtrl
-    SparseApplyProximalAdagrad TensorScatterDiv TensorScatterMul UniqueWithPad
-"""
-
+#: They have tests of their own, `test_random_strategies.py`: each program draws other numbers.
 RANDOM = """
-    Dropout2D Dropout3D LogUniformCandidateSampler RandomGamma StandardLaplace
-    UniformCandidateSampler
+    Dropout2D Dropout3D Gamma LogUniformCandidateSampler RandomChoiceWithMask RandomGamma
+    StandardLaplace UniformCandidateSampler
 """
 
 #: Why operators of the modules here have no strategy.
 WITHOUT_STRATEGY: dict[str, str] = {
-    **dict.fromkeys(UNTRIED.split(), "not tried"),
-    **dict.fromkeys(RANDOM.split(), "it draws numbers that nobody can repeat"),
+    **dict.fromkeys(RANDOM.split(), "it draws other numbers in each program"),
     "Bincount": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",
     "NPUClearFloatStatus": "the status is of the process, not of a program",
     "NPUGetFloatStatus": "the status is of the process, not of a program",
-    "RandomChoiceWithMask": "it draws numbers that nobody can repeat",
+    "Orgqr": "it keeps all of its axes whole, and has no gradient",
     "TruncatedNormal": "it takes no Tensor",
 }

@@ -20,6 +20,7 @@ from paramesh.parallel.layouts.strategy import AxisRule
 from paramesh.parallel.operators.axis_rules import rule_of_call, traced
 from paramesh.parallel.operators.operands import operands_of
 from sharded_arguments import IMAGE, Given, X, b, c, f, i
+from sharded_update_arguments import WRITING
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,6 @@ _OWN |= {
     "TensorScatterElements": [c(X, np.repeat(_ROWS[:, None], 16, 1), f(4, 16), axis=0)],
     "Trace": [c(f(8, 8))],
 } | sharded_arguments.OWN
-_WRITING = sharded_arguments.WRITING | {
-    **{name: (1, (X, f(8, 16)), {}) for name in ("Assign", "AssignAdd", "AssignSub")},
-    **{name: (1, (X, i(8, 4), f(4, 16)), {}) for name in ("ScatterAdd", "ScatterUpdate")},
-    **{name: (1, (X, i(8, 4, 1), f(4, 16)), {}) for name in ("ScatterNdAdd", "ScatterNdUpdate")},
-}
 _TWO = """
     Atan2 DivNoNan Equal FMod FloorDiv FloorMod Greater GreaterEqual Less LessEqual Maximum
     Minimum Mul NotEqual Pow SigmoidCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits
@@ -201,9 +197,9 @@ _PAIRS = frozenset((_TWO + sharded_arguments.PAIRS).split())
 #: collectives, which a program over the global view has none of.
 _OTHERS = """
     AllGather AllReduce AlltoAll Broadcast DType Dropout DynamicShape Eye Fill InvertPermutation
-    LinSpace MaskedSelect Multinomial NeighborExchange Ones RandomCategorical Range Rank
-    ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
-    TupleToArray UniformInt UniformReal Unique UniqueConsecutive Zeros
+    LinSpace MaskedSelect Multinomial NeighborExchange NeighborExchangeV2 Ones RandomCategorical
+    Range Rank ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal
+    TensorShape TupleToArray UniformInt UniformReal Unique UniqueConsecutive Zeros
 """
 LEFT_OUT = frozenset(_OTHERS.split()) | frozenset(sharded_arguments.WITHOUT_STRATEGY)
 
@@ -212,12 +208,12 @@ def _calls() -> list[Call]:
     found: list[Call] = []
     seen: set[Any] = set()
     for name, form in sorted(CLASSES.items()):
-        own = name in _OWN or name in _WRITING
+        own = name in _OWN or name in WRITING
         if name in LEFT_OUT or (not own and (form in seen or _has_own(form))):
             continue
         seen.add(form)
-        if name in _WRITING:
-            count, args, settings = _WRITING[name]
+        if name in WRITING:
+            count, args, settings = WRITING[name]
             found.append(Call(name, args, settings, written=count))
         else:
             pair = (X, f(8, 16)) if name in _PAIRS else (X,)
@@ -228,7 +224,7 @@ def _calls() -> list[Call]:
 def _has_own(form: Any) -> bool:
     """Whether a class has a case under another of its names, or those of its operator."""
     others = form.operator.classes
-    return any(name in _OWN or name in _WRITING or name in LEFT_OUT for name in others)
+    return any(name in _OWN or name in WRITING or name in LEFT_OUT for name in others)
 
 
 CALLS = _calls()

@@ -21,6 +21,7 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ConstructError
 from paramesh.nn import cell_call, loading, sharding, tied
 from paramesh.nn.compiler_hints import CompilerHints
+from paramesh.nn.pipeline_stage import PipelineStage
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -54,7 +55,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(Submodules, CompilerHints):
+class Cell(Submodules, CompilerHints, PipelineStage):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -220,6 +221,20 @@ class Cell(Submodules, CompilerHints):
             LayoutError: a layout that was given does not fit the devices.
         """
         return providers.layout_table(list(self.get_parameters()))
+
+    @property
+    def parameter_layout_dict(self) -> dict[str, tuple[Any, ...]]:
+        """MindSpore's form of `layout_table`: {name of a Parameter: its layout}.
+
+        A layout is ([device matrix], [tensor map], [shape of a slice], 0, True, ""). In the tensor
+        map an entry is the axis of the device matrix that shards this axis of the array, counted
+        from the last, which is 0; -1 for none. In modes without one global view there are entries
+        for Parameters that programs of such a mode have sharded before.
+
+        Raises:
+            LayoutError: as `layout_table`, or a layout that such a tuple cannot say.
+        """
+        return providers.layout_tuples(list(self.get_parameters()))
 
     def to_device(self, place: Any) -> Self:
         """Bring all Parameters to a device, or over several; returns self.

@@ -12,6 +12,7 @@ from paramesh.dtype import int64, to_dtype
 from paramesh.ops.table import Array, Arrays, alias, function, primitive
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import as_value
+from paramesh.tensor.known import known_values
 
 # fmt: off
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
 def ints(values: Any) -> tuple[int, ...]:
     """Sizes or axes as a tuple of ints, from an int, a tuple, a list or a Tensor of ints."""
     if hasattr(values, "tolist"):
-        values = values.tolist()
+        values = known_values(values, "sizes or axes are values of a Tensor").tolist()
     if isinstance(values, tuple | list):
         return tuple(operator.index(n) for n in values)
     return (operator.index(values),)
@@ -433,7 +434,9 @@ def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = 
         ValueError: an unknown mode, a negative padding, or not one pair for each axis.
     """
     given: Any = paddings
-    pairs = [ints(pair) for pair in (given.tolist() if hasattr(given, "tolist") else given)]
+    if hasattr(given, "tolist"):
+        given = known_values(given, "paddings are values of a Tensor").tolist()
+    pairs = [ints(pair) for pair in given]
     wrong = any(len(pair) != 2 or min(pair) < 0 for pair in pairs)
     if wrong or len(pairs) != input_x.ndim:
         raise ValueError(

@@ -21,7 +21,7 @@ from paramesh.ops.table import (
 )
 from paramesh.state import placement
 from paramesh.tensor import borders, operators
-from paramesh.tensor.division import floor_divide
+from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import cast, floating, scalar_kind
 
 # fmt: off
@@ -137,7 +137,31 @@ def _squared_difference(a: jax.Array | float, b: jax.Array | float) -> jax.Array
 add, Add = binary("add", "Add", jnp.add, "Sum of two Tensors.")
 sub, Sub = binary("sub", "Sub", _subtract, "Difference of two Tensors.")
 mul, Mul = binary("mul", "Mul", jnp.multiply, "Product of two Tensors, element by element.")
-div, Div = binary("div", "Div", operators.true_divide, "Quotient; integers are divided as Float32.")
+
+
+@function
+def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> Any:
+    """Quotient; integers are divided as Float32.
+
+    Elementwise; shapes broadcast, element types meet by MindSpore's promotion. Either side may be a
+    number.
+
+    Args:
+        input: (...).
+        other: (...).
+        rounding_mode: None; "floor" rounds down and "trunc" towards 0, in the common element type.
+    """
+    if rounding_mode not in _ROUNDED:
+        raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
+    return _ROUNDED[rounding_mode](input, other)
+
+
+_ROUNDED: dict[str | None, Callable[..., Any]] = {
+    None: operators.true_divide,
+    "floor": floor_divide,
+    "trunc": truncate_divide,
+}
+Div = primitive("Div", div)
 div_no_nan, DivNoNan = binary(
     "div_no_nan", "DivNoNan", _no_nan_divide, "Quotient, and 0 where the divisor is 0."
 )

@@ -22,7 +22,7 @@ from paramesh.tensor.promotion import cast
 # fmt: off
 __all__ = [
     "channel_dropout2d", "Dropout2D", "channel_dropout3d", "Dropout3D", "dropout1d", "dropout2d",
-    "dropout3d", "gamma", "random_gamma", "RandomGamma", "laplace", "standard_laplace",
+    "dropout3d", "gamma", "Gamma", "random_gamma", "RandomGamma", "laplace", "standard_laplace",
     "StandardLaplace", "poisson", "random_poisson", "uniform_candidate_sampler",
     "UniformCandidateSampler", "log_uniform_candidate_sampler", "LogUniformCandidateSampler",
 ]
@@ -132,6 +132,9 @@ def gamma(shape: Ints, alpha: Floating, beta: Floating, seed: int | None = None)
     alpha, beta = jnp.broadcast_arrays(alpha, beta.astype(alpha.dtype))
     drawn = jax.random.gamma(key_of(seed), alpha, (*_sizes(shape), *alpha.shape), alpha.dtype)
     return drawn / beta
+
+
+Gamma = primitive("Gamma", gamma, lambda seed=0, seed2=0: {"seed": both_seeds(seed, seed2)})
 
 
 @function

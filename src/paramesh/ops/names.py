@@ -17,7 +17,12 @@ from paramesh.ops import (
     counting,
     creation,
     ctc,
+    diagonals,
+    fourier,
+    fractional_pooling,
     graph_marks,
+    grids,
+    halo_exchange,
     indexing,
     linalg,
     losses,
@@ -31,8 +36,10 @@ from paramesh.ops import (
     rearranging,
     recurrent,
     reduce,
+    resharding,
     resizing,
     scattering,
+    sparse,
     special,
     state,
     unpooling,
@@ -53,7 +60,12 @@ from paramesh.ops.conv import *
 from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
+from paramesh.ops.diagonals import *
+from paramesh.ops.fourier import *
+from paramesh.ops.fractional_pooling import *
 from paramesh.ops.graph_marks import *
+from paramesh.ops.grids import *
+from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
@@ -67,8 +79,10 @@ from paramesh.ops.random_ops import *
 from paramesh.ops.rearranging import *
 from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
+from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
+from paramesh.ops.sparse import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
 from paramesh.ops.unpooling import *
@@ -88,7 +102,12 @@ __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
+__all__ += diagonals.__all__
+__all__ += fourier.__all__
+__all__ += fractional_pooling.__all__
 __all__ += graph_marks.__all__
+__all__ += grids.__all__
+__all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
@@ -104,8 +123,10 @@ __all__ += counting.__all__
 __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__
+__all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
+__all__ += sparse.__all__
 __all__ += special.__all__
 __all__ += state.__all__
 __all__ += unpooling.__all__

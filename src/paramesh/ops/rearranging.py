@@ -15,6 +15,7 @@ from paramesh.ops.table import Array, Arrays, Floating, alias, function, primiti
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
+from paramesh.tensor.known import known_values
 from paramesh.tensor.promotion import cast
 
 __all__ = [
@@ -354,7 +355,7 @@ def unique_consecutive(
         return_counts: also how long each run is, Int64.
         dim: the axis; None: of the flattened Tensor.
     """
-    value = np.asarray(input)
+    value = known_values(input, "unique_consecutive gives a shape that depends on the values")
     parts = value.reshape(-1) if dim is None else np.moveaxis(value, dim, 0)
     rows = parts.reshape(parts.shape[0], -1)
     new = np.ones(len(rows), bool)
@@ -457,7 +458,7 @@ def fold(
         found = jax.lax.conv_general_dilated_patches(x, kernel, *settings, rhs_dilation=steps)
         return found.reshape(n, found.shape[1], -1)
 
-    sizes = output_size.tolist() if hasattr(output_size, "tolist") else output_size
+    sizes = ints(output_size) if hasattr(output_size, "tolist") else output_size
     images = jax.ShapeDtypeStruct((n, channels, *pair("output_size", sizes)), input.dtype)
     made = jax.eval_shape(patches, images)
     if made.shape != input.shape:

@@ -124,8 +124,23 @@ fmax, Fmax = binary(
 fmin, Fmin = binary(
     "fmin", "Fmin", borders.smaller, "The smaller of two elements; one that is NaN does not count."
 )
+
+
+@jax.custom_jvp
+def _next_number(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.nextafter(x, y)
+
+
+_next_number.defjvp(lambda values, moves: (_next_number(*values), moves[0]))  # as in MindSpore
+
+
+def _next_after(x: RawNumber, y: RawNumber) -> jax.Array:
+    dtype = jax.eval_shape(jnp.nextafter, x, y).dtype
+    return _next_number(*(a.astype(dtype) for a in jnp.broadcast_arrays(x, y)))
+
+
 nextafter, NextAfter = binary(
-    "nextafter", "NextAfter", jnp.nextafter, "The next number from input towards other."
+    "nextafter", "NextAfter", _next_after, "The next number from input towards other."
 )
 ldexp, Ldexp = binary("ldexp", "Ldexp", lambda x, n: x * 2.0**n, "input * 2 ** other.")
 truncate_div, TruncateDiv = binary(
@@ -143,6 +158,28 @@ xdivy, Xdivy = binary(
     lambda x, y: jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y)),
     "input / other, and 0 where input is 0.",
 )
+
+
+@jax.custom_vjp
+def _no_nan_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.where(y == 0, 0, x * y)
+
+
+# The rule of the operator for what comes back too, as in MindSpore: no 0 times infinity.
+_no_nan_product.defvjp(
+    lambda x, y: (_no_nan_product(x, y), (x, y)),
+    lambda kept, out: (_no_nan_product(out, kept[1]), _no_nan_product(kept[0], out)),
+)
+
+
+@function
+def mul_no_nan(x: Array, y: Array) -> Any:
+    """Product, and 0 where `y` is 0, whatever `x` is: (...) and (...) -> (...)."""
+    dtype = jnp.result_type(x, y)
+    return _no_nan_product(*jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype)))
+
+
+MulNoNan = primitive("MulNoNan", mul_no_nan)
 bitwise_left_shift, LeftShift = binary(
     "bitwise_left_shift", "LeftShift", jnp.left_shift, "Bits moved to the left."
 )
@@ -286,7 +323,7 @@ _CLASSES = """
     Digamma Lgamma Erfinv Exp2 Log10 Sinc Rad2Deg Deg2Rad BesselI0 BesselI0e BesselI1 BesselI1e
     TanhShrink Frac Rint Signbit IsNegInf IsPosInf IsReal Positive Real Imag Conj Angle Heaviside
     Hypot Lcm Gcd LogAddExp LogAddExp2 CopySign Fmax Fmin NextAfter Ldexp TruncateDiv TruncateMod
-    Xdivy LeftShift RightShift Igamma Igammac Zeta Logit Polar Complex
+    Xdivy MulNoNan LeftShift RightShift Igamma Igammac Zeta Logit Polar Complex
 """
 __all__: list[str] = []
 __all__ += [name for name in TABLE if name not in _before and name in globals()]

@@ -35,8 +35,6 @@ _CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 #: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
-    "mindspore.COOTensor": "jax.experimental.sparse",
-    "mindspore.CSRTensor": "jax.experimental.sparse",
     "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
@@ -62,22 +60,16 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Module": "mindspore.nn.Cell",
     "mindspore.nn.ModuleList": "mindspore.nn.CellList",
     "mindspore.nn.Parameter": "mindspore.Parameter",
-    **dict.fromkeys(
-        ("mindspore.nn.PipelineCell", "mindspore.parallel.nn.Pipeline"),
-        "the network itself, without stages, in auto_parallel or semi_auto_parallel; "
-        "grad_accumulation_step=N of set_auto_parallel_context splits the batch",
-    ),
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
-    "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
-    register_buffer add_flags_recursive set_comm_fusion infer_predict_layout
-    named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
+    register_buffer add_flags_recursive set_comm_fusion
+    named_buffers set_jit_config offload set_extra_state get_extra_state
     set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
 """
 METHODS = frozenset(_METHODS.split())

@@ -158,13 +158,29 @@ class Forward:
 
 
 def _check_outputs(arrays: list[Any]) -> None:
+    """Booleans among the outputs are constant nearly everywhere, and add nothing, as in MindSpore.
+
+    Raises:
+        TypeError: integers, through whose casts MindSpore passes gradients, or no numbers.
+    """
     for array in arrays:
-        if not _differentiable(array):
+        if not _differentiable(array) and not _is_bool(array):
             raise TypeError(
                 "The function whose gradient is wanted returned "
                 f"{getattr(array, 'dtype', type(array).__name__)}: only floats have "
                 "gradients. Return the loss first and the rest with has_aux=True."
             )
+    if arrays and all(map(_is_bool, arrays)):
+        warnings.warn(
+            "The function whose gradient is wanted returned nothing but Bool, which does not "
+            "change with its inputs: all gradients are zeros. Return the loss first and the rest "
+            "with has_aux=True.",
+            stacklevel=2,
+        )
+
+
+def _is_bool(value: object) -> bool:
+    return getattr(value, "dtype", None) == np.bool_
 
 
 def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
@@ -175,6 +191,11 @@ def _split(out: Tree, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
     return out[0], out[1:]
 
 
+def _none(booleans: Any) -> Any:
+    """What JAX takes as the cotangent of booleans."""
+    return np.zeros(np.shape(booleans), jax.dtypes.float0)
+
+
 def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
     """Raw cotangents of raw outputs, from the sensitivity; None for ones.
 
@@ -182,7 +203,10 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
         ValueError: another number of values than outputs, or another shape than the output.
     """
     if sens is None:
-        return [jnp.ones(np.shape(leaf), leaf.dtype) for leaf in leaves]
+        return [
+            _none(leaf) if _is_bool(leaf) else jnp.ones(np.shape(leaf), leaf.dtype)
+            for leaf in leaves
+        ]
     given, _ = unpack(sens, "raw")
     if len(given) != len(leaves):
         raise ValueError(
@@ -196,7 +220,10 @@ def cotangents(leaves: list[Any], sens: Tree) -> list[Any]:
             raise ValueError(
                 f"The sensitivity of output {i} has shape {shape}, the output {tuple(leaf.shape)}."
             )
-        cotangents.append(jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape))
+        flows = not _is_bool(leaf)
+        cotangents.append(
+            jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape) if flows else _none(leaf)
+        )
     return cotangents
 
 

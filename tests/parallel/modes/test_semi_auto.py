@@ -267,6 +267,21 @@ class TestLayoutsOfParameters:
         assert rows["second.bias"].parts == (1,)
         assert "first.weight" in str(step.layout_table())
 
+    def test_the_table_in_the_form_of_mindspore(self) -> None:
+        assert MLP().parameter_layout_dict == {}
+        semi_auto()
+        net = MLP(((2, 1), (4, 1)), ((2, 4), (1, 4)))
+        net.compile(Tensor(X))
+        # MindSpore's own test of its compiler expects the first of them for such a product.
+        assert net.parameter_layout_dict == {
+            "first.weight": ([2, 4], [0, -1], [8, 8], 0, True, ""),
+            "first.bias": ([2, 4], [0], [8], 0, True, ""),
+            "second.weight": ([2, 4], [-1, 0], [8, 8], 0, True, ""),
+            "second.bias": ([8], [-1], [8], 0, True, ""),
+        }
+        context.reset_auto_parallel_context()
+        assert net.parameter_layout_dict["first.weight"] == ([2, 4], [0, -1], [8, 8], 0, True, "")
+
     def test_on_one_device_every_row_is_replicated(self) -> None:
         assert {row.replicas for row in MLP().layout_table().rows} == {1}
 

@@ -220,6 +220,23 @@ def test_a_look_up_by_fields_shards_its_table_like_the_columns(name: str) -> Non
         paramesh.jit(lambda indices: look_up(table, indices, 0))(Tensor(columns))
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ((4, 4), r"manual_split has 2 fields, \(4, 4\), but the strategy gives the table 4 sh"),
+        (((5, 0), (5, 5)), r"have 10 rows, but the table of shape \(8, 2\) has 8"),
+    ],
+)
+def test_fields_that_contradict_the_strategy(fields: Any, says: str) -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    table = Parameter(Tensor(np.ones((8, 2), np.float32)), name="table")
+    look_up = ops.Gather().shard(((4, 2), (1, 4))).add_prim_attr("manual_split", fields)
+    with pytest.raises(LayoutError, match=says):
+        paramesh.jit(lambda n: look_up(table, n, 0))(Tensor(np.zeros((3, 4), np.int32)))
+
+
 def test_gradients_by_integers_pass_a_strategy() -> None:
     product = ops.Mul().shard(((8,), (8,)))
     whole = Tensor(np.arange(8, dtype=np.int32))

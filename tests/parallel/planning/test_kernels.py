@@ -22,6 +22,8 @@ from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 
+MIB = 1 << 20
+
 
 def plan_of(fn: Any, *shapes: tuple[int, ...], target: str = "cpu") -> Plan:
     """The plan of a program on one device."""
@@ -84,14 +86,31 @@ def test_the_cpu_turns_both_operands_of_the_gradient_of_a_convolution(
     assert sum(buffer[0] == "turned" for buffer in made) == copies
 
 
-def test_stacks_of_a_loop_are_there_from_the_beginning_on_the_cpu() -> None:
+@pytest.mark.parametrize(("target", "mib"), [("v5e", 2.0), ("h100", 1.0)])
+def test_images_of_convolutions_lie_in_tiles_of_batch_and_channels_on_tpus(
+    target: str, mib: float
+) -> None:
+    def loss(x: Any, w: Any) -> Any:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
+        return jnp.tanh(y).sum()
+
+    plan = plan_of(jax.grad(loss), (8, 32, 16, 8), (3, 3, 8, 64), target=target)
+    made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
+    tensors = plan.problem.graph.tensors
+    images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 32, 16, 64)}
+    assert max(images) / MIB == mib
+
+
+@pytest.mark.parametrize(("target", "count"), [("cpu", 1), ("h100", 1), ("v5e", 0)])
+def test_stacks_of_a_loop_are_there_from_the_beginning(target: str, count: int) -> None:
     def turns(x: Any, w: Any) -> Any:
         return jax.lax.scan(lambda c, row: (jnp.tanh(c @ w), c * row), x[0], x)[1].sum()
 
-    kernels = kernels_of(plan_of(turns, (16, 8, 8), (8, 8)))
+    kernels = kernels_of(plan_of(turns, (16, 8, 8), (8, 8), target=target))
     zeros = [buffer for kernel in kernels for buffer in kernel.makes if buffer[0] == "zeros"]
-    assert len(zeros) == 1
-    assert zeros[0] in kernels[0].makes
+    assert len(zeros) == count
+    assert all(buffer in kernels[0].makes for buffer in zeros)
 
 
 def test_updates_run_as_soon_as_their_gradients_are_there() -> None:

@@ -72,6 +72,8 @@ CASES = [
     Case("mul", [m, n], np.multiply),
     Case("div", [x, y], np.divide, grad=True),
     Case("div", [m, n], lambda a, c: (a / c).astype(np.float32)),
+    Case("div", [-m, n], lambda a, c, rounding_mode: a // c, {"rounding_mode": "floor"}),
+    Case("div", [x, y], lambda a, c, rounding_mode: np.trunc(a / c), {"rounding_mode": "trunc"}),
     Case("div_no_nan", [x, x * t], lambda a, c: np.where(c == 0, 0, a / np.where(c == 0, 1, c))),
     Case("floor_div", [x, y], np.floor_divide),
     Case("floor_div", [-m, n], np.floor_divide),

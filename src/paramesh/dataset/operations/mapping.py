@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from paramesh.dataset import pixels
 from paramesh.dataset.argument_types import ColumnNames, Functions
 from paramesh.dataset.arrays import to_array
 from paramesh.dataset.dataset import Dataset
@@ -27,6 +28,13 @@ def is_pure(function: object) -> bool:
         return True
     module = getattr(function, "__module__", None) or type(function).__module__
     return module.startswith("paramesh.dataset.")
+
+
+def _has_foreign(function: object) -> bool:
+    inner = getattr(function, "transforms", None)
+    if isinstance(inner, list | tuple) and any(map(_has_foreign, inner)):
+        return True
+    return pixels.is_foreign(function)
 
 
 class Mapped:
@@ -56,6 +64,7 @@ class Mapped:
         self.inner, self.operations = inner, list(operations)
         self.inputs, self.outputs, self.order = inputs, outputs, order
         self.seed, self.path, self.names = seed, path, list(names)
+        self._foreign = any(map(_has_foreign, self.operations))
         self._local: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,17 +88,21 @@ class Mapped:
 
     def __call__(self, task: Task) -> Any:
         """The row with the outputs put in."""
-        row = self.inner(task)
+        return tuple(map(pixels.made, self.waiting(task)))
+
+    def waiting(self, task: Task) -> Any:
+        """The row with the outputs put in; images may wait."""
+        # A foreign function may write to its array, which another column's image may be made of.
+        row = self.inner(task) if self._foreign else pixels.ready(self.inner)(task)
         rows, operations = self._bound()
         if rows is not None:
             rows.at(task[0], task[1] if isinstance(task[1], int) else 0)
         values: tuple[Any, ...] = tuple(row[i] for i in self.inputs)
         for function in operations:
             try:
-                found = function(*values)
+                values = pixels.run(function, values)
             except Exception as error:
                 raise of_user(self._what(function), error) from error
-            values = found if isinstance(found, tuple) else (found,)
         what = self._what(operations[-1]) if operations else "map"
         if any(value is None for value in values):
             raise RuntimeError(f"{what} returned None; is a `return` missing?")
@@ -99,7 +112,12 @@ class Mapped:
                 "them in output_columns."
             )
         try:
-            made = [to_array(value, f"what {what} returned") for value in values]
+            made = [
+                value
+                if isinstance(value, pixels.Pixels)
+                else to_array(value, f"what {what} returned")
+                for value in values
+            ]
         except TypeError as error:
             raise RuntimeError(str(error)) from None
         if self.outputs == len(self.inputs):

@@ -64,6 +64,8 @@ def from_tuple(
 def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTuple:
     """MindSpore's tuple ([device matrix], [tensor map], [slice shape], 0, True, "").
 
+    Axes of one device are left out of the matrix, as MindSpore does.
+
     Args:
         layout: of an array of `shape`.
         shape: of the full array.
@@ -74,7 +76,11 @@ def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTupl
     """
     plain = merged(layout, name)
     slice_shape = list(layout.slice_shape(shape, name))
-    return (list(plain.device_matrix), plain_map(plain), slice_shape, 0, True, "")
+    matrix = plain.device_matrix
+    kept = [axis for axis, size in enumerate(matrix) if size > 1]
+    places = {len(matrix) - 1 - axis: len(kept) - 1 - at for at, axis in enumerate(kept)}
+    tensor_map = [places.get(axis, -1) for axis in plain_map(plain)]
+    return ([matrix[axis] for axis in kept] or [1], tensor_map, slice_shape, 0, True, "")
 
 
 def plain_map(layout: Layout) -> list[int]:

@@ -55,9 +55,6 @@ from paramesh.state import placement, tracing
 from paramesh.state.placement import Participants, Placement
 from paramesh.tensor.base import raw, wrap
 
-#: MindSpore's attributes of a look-up whose columns of indices have tables of their own.
-_BY_FIELDS = frozenset({"manual_split", "manual_split_with_offset"})
-
 
 class _Thread(threading.local):
     #: The findings of the running trace; None outside of programs of this mode.
@@ -336,8 +333,8 @@ class SemiAuto(Placement):
         strategy = operator.in_strategy
         found = CallLayouts([], [])
         if strategy is not None:
-            by_fields = not _BY_FIELDS.isdisjoint(operator.attrs)
-            found = layouts_of_call(name, strategy, args, self.count, settings, compute, by_fields)
+            attrs = operator.attrs
+            found = layouts_of_call(name, strategy, args, self.count, settings, compute, attrs)
             exact = any(isinstance(entry, Layout) for entry in strategy)
             values = {}
             for operand, layout in found.inputs:

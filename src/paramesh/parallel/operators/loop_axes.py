@@ -124,6 +124,15 @@ def _alike(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _aligned(shapes, numbers, settings)._replace(alike=True)
 
 
+def _rotary(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    """Query and key are sharded alike; tables and positions have axes of their own."""
+    kinds = ("x", "x", "table", "table", "ids")
+    names = zip(kinds, shapes, strict=False)
+    return _Hints(
+        tuple(_numbered(kind, len(shape), len(shape)) for kind, shape in names), alike=True
+    )
+
+
 def _overlaps(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _first_seen(("anchors", "edges"), ("boxes", "sides"))
 
@@ -141,6 +150,7 @@ def _parts_of_images(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> 
 #: Operators with names or an order of their own, and how many operands that takes.
 _HINTS: dict[str, tuple[_Hint, int]] = {
     "MatMul": (_product, 2),
+    "ApplyRotaryPosEmb": (_rotary, 5),
     "BatchMatMul": (_product, 2),
     "Dense": (_dense, 2),
     "Conv2D": (_convolution, 2),

@@ -9,11 +9,17 @@ the way, the compiler decides.
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
 new axis too, and that of `Tile` shards the copies where there are several. The only entry of
 `DropoutDoMask` is that of its mask too, which has no strategy in MindSpore. An operator that takes
-no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs.
+no Tensor with axes, such as `UniformReal` and `LinSpace`, has the entries of its outputs. `Gamma`
+may have an entry more: the first, which speaks of the axes that its shape gives the output.
+
+With MindSpore's attribute `enable_nd_tp` a product may have its left operand sharded along the
+inner axis otherwise than the right one, as products over two or three axes of devices are: the
+compiler gathers what is missing, adds the partial sums, and decides on the output.
 
 A look-up "by fields" (MindSpore's attributes `manual_split` and `manual_split_with_offset`) has the
 rows of its table sharded like the last axis of its indices: each column of them looks up its own
-rows. Here the shards of the table are equal, whatever sizes the attribute gives.
+rows. Here the shards of the table are equal, whatever sizes the attribute gives; there must be as
+many as it has fields, which together have the rows of the table.
 """
 
 from __future__ import annotations
@@ -37,6 +43,15 @@ _OF_OUTPUT = ("OneHot", "Tile")
 
 #: Operators whose only entry speaks of all operands with axes.
 _OF_ALL = ("DropoutDoMask",)
+
+#: Operators whose first argument, a shape, may have an entry.
+_OF_SHAPE = ("Gamma", "RandomGamma")
+
+#: Products of matrices.
+_PRODUCTS = ("MatMul", "BatchMatMul")
+
+#: MindSpore's attributes of a look-up whose columns of indices have tables of their own.
+_BY_FIELDS = ("manual_split", "manual_split_with_offset")
 
 #: Operators that look up the rows of a table.
 _LOOK_UPS = ("Gather", "GatherV2", "EmbeddingLookup")
@@ -66,7 +81,7 @@ def layouts_of_call(
     device_num: int,
     settings: Mapping[str, Any],
     compute: Callable[[tuple[Any, ...]], Any],
-    by_fields: bool = False,
+    attrs: Mapping[str, object] | None = None,
 ) -> CallLayouts:
     """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
 
@@ -77,7 +92,8 @@ def layouts_of_call(
         device_num: how many devices there are.
         settings: the operator's settings.
         compute: the operator, of the arguments.
-        by_fields: whether a look-up is by fields (see above).
+        attrs: MindSpore's attributes of the operator, of which those of a look-up by fields and
+            `enable_nd_tp` of a product count (see above).
 
     Raises:
         TypeError, LayoutError: as `strategy.layouts_of`.
@@ -90,6 +106,12 @@ def layouts_of_call(
         return CallLayouts(
             [], output_layouts(operator, (), entries, results, device_num, "the strategy")
         )
+    if operator in _OF_SHAPE and isinstance(entries, tuple) and len(entries) == len(operands) + 1:
+        rest = layouts_of_call(operator, entries[1:], args, device_num, settings, compute)
+        _, results = traced(args, operands, compute)
+        drawn = (*_numbers(entries[0]), *_numbers(entries[1]))
+        outputs = output_layouts(operator, (), (drawn,), results, device_num, "the strategy")
+        return rest._replace(outputs=outputs)
     if operator in _OF_ALL and isinstance(entries, tuple) and len(entries) == 1:
         entries = tuple(entries[0] if np.shape(operand.value) else () for operand in operands)
     entries = entries_of(entries, len(operands), operator)
@@ -98,10 +120,17 @@ def layouts_of_call(
     found, results = traced(args, operands, compute)
     numbers = [_numbers(entry) for entry in entries]
     rule = rule_of_call(operator, found, shapes, numbers, settings)
-    if by_fields and operator in _LOOK_UPS:
+    attrs = attrs or {}
+    fields = next((attrs[name] for name in _BY_FIELDS if name in attrs), None)
+    if fields is not None and operator in _LOOK_UPS:
         rule = _by_fields(rule)
+        _check_fields(operator, fields, shapes[0], numbers)
     if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
         rule = _GRID
+    if operator in _PRODUCTS and attrs.get("enable_nd_tp"):
+        rule = _over_several_axes(rule)
+        layouts = layouts_of(entries, shapes, device_num, operator, rule, names=names)
+        return CallLayouts(list(zip(operands, layouts, strict=True)), [None], found.written)
     of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
     said, said_shapes = rule, shapes
     if of_output:
@@ -134,6 +163,33 @@ def _by_fields(rule: AxisRule) -> AxisRule:
         inputs=((columns, *table[1:]), index, *rule.inputs[2:]),
         order=tuple(label for label in rule.order if label != rows),
     )
+
+
+def _over_several_axes(rule: AxisRule) -> AxisRule:
+    """The rule of a product whose left operand is sharded along the inner axis as it likes."""
+    left, right = rule.inputs[:2]
+    inner = next(label for label in left if label in right and label not in rule.outputs[0])
+    mine = tuple("inner of the left" if label == inner else label for label in left)
+    return dataclasses.replace(
+        rule, inputs=(mine, *rule.inputs[1:]), order=(*rule.order, "inner of the left")
+    )
+
+
+def _check_fields(operator: str, fields: object, table: Shape, numbers: Sequence[Shape]) -> None:
+    if not isinstance(fields, tuple | list) or not table:
+        return
+    sizes = [field[0] if isinstance(field, tuple | list) else field for field in fields]
+    if sum(sizes) != table[0]:
+        raise LayoutError(
+            f"{operator}: the fields {fields!r} of manual_split have {sum(sizes)} rows, but the "
+            f"table of shape {table} has {table[0]}."
+        )
+    shards = max([*numbers[0][:1], *numbers[1][-1:]], default=1)
+    if shards > 1 and len(sizes) != shards:
+        raise LayoutError(
+            f"{operator}: manual_split has {len(sizes)} fields, {fields!r}, but the strategy gives "
+            f"the table {shards} shards. Shard it into one part for each field."
+        )
 
 
 #: A product whose operands and result are all laid out on one grid of devices.

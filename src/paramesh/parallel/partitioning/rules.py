@@ -12,6 +12,7 @@ XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
                         gradient of cumulative products
     steps               slices with steps along a sharded axis: an error of the compiler
     the k largest       sharded along other axes than theirs: right, but gathered first
+    Fourier transforms  the same
 
 So these are not left to it: each becomes one operator with a partitioning rule, and a program for
 the shard of one device (`jax.experimental.custom_partitioning`). Gradients are such operators too,
@@ -136,6 +137,13 @@ def _last_axis_kept(params: Params, shapes: Sequence[tuple[int, ...]]) -> Partit
     return _axes_that([axis != rank - 1 for axis in range(rank)], shapes)
 
 
+def _transform_rule(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
+    """All axes but those that are transformed, which are the last."""
+    rank = len(shapes[0])
+    kept = rank - len(params["fft_lengths"])
+    return _axes_that([axis < kept for axis in range(rank)], shapes)
+
+
 def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     names = tuple(f"x{axis}" if is_free else "" for axis, is_free in enumerate(free))
     sizes = {name: shapes[0][axis] for axis, name in enumerate(names) if name}
@@ -154,6 +162,7 @@ _RULES: dict[str, tuple[Callable[..., PartitioningRule], Callable[[Params], bool
     "select_and_gather_add": (_window_rule, _always),
     "pad": (_padding_rule, _always),
     "top_k": (_last_axis_kept, _always),
+    "fft": (_transform_rule, _always),
     "slice": (_slice_rule, lambda params: max(params["strides"] or (1,), default=1) > 1),
 }
 

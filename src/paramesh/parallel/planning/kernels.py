@@ -20,7 +20,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles
+from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles, of_images
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
@@ -41,6 +41,7 @@ class Habits:
         takes: products take cheap operands as they are computed.
         early: kernels run as soon as what they read is there, in place of in the order of the
             program.
+        zeros: what loops write into piece by piece is there from the beginning.
         on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
             as they run: the VMEM of TPUs ("How to Scale Your Model",
             jax-ml.github.io/scaling-book: 128 MiB on v5e).
@@ -51,13 +52,18 @@ class Habits:
     turns: bool = False
     takes: bool = False
     early: bool = False
+    zeros: bool = False
     on_chip: int = 0
 
 
 _TPU = Habits(takes=True, on_chip=128 << 20)
-#: By target; others are GPUs.
+_GPU = Habits(zeros=True)
+#: By target.
 HABITS = {
-    "cpu": Habits(through=True, apart=True, turns=True, early=True),
+    "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True),
+    "a100": _GPU,
+    "h100": _GPU,
+    "h200": _GPU,
     "v5e": _TPU,
     "v5p": _TPU,
     "v6e": _TPU,
@@ -126,6 +132,7 @@ class _Kernels:
         self._updates = {
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
+        self._images = of_images(self.graph)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
@@ -249,7 +256,7 @@ class _Kernels:
             kernel.passing = filled
         else:
             kernel.on_chip = filled
-        if self._habits.early:
+        if self._habits.zeros:
             self._begin_with_zeros(number, operator, kernel)
         for tensor, _ in operator.outputs:
             home = self._specs.home(tensor)
@@ -275,7 +282,8 @@ class _Kernels:
 
     def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
         """What is written into piece by piece is there from the beginning."""
-        scatters = operator.name.startswith("scatter") and len(operator.inputs) < 3
+        scatters = self._habits.early and operator.name.startswith("scatter")
+        scatters = scatters and len(operator.inputs) < 3
         if not scatters and operator.name != "stack of scan":
             return
         tensor, factors = operator.outputs[0]
@@ -295,8 +303,10 @@ class _Kernels:
         size = local(machine, nbytes, spec)
         if not self._habits.on_chip:
             return size
-        lies = in_rows if tensor in self._updates else in_tiles
-        return lies(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
+        shape = self.graph.tensors[tensor].shape
+        if tensor in self._updates:
+            return in_rows(size, shape, spec, machine.sizes)
+        return in_tiles(size, shape, spec, machine.sizes, self._images.get(tensor, ()))
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""

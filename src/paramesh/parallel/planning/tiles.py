@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from paramesh.parallel.search.graph import Operator
+from paramesh.parallel.search.graph import Graph, Operator
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import Spec, local
 
@@ -45,7 +45,13 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     return lies if filled > size else 0.0
 
 
-def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+def in_tiles(
+    nbytes: float,
+    shape: tuple[int, ...],
+    spec: Spec,
+    sizes: tuple[int, ...],
+    dims: tuple[int, ...] = (),
+) -> float:
     """Bytes of an array with what fills up its tiles.
 
     The compiler lays out two of the dimensions in tiles so that it fills up least. Tiles of arrays
@@ -56,11 +62,37 @@ def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int
         shape: of the full array.
         spec: how it is sharded.
         sizes: of the mesh.
+        dims: the dimensions that may be in tiles; () for all.
     """
     if len(shape) < 2:
         return nbytes
-    own = [max(size // _parts(dim, spec, sizes), 1) for dim, size in enumerate(shape)]
+    own = [max(shape[dim] // _parts(dim, spec, sizes), 1) for dim in dims or range(len(shape))]
     return nbytes * min(itertools.starmap(_of_tiles, itertools.permutations(own, 2)))
+
+
+def of_images(graph: Graph) -> dict[int, tuple[int, ...]]:
+    """The dimensions that are in tiles, of tensors that convolutions and work on their images have.
+
+    A TPU computes convolutions with batch and channels in tiles, however few there are of both, and
+    has what is elementwise before and after lie alike (libtpu 0.0.42).
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for operator in graph.operators:
+        if operator.name == "conv_general_dilated":
+            for tensor, factors in (*operator.inputs, *operator.outputs):
+                dims = tuple(dim for dim, factor in enumerate(factors) if factor is not None)
+                if len(dims) == 2 < len(factors):
+                    found[tensor] = dims
+    for operators in (graph.operators, list(reversed(graph.operators))):
+        for operator in operators:
+            own = [tensor for tensor, _ in (*operator.inputs, *operator.outputs)]
+            shape = graph.tensors[own[-1]].shape
+            alike = [tensor for tensor in own if graph.tensors[tensor].shape == shape]
+            known = next((found[tensor] for tensor in alike if tensor in found), None)
+            if operator.joins and known is not None:
+                for tensor in alike:
+                    found.setdefault(tensor, known)
+    return found
 
 
 def in_rows(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:

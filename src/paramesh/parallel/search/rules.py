@@ -343,6 +343,7 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], AxisRule]] = {
     "split": _untouched(_one("axis")),
     "sort": _untouched(_one("dimension")),
     "top_k": _untouched(lambda params, rank: {rank - 1}),
+    "fft": _untouched(lambda params, rank: set(range(rank - len(params["fft_lengths"]), rank))),
     "rev": _untouched(lambda params, rank: set(params["dimensions"])),
     "pad": _untouched(
         lambda params, rank: {d for d, p in enumerate(params["padding_config"]) if any(p)}
@@ -380,7 +381,6 @@ _WHOLE = frozenset(
         "random_gamma",
         "threefry2x32",
         "rng_bit_generator",
-        "fft",
         "cholesky",
         "lu",
         "lu_pivots_to_permutation",

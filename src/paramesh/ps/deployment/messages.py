@@ -69,6 +69,12 @@ class _Taking:
             self.wrong("a field must be a whole number of 64 bits")
         return number
 
+    def flag(self) -> bool:
+        flag = next(self._fields)
+        if type(flag) is not bool:
+            self.wrong("a field must be true or false")
+        return flag
+
     def text(self) -> str:
         text = next(self._fields)
         if type(text) is not str:
@@ -94,6 +100,15 @@ class _Taking:
         if type(wholes) is not list or not all(type(n) is int for n in wholes):
             self.wrong("a field must be a list of whole numbers")
         return tuple(wholes)
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        pairs = next(self._fields)
+        if type(pairs) is not list:
+            self.wrong("a field must be a list of pairs")
+        for pair in pairs:
+            if type(pair) is not list or [type(n) for n in pair] != [int, int]:
+                self.wrong("a field must be a list of pairs of whole numbers")
+        return tuple((first, second) for first, second in pairs)
 
     def array(self) -> Array:
         array = next(self._arrays, None)
@@ -155,17 +170,20 @@ def _joined(*parts: Text | Any) -> Text:
 # Calls.
 
 
-def _push(worker: int, life: int, step: int, packed: PackedUpdates, hyper: Json) -> Text:
+def _push(
+    worker: int, life: int, step: int, packed: PackedUpdates, hyper: Json, of: int, divides: bool
+) -> Text:
     update = (_by_name(packed.dense), _packed_ids(packed.ids), _packed_rows(packed.grads))
-    return _joined(worker, life, step, *update, dict(hyper))
+    return _joined(worker, life, step, *update, dict(hyper), of, divides)
 
 
-_PUSH_FIELDS = 8
+_PUSH_FIELDS = 10
 
 
 def _taken_push(taking: _Taking) -> tuple[Any, ...]:
     worker, life, step = taking.whole(), taking.whole(), taking.whole()
-    return worker, life, step, taking.packed_updates(), taking.numbers()
+    update, hyper = taking.packed_updates(), taking.numbers()
+    return worker, life, step, update, hyper, taking.whole(), taking.flag()
 
 
 def _step(*asked: Any) -> Text:
@@ -262,7 +280,13 @@ def answer_text(reply: Reply) -> Text:
     rows = Text([None, 0], []) if reply.rows is None else _packed_rows(reply.rows)
     values = _by_name(reply.values)
     return _joined(
-        reply.pid, reply.incarnation, reply.version, values, Text([tables], arrays), rows
+        reply.pid,
+        reply.incarnation,
+        reply.version,
+        values,
+        Text([tables], arrays),
+        rows,
+        [list(entry) for entry in reply.sets],
     )
 
 
@@ -272,15 +296,18 @@ def taken_answer(said: Json, arrays: Sequence[Array]) -> Reply:
     Raises:
         BadFrame: it is none.
     """
-    taking = _Taking(said, arrays, 7)
+    taking = _Taking(said, arrays, 8)
     pid, incarnation, version = taking.whole(), taking.whole(), taking.whole()
     values = taking.by_name()
     news = dict(_taken_news(taking))
     rows = None
     if said[5] is not None:
         rows = taking.packed_rows()
+    else:
+        taking.any(), taking.any()
+    sets = taking.pairs()
     taking.end()
-    return Reply(pid, incarnation, version, values, news, rows)
+    return Reply(pid, incarnation, version, values, news, rows, sets)
 
 
 def _taken_news(taking: _Taking) -> Iterator[tuple[str, News]]:

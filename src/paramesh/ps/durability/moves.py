@@ -23,10 +23,8 @@ will by this move, even if its mover was only frozen. So servers of at most one 
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.files.atomic import directory_to_disk, is_locked, lock
+from paramesh.files.atomic import is_locked, lock
+from paramesh.ps.durability.marks import content, create, damaged, names_in, read
 from paramesh.ps.processes.lifeline import host_identity
 
 #: Seconds between two changes of the beat, and until a move whose beat does not change is ended.
@@ -65,7 +64,7 @@ def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
         ParameterServerError: the end of a move is damaged.
         OSError: from the file system.
     """
-    for number in reversed(_numbers(_names(folder), "end")):
+    for number in reversed(_numbers(names_in(folder), "end")):
         if number <= generation_of(said):
             break
         moved = _end(folder, number)
@@ -80,7 +79,7 @@ def open_move(folder: Path) -> int:
     Raises:
         OSError: from the file system.
     """
-    names = _names(folder)
+    names = names_in(folder)
     begun = _numbers(names, "json")
     if not begun or begun[-1] in _numbers(names, "end"):
         return 0
@@ -104,7 +103,7 @@ def next_number(folder: Path, generation: int) -> int:
         OSError: from the file system.
     """
     found = [generation]
-    for name in _names(folder):
+    for name in names_in(folder):
         known = _FILE.fullmatch(name) or _FOLDER.fullmatch(name)
         if known is not None:
             found.append(int(known[1]))
@@ -117,7 +116,7 @@ def abandon(folder: Path, number: int, why: str) -> bool:
     Raises:
         OSError: from the file system.
     """
-    return _create(folder, f"move-{number}.end", {"run": None, "why": why})
+    return create(folder, f"move-{number}.end", {"run": None, "why": why})
 
 
 def clear(folder: Path) -> None:
@@ -129,7 +128,7 @@ def clear(folder: Path) -> None:
     Raises:
         OSError: from the file system.
     """
-    ended = _numbers(_names(folder), "end")
+    ended = _numbers(names_in(folder), "end")
     for number in ended:
         for kind in ("beat", "json"):
             (folder / f"move-{number}.{kind}").unlink(missing_ok=True)
@@ -169,11 +168,11 @@ class Move:
             "identity": host_identity(),
         }
         try:
-            begun = _create(self.folder, f"move-{self.number}.json", said)
+            begun = create(self.folder, f"move-{self.number}.json", said)
         except BaseException:
             self.close()
             raise
-        if begun and _numbers(_names(self.folder), "end")[-1:] >= [self.number]:
+        if begun and _numbers(names_in(self.folder), "end")[-1:] >= [self.number]:
             # This process is late: others have moved the run since the number was found.
             abandon(self.folder, self.number, "another move has ended")
             begun = False
@@ -200,7 +199,7 @@ class Move:
             MoveEnded: somebody has; the run has not moved.
             OSError: from the file system; `end_of` says what has become of the move.
         """
-        if not _create(self.folder, f"move-{self.number}.end", {"run": dict(run)}):
+        if not create(self.folder, f"move-{self.number}.end", {"run": dict(run)}):
             raise MoveEnded(
                 f"the move of '{self.folder}' to {self.servers} servers was ended by its servers: "
                 f"its process had given no sign of life for {LEASE:g} seconds. The run goes on as "
@@ -240,7 +239,7 @@ class MoveWatch:
         if not number:
             self._seen = None
             return 0
-        seen = number, _content(self.folder / f"move-{number}.beat")
+        seen = number, content(self.folder / f"move-{number}.beat")
         now = self._clock()
         if seen != self._seen:
             self._seen, self._since = seen, now
@@ -251,15 +250,10 @@ class MoveWatch:
 
     def _is_dead(self, number: int) -> bool:
         """Whether this host knows that the mover has ended."""
-        said = _read(self.folder / f"move-{number}.json")
+        said = read(self.folder / f"move-{number}.json")
         if said is None or not host_identity() or said.get("identity") != host_identity():
             return False
         return not is_locked(self.folder / f"move-{number}.beat")
-
-
-def _names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
 
 
 def _numbers(names: list[str], kind: str) -> list[int]:
@@ -269,55 +263,7 @@ def _numbers(names: list[str], kind: str) -> list[int]:
 
 
 def _end(folder: Path, number: int) -> Mapping[str, Any] | None:
-    said = _read(folder / f"move-{number}.end")
+    said = read(folder / f"move-{number}.end")
     if said is not None and not isinstance(said.get("run"), dict | None):
-        raise _damaged(folder / f"move-{number}.end")
+        raise damaged(folder / f"move-{number}.end")
     return said
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        said = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise _damaged(path)
-    return said
-
-
-def _damaged(path: Path) -> ParameterServerError:
-    return ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a backup.")
-
-
-def _content(path: Path) -> bytes:
-    # Opened anew each time: over a network that is what brings the present content.
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def _create(folder: Path, name: str, said: Mapping[str, Any]) -> bool:
-    """Create a file with its content, at once; False: it is there."""
-    path, mark = folder / name, secrets.token_hex(8)
-    content = (json.dumps({**said, "mark": mark}) + "\n").encode()
-    beside = folder / f".{name}.{os.getpid()}-{mark[:8]}.tmp"
-    try:
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(file, content)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        try:
-            os.link(beside, path)
-            mine = True
-        except FileExistsError:
-            # On a network's file system this may be the answer to a repetition of what was done.
-            mine = _content(path) == content
-    finally:
-        beside.unlink(missing_ok=True)
-    directory_to_disk(folder)
-    return mine

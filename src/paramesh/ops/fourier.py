@@ -1,0 +1,233 @@
+"""Fourier and cosine transforms, over `jax.numpy.fft` and `jax.scipy.fft`.
+
+Integers and 16-bit floats are transformed as Float32, as in MindSpore. `norm` says which way is
+divided by the number of points: "backward" (None) the inverse, "forward" the forward transform,
+"ortho" each by the square root.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.fft
+
+from paramesh.ops.table import Array, Dtype, function, primitive
+from paramesh.tensor.base import as_value
+
+# fmt: off
+__all__ = [
+    "fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fft2", "ifft2", "rfft2", "irfft2", "hfft2",
+    "ihfft2", "fftn", "ifftn", "rfftn", "irfftn", "hfftn", "ihfftn", "fftshift", "ifftshift",
+    "fftfreq", "rfftfreq", "FFT", "IFFT", "RFFT", "IRFFT", "HFFT", "IHFFT", "FFT2", "IFFT2",
+    "RFFT2", "IRFFT2", "HFFT2", "IHFFT2", "FFTN", "IFFTN", "RFFTN", "IRFFTN", "HFFTN", "IHFFTN",
+    "FFTShift", "IFFTShift", "DCT", "IDCT", "DCTN", "IDCTN",
+]
+# fmt: on
+
+_SWAPPED = {None: "forward", "backward": "forward", "forward": "backward", "ortho": "ortho"}
+_NORMS = ("backward", "forward", "ortho")
+
+
+def _numbers(x: jax.Array, real: bool = False) -> jax.Array:
+    if real and jnp.iscomplexobj(x):
+        raise TypeError(f"input must be real, got {x.dtype}.")
+    return x if x.dtype.itemsize >= 4 and jnp.issubdtype(x.dtype, jnp.inexact) else x.astype("f4")
+
+
+def _norm(norm: str | None) -> str | None:
+    if norm is not None and norm not in _NORMS:
+        raise ValueError(f"norm must be one of {', '.join(_NORMS)} or None, got {norm!r}.")
+    return norm
+
+
+def _along_one(name: str) -> Callable[..., jax.Array]:
+    transform = getattr(jnp.fft, name)
+    real = name in ("rfft", "ihfft")
+
+    def compute(x: jax.Array, n: int | None, dim: int, norm: str | None) -> jax.Array:
+        return transform(_numbers(x, real), n, dim, _norm(norm))
+
+    return compute
+
+
+def _along_many(name: str) -> Callable[..., jax.Array]:
+    """Along several axes; those of Hermitian symmetry by the real ones, the other way round."""
+    if not name.startswith(("hfft", "ihfft")):
+        transform, real = getattr(jnp.fft, name), name.startswith("rfft")
+        return lambda x, s, dim, norm: transform(_numbers(x, real), s, dim, _norm(norm))
+    if name.startswith("ihfft"):
+        return lambda x, s, dim, norm: jnp.conj(
+            jnp.fft.rfftn(_numbers(x, True), s, dim, _SWAPPED[_norm(norm)])
+        )
+    return lambda x, s, dim, norm: jnp.fft.irfftn(
+        jnp.conj(_numbers(x)), s, dim, _SWAPPED[_norm(norm)]
+    )
+
+
+Lengths = Sequence[int] | None
+
+
+@function
+def fft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """The discrete Fourier transform along an axis, of `n` points: (..., m) -> complex (..., n)."""
+    return _along_one("fft")(input, n, dim, norm)
+
+
+@function
+def ifft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """The inverse of `fft`: (..., m) -> complex (..., n)."""
+    return _along_one("ifft")(input, n, dim, norm)
+
+
+@function
+def rfft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """The first half of `fft` of real numbers: (..., m) -> complex (..., n // 2 + 1)."""
+    return _along_one("rfft")(input, n, dim, norm)
+
+
+@function
+def irfft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """The inverse of `rfft`: (..., m) -> real (..., n), by default n = 2 (m - 1)."""
+    return _along_one("irfft")(input, n, dim, norm)
+
+
+@function
+def hfft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """`fft` of a signal of which the first half is given, the rest conjugate: -> real (..., n)."""
+    return _along_one("hfft")(input, n, dim, norm)
+
+
+@function
+def ihfft(input: Array, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:
+    """The inverse of `hfft`: real (..., m) -> complex (..., n // 2 + 1)."""
+    return _along_one("ihfft")(input, n, dim, norm)
+
+
+def _two(name: str) -> Any:
+    compute = _along_many(name)
+
+    def transform(
+        input: Array, s: Lengths = None, dim: Sequence[int] = (-2, -1), norm: str | None = None
+    ) -> Any:
+        return compute(input, s, dim, norm)
+
+    transform.__name__ = transform.__qualname__ = name
+    transform.__doc__ = f"`{name[:-1]}` along two axes, of `s` points."
+    return function(transform)
+
+
+def _several(name: str) -> Any:
+    compute = _along_many(name)
+
+    def transform(
+        input: Array, s: Lengths = None, dim: Sequence[int] | None = None, norm: str | None = None
+    ) -> Any:
+        return compute(input, s, dim, norm)
+
+    transform.__name__ = transform.__qualname__ = name
+    transform.__doc__ = f"`{name[:-1]}` along several axes, by default all, of `s` points."
+    return function(transform)
+
+
+fft2, ifft2, rfft2 = _two("fft2"), _two("ifft2"), _two("rfft2")
+irfft2, hfft2, ihfft2 = _two("irfft2"), _two("hfft2"), _two("ihfft2")
+fftn, ifftn, rfftn = _several("fftn"), _several("ifftn"), _several("rfftn")
+irfftn, hfftn, ihfftn = _several("irfftn"), _several("hfftn"), _several("ihfftn")
+
+
+@function
+def fftshift(input: Array, dim: int | Sequence[int] | None = None) -> Any:
+    """Each axis rolled by half of its size: frequency 0 comes into the middle."""
+    return jnp.fft.fftshift(input, dim)
+
+
+@function
+def ifftshift(input: Array, dim: int | Sequence[int] | None = None) -> Any:
+    """The inverse of `fftshift`."""
+    return jnp.fft.ifftshift(input, dim)
+
+
+@function
+def fftfreq(n: int, d: float = 1.0, *, dtype: Dtype = None) -> Any:
+    """The frequencies of `fft` with `n` points, `d` apart: Float32 (n,) unless `dtype`."""
+    return as_value(jnp.fft.fftfreq(n, d), dtype)
+
+
+@function
+def rfftfreq(n: int, d: float = 1.0, *, dtype: Dtype = None) -> Any:
+    """The frequencies of `rfft`: Float32 (n // 2 + 1,) unless `dtype`."""
+    return as_value(jnp.fft.rfftfreq(n, d), dtype)
+
+
+# Cosines.
+
+
+def _by_parts(compute: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    if not jnp.iscomplexobj(x):
+        return compute(_numbers(x))
+    return jax.lax.complex(compute(x.real), compute(x.imag))
+
+
+def _cosines(
+    x: jax.Array, type: int, s: Lengths, axes: Sequence[int] | None, norm: str | None, inverse: bool
+) -> jax.Array:
+    if type != 2:
+        raise ValueError(f"type must be 2, the only cosine transform that is here, got {type}.")
+    lower = None if norm is None else _norm(norm.lower())
+    named = range(-len(s), 0) if s is not None and axes is None else axes
+    axes = list(range(x.ndim)) if named is None else [axis % x.ndim for axis in named]
+    counts = [x.shape[axis] for axis in axes] if s is None else list(s)
+    transform = jax.scipy.fft.idctn if inverse else jax.scipy.fft.dctn
+    base = "ortho" if lower == "ortho" else None
+    found = _by_parts(lambda part: transform(part, 2, counts, axes, base), x)
+    if lower != "forward":
+        return found
+    points = math.prod(2 * count for count in counts)
+    return found * points if inverse else found / points
+
+
+def _of_one(inverse: bool) -> Callable[..., Any]:
+    def transform(
+        x: Array, type: int = 2, n: int | None = None, axis: int = -1, norm: str | None = None
+    ) -> Any:
+        return _cosines(x, type, None if n is None else (n,), (axis,), norm, inverse)
+
+    return transform
+
+
+def _of_several(inverse: bool) -> Callable[..., Any]:
+    def transform(
+        x: Array,
+        type: int = 2,
+        s: Lengths = None,
+        axes: Sequence[int] | None = None,
+        norm: str | None = None,
+    ) -> Any:
+        return _cosines(x, type, s, axes, norm, inverse)
+
+    return transform
+
+
+def _cosine_class(name: str, compute: Callable[..., Any], doc: str) -> Any:
+    compute.__name__ = compute.__qualname__ = f"{name.lower()}_of"
+    compute.__doc__ = doc
+    return primitive(name, function(compute))
+
+
+DCT = _cosine_class("DCT", _of_one(False), "The cosine transform of type 2 along an axis.")
+IDCT = _cosine_class("IDCT", _of_one(True), "The inverse of `DCT`.")
+DCTN = _cosine_class("DCTN", _of_several(False), "The cosine transform of type 2 along axes.")
+IDCTN = _cosine_class("IDCTN", _of_several(True), "The inverse of `DCTN`.")
+
+FFT, IFFT, RFFT = primitive("FFT", fft), primitive("IFFT", ifft), primitive("RFFT", rfft)
+IRFFT, HFFT = primitive("IRFFT", irfft), primitive("HFFT", hfft)
+IHFFT, FFT2 = primitive("IHFFT", ihfft), primitive("FFT2", fft2)
+IFFT2, RFFT2 = primitive("IFFT2", ifft2), primitive("RFFT2", rfft2)
+IRFFT2, HFFT2 = primitive("IRFFT2", irfft2), primitive("HFFT2", hfft2)
+IHFFT2, FFTN = primitive("IHFFT2", ihfft2), primitive("FFTN", fftn)
+IFFTN, RFFTN = primitive("IFFTN", ifftn), primitive("RFFTN", rfftn)
+IRFFTN, HFFTN = primitive("IRFFTN", irfftn), primitive("HFFTN", hfftn)
+IHFFTN = primitive("IHFFTN", ihfftn)
+FFTShift, IFFTShift = primitive("FFTShift", fftshift), primitive("IFFTShift", ifftshift)
