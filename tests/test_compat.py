@@ -70,7 +70,7 @@ def test_a_path_gives_what_its_home_gives(path: str) -> None:
 
 
 def test_a_path_of_one_module_is_that_module() -> None:
-    for path in ("common.dtype", "common.initializer", "common.tensor", "common.parameter"):
+    for path in ("common.dtype", "common.initializer", "common.tensor"):
         (home,) = compat.PATHS[path]
         assert importlib.import_module(f"paramesh.{path}") is importlib.import_module(home)
 
