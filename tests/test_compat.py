@@ -234,6 +234,7 @@ ATTRIBUTES = """
     amp.build_train_network train.amp.auto_mixed_precision context.set_context
     version.__version__ train.data_sink dataset.engine.datasets_vision.ImageFolderDataset
     nn.optim.optimizer.opt_init_args_register log.get_log_config
+    dataset.core.validator_helpers.INT32_MAX train.train_thor.dataset_helper.DatasetHelper
     parallel.Layout common.parameter.ParameterTuple common.generator.Generator
 """
 

@@ -48,6 +48,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "communication.management": ("paramesh.parallel.communication.management",),
     "dataset.core": ("paramesh.dataset",),
     "dataset.core.config": ("paramesh.dataset.config",),
+    "dataset.core.validator_helpers": ("paramesh.mindspore_checks",),
     "dataset.engine": ("paramesh.dataset",),
     "dataset.engine.config": ("paramesh.dataset.config",),
     "dataset.engine.datasets": ("paramesh.dataset",),
@@ -204,6 +205,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "device_context.cpu": ("paramesh.runtime",),
     "device_context.gpu": ("paramesh.runtime",),
     "device_context.gpu.op_precision": ("paramesh.runtime",),
+    "train.train_thor.dataset_helper": ("paramesh.mindspore_names",),
     "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
