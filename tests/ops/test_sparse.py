@@ -91,3 +91,9 @@ def test_refusals(make: Callable[[], Any], error: type[Exception], message: str)
 def test_what_hangs_on_values_is_no_part_of_a_transform() -> None:
     with pytest.raises(ValueNeededError, match="dense_to_sparse_coo gives a shape"):
         ops.vmap(lambda x: ops.dense_to_sparse_coo(x).values)(Tensor(A[None]))
+
+
+def test_elements_of_bool() -> None:
+    places = Tensor(np.array([[0], [2], [2]], np.int32))
+    found = ops.sparse_to_dense(places, Tensor(np.array([False, True, True])), (4,))
+    assert found.asnumpy().tolist() == [False, False, True, False]

@@ -62,6 +62,8 @@ def sparse_to_dense(indices: Array, values: Array, sparse_shape: Ints) -> Any:
     """
     shape = ints(sparse_shape)
     at = _positions(indices, shape, values)
+    if values.dtype == bool:
+        return jnp.zeros(shape, jnp.int32).at[at].add(values.astype(jnp.int32)) > 0
     return jnp.zeros(shape, values.dtype).at[at].add(values)
 
 
