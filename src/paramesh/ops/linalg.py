@@ -27,7 +27,8 @@ from paramesh.tensor.promotion import cast
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "dot", "inner", "kron", "ger", "mv", "cross",
     "cdist",
-    "pdist", "dist", "svd", "svd_parts", "Svd", "lstsq", "qr", "cholesky", "det", "slogdet", "inverse", "pinv",
+    "pdist", "dist", "svd", "svd_parts", "Svd", "lstsq", "qr", "cholesky", "det", "slogdet",
+    "inverse", "pinv",
     "matrix_power",
     "matrix_exp", "matrix_norm", "vector_norm", "renorm", "lp_norm", "LpNorm", "Cdist", "Cross",
     "Ger",
