@@ -23,14 +23,13 @@ J = np.array([4, 6, 3], np.int32)
 B = np.array([[True, False], [True, True]])
 
 _OF_ONE = """
-    abs absolute arccos arcsin arcsinh arctan arctanh cbrt ceil cos cosh deg2rad degrees exp
-    exp2 expm1 floor isfinite isinf isnan log log10 log1p log2 negative positive rad2deg radians
-    reciprocal rint sign signbit sin sinh sqrt square tan tanh trunc fix all amax amin any
-    around argmax argmin argsort atleast_1d atleast_2d atleast_3d average count_nonzero cumprod
-    cumsum diff fliplr flipud flip max mean min nanmax nanmean nanmin nanstd nansum nanvar norm
-    ones_like prod ptp ravel size sort squeeze std sum transpose tril triu unique var zeros_like
-    copy isneginf isposinf nancumsum round corrcoef cov diag diagonal array asarray nonzero
-    unwrap gradient
+    abs absolute arccos arcsin arcsinh arctan arctanh cbrt ceil cos cosh deg2rad degrees exp exp2
+    expm1 floor isfinite isinf isnan log log10 log1p log2 negative positive rad2deg radians
+    reciprocal rint sign signbit sin sinh sqrt square tan tanh trunc fix all amax amin any around
+    argmax argmin argsort atleast_1d atleast_2d atleast_3d average count_nonzero cumprod cumsum diff
+    fliplr flipud flip max mean min nanmax nanmean nanmin nanstd nansum nanvar norm ones_like prod
+    ptp ravel size sort squeeze std sum transpose tril triu unique var zeros_like copy isneginf
+    isposinf nancumsum round corrcoef cov diag diagonal array asarray nonzero unwrap gradient
 """
 _OF_TWO = """
     add arctan2 array_equal array_equiv copysign divide equal float_power floor_divide fmod
@@ -193,7 +192,9 @@ def test_it_equals_numpy(name: str, args: tuple[Any, ...]) -> None:
 def test_every_function_has_a_case() -> None:
     functions = {name for name in mnp.__all__ if callable(getattr(mnp, name))}
     types = {name for name in functions if isinstance(getattr(mnp, name), paramesh.DType)}
-    assert functions - types == {name for name, _ in CASES} | {"empty", "empty_like"}
+    assert functions - types == {name for name, _ in CASES} | {
+        *("empty", "empty_like", "rand", "randint", "randn")
+    }
 
 
 def test_element_types() -> None:
@@ -237,3 +238,26 @@ def test_it_is_differentiated_and_compiled() -> None:
 def test_a_name_that_there_is_not_gets_a_suggestion() -> None:
     with pytest.raises(AttributeError, match=r"'paramesh\.numpy' has no .* Did you mean arange"):
         _ = mnp.aragne
+
+
+def test_arguments_have_names_as_in_mindspore() -> None:
+    assert np.array_equal(mnp.where(condition=X > 0.5, x=X, y=Y).asnumpy(), np.where(X > 0.5, X, Y))
+    assert np.array_equal(mnp.where(X > 0.5, x=X, y=0.0).asnumpy(), np.where(X > 0.5, X, 0))
+    assert list(inspect.signature(mnp.where).parameters)[:3] == ["condition", "x", "y"]
+    with pytest.raises(TypeError, match="z"):
+        mnp.where(X > 0.5, x=X, z=Y)
+
+
+def test_random_numbers_come_from_the_seed() -> None:
+    def drawn() -> list[Tensor]:
+        paramesh.set_seed(3)
+        return [mnp.rand(2, 3), mnp.randn((2, 3)), mnp.randint(5, shape=(100,)), mnp.randint(2, 4)]
+
+    uniform, normal, whole, one = drawn()
+    assert uniform.shape == normal.shape == (2, 3)
+    assert set(whole.asnumpy().tolist()) == set(range(5))
+    assert whole.dtype == mnp.int32
+    assert one.shape == ()
+    assert int(one) in (2, 3)
+    for a, b in zip(drawn(), drawn(), strict=True):
+        assert np.array_equal(a.asnumpy(), b.asnumpy())

@@ -18,6 +18,7 @@ from paramesh import context, ops, random
 from paramesh.array_types import HostArray
 from paramesh.checkpoint import load_exported
 from paramesh.dtype import DType
+from paramesh.nn.cell import Cell
 from paramesh.tensor.base import Tensor
 from paramesh.transforms import jit, remat
 
@@ -54,6 +55,7 @@ __all__ = [
     "set_device",
     "set_dump",
     "set_recursion_limit",
+    "sync_pipeline_shared_parameters",
 ]
 
 T = TypeVar("T")
@@ -201,6 +203,18 @@ def recompute(block: Callable[..., Any], *args: object, **kwargs: object) -> Any
     """
     theirs = ("use_reentrant", "output_recompute", "early_stop", "context_fn")
     return remat(block)(*args, **{k: v for k, v in kwargs.items() if k not in theirs})
+
+
+def sync_pipeline_shared_parameters(net: Cell) -> None:
+    """Nothing: a Parameter of several pipeline stages has one value, not a copy in each.
+
+    Raises:
+        TypeError: `net` is not a Cell.
+    """
+    if not isinstance(net, Cell):
+        raise TypeError(
+            f"sync_pipeline_shared_parameters: net must be a Cell, got {type(net).__name__}."
+        )
 
 
 def run_check() -> None:
