@@ -66,7 +66,7 @@ def _largest(
         )
     if any(k + o - 1 > s for k, o, s in zip(kernel, out, sizes, strict=True)):
         raise ValueError(f"an input {tuple(sizes)} has no {out} windows of {kernel}.")
-    places: jax.Array | int = 0
+    places = jnp.zeros((), jnp.int32)
     for axis, size in enumerate(sizes):
         starts = _starts(samples[..., order[axis]], size, out[axis], kernel[axis])
         at = starts[..., None] + jnp.arange(kernel[axis], dtype=jnp.int32)

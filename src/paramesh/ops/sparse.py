@@ -274,7 +274,7 @@ def _beside(tensor: SparseTensor, other: TensorLike) -> Any:
         columns = raw(tensor.indices)
         places: tuple[jax.Array, ...] = (_rows(tensor), columns)
     else:
-        at = raw(tensor.indices)  # type: ignore[attr-defined]
+        at = raw(_coo("sparse_times", tensor).indices)
         places = tuple(at[:, axis] for axis in range(at.shape[1]))
     array = raw(value)
     with x64(array, *places):
@@ -476,4 +476,4 @@ for _name in _ELEMENTWISE.split():
     for _form in (COOTensor, CSRTensor):
         _made = _of_values(_name, _HOMES[_name], _form)
         globals()[_made.__name__] = _made
-        __all__.append(_made.__name__)
+        globals()["__all__"].append(_made.__name__)  # checkers read no computed one

@@ -121,7 +121,7 @@ class COOTensor(SparseTensor):
         coo_tensor: COOTensor | None = None,
     ) -> None:
         if coo_tensor is not None:
-            if (indices, values, shape) != (None, None, None):
+            if any(given is not None for given in (indices, values, shape)):
                 raise ValueError("COOTensor takes indices, values and shape, or coo_tensor.")
             indices, values, shape = coo_tensor.to_tuple()
         self._indices = _tensor("COOTensor", "indices", indices)
@@ -206,7 +206,7 @@ class CSRTensor(SparseTensor):
         csr_tensor: CSRTensor | None = None,
     ) -> None:
         if csr_tensor is not None:
-            if (indptr, indices, values, shape) != (None, None, None, None):
+            if any(given is not None for given in (indptr, indices, values, shape)):
                 raise ValueError("CSRTensor takes its four parts, or csr_tensor.")
             indptr, indices, values, shape = csr_tensor.to_tuple()
         self._indptr = _tensor("CSRTensor", "indptr", indptr)
