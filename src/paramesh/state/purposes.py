@@ -277,6 +277,10 @@ class OperatorPlacement:
             params: of Cells around those that have a stage.
         """
 
+    def value_of(self, cell: object, value: Array) -> Any:
+        """What a Cell that goes through stages gives; raw."""
+        return value
+
     def sensitivity(self, value: Array) -> Any:
         """What the backward pass of a micro-batch starts from; raw."""
         return value

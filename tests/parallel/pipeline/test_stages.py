@@ -208,7 +208,10 @@ class TestValues:
         assert_near(state(step), state(on_one))
 
     @pytest.mark.slow
-    def test_gradients_around_a_pipeline_cell(self) -> None:
+    @pytest.mark.parametrize("linear", [True, False])
+    def test_gradients_around_a_pipeline_cell(
+        self, linear: bool, works: list[tuple[int, bool, int]]
+    ) -> None:
         def train(stages: int) -> tuple[list[float], dict[str, Any], nn.Cell]:
             with_stages(stages)
             paramesh.set_seed(5)
@@ -217,8 +220,9 @@ class TestValues:
             cell = Pipeline(WithLossCell(net, nn.MSELoss()), 4)
             optimizer = momentum(net.trainable_params())
             reduced = PipelineGradReducer(optimizer.parameters, scale_sense=2.0)
+            around = (lambda loss: loss * 0.5) if linear else ops.square
             gradients = paramesh.value_and_grad(
-                lambda x, y: cell(x, y) * 0.5, None, optimizer.parameters
+                lambda x, y: around(cell(x, y)), None, optimizer.parameters
             )
 
             @paramesh.jit
@@ -233,8 +237,31 @@ class TestValues:
         found, others, net = train(2)
         np.testing.assert_allclose(found, losses, rtol=2e-6)
         assert_near(others, values)
+        table = table_of("1f1b", 2, 4)
+        in_order = [(s, *work) for tick in table for s, work in enumerate(tick) if work]
+        assert (works == in_order * 3) is linear
         assert devices_of(net.layers[0].weight) == list(range(4))
         assert devices_of(net.layers[2].bias) == list(range(4, 8))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("mode", ["semi_auto_parallel", AUTO])
+    def test_a_loss_and_then_its_gradient(
+        self, mode: str, works: list[tuple[int, bool, int]]
+    ) -> None:
+        class Step(TrainOneStepCell):
+            def construct(self, *inputs: Any) -> Any:
+                loss = self.network(*inputs)
+                sens = ops.fill(loss.dtype, loss.shape, 0.25)
+                grads = self.grad(self.network, self.weights)(*inputs, sens)
+                return ops.depend(loss, self.optimizer(self.grad_reducer(grads)))
+
+        def make() -> nn.Cell:
+            net = NormedNet().set_train()
+            cell = PipelineCell(WithLossCell(net, nn.MSELoss()), 4)
+            return Step(cell, momentum(net.trainable_params()))
+
+        same_as_one_device(make, mode=mode, atol=2e-5)
+        assert len(works) == 3 * 16
 
     @pytest.mark.slow
     def test_without_micro_batches_and_without_gradients(self) -> None:
