@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.experimental.layout
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from paramesh._compat.jax import (
     devices_are_open,
     eval_context,
     get_opaque_trace_state,
+    in_rows,
     jaxpr_as_fun,
     looks_for_nans,
     mlir,
@@ -218,3 +220,17 @@ def test_a_compiler_that_is_missing_says_so() -> None:
     """With the compilers, `tests/targets` has the devices that they make."""
     with pytest.raises(ImportError, match="topology not implemented for nothing"):
         absent_devices("nothing", "")
+
+
+def test_fourier_transforms_still_need_their_arrays_in_rows() -> None:
+    """If the first fails no more, `in_rows` can go from `partitioning/rules.py`."""
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    turned = jax.experimental.layout.Layout((1, 0))
+
+    def moved(values: jax.Array) -> jax.Array:
+        return jax.experimental.layout.with_layout_constraint(values, turned)
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="IsMonotonicWithDim0Major"):
+        jax.block_until_ready(jax.jit(lambda x: moved(jnp.fft.fft(x)))(x))
+    found = jax.jit(lambda x: moved(in_rows(jnp.fft.fft(x))))(x)
+    np.testing.assert_allclose(found, np.fft.fft(x), 1e-5, 1e-5)

@@ -53,6 +53,7 @@ __all__ = [
     "set_algo_parameters",
     "set_deterministic",
     "set_device",
+    "set_dump",
     "set_recursion_limit",
     "sync_pipeline_shared_parameters",
 ]
@@ -234,6 +235,30 @@ def set_deterministic(deterministic: bool) -> None:
         _logger.warning(
             "set_deterministic: set XLA_FLAGS=--xla_gpu_deterministic_ops=true before the start."
         )
+
+
+def set_dump(target: object, enabled: bool = True) -> None:
+    """Remember that MindSpore would dump a Cell's or an operator's data; here it dumps none.
+
+    Args:
+        target: the Cell (and those inside of it) or the operator.
+        enabled: whether.
+
+    Raises:
+        TypeError: another target, or no bool.
+    """
+    if not isinstance(enabled, bool):
+        raise TypeError(f"set_dump: enabled must be a bool, got {enabled!r}.")
+    flagged = getattr(target, "add_flags_recursive", None)
+    if isinstance(target, ops.Primitive):
+        target.add_prim_attr("dump", "true" if enabled else "false")
+    elif flagged is not None:
+        flagged(dump=enabled)
+    else:
+        raise TypeError(
+            f"set_dump takes a Cell or an operator such as ops.Add(), got {type(target).__name__}."
+        )
+    _logger.info("set_dump has no effect: look at values with a forward hook, or ops.Print.")
 
 
 def data_sink(
