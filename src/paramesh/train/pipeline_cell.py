@@ -91,7 +91,9 @@ class PipelineCell(Cell):
 
     def _value(self, parts: object) -> Any:
         """The sum of what the network gave for the micro-batches."""
-        return wrap(placement.current().value_of(self, raw(_sum_of(parts))))
+        cells = tuple(cell._cache_key() for _, cell in self.cells_and_names())
+        kind = f"{id(self)} {hash(cells)}"
+        return wrap(placement.current().value_of(kind, raw(_sum_of(parts))))
 
     def gradients_in_parts(
         self,

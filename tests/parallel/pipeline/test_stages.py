@@ -264,6 +264,28 @@ class TestValues:
         assert len(works) == 3 * 16
 
     @pytest.mark.slow
+    def test_a_value_without_dropout_is_not_that_with_it(self) -> None:
+        def both(stages: int) -> list[float]:
+            with_stages(stages)
+            paramesh.set_seed(5)
+            net = NormedNet()
+            cell = PipelineCell(WithLossCell(net, nn.MSELoss()), 4)
+            gradients = paramesh.value_and_grad(cell, None, net.trainable_params())
+
+            @paramesh.jit
+            def losses(x: Tensor, y: Tensor) -> Any:
+                net.set_train(False)
+                plain = cell(x, y)
+                net.set_train(True)
+                return plain, gradients(x, y)[0]
+
+            return [float(loss) for loss in losses(*rows())]
+
+        found = both(2)
+        assert found[0] != found[1]
+        np.testing.assert_allclose(found, both(1), rtol=1e-5)
+
+    @pytest.mark.slow
     def test_without_micro_batches_and_without_gradients(self) -> None:
         def make() -> TrainOneStepCell:
             net = MLP(0, 1)

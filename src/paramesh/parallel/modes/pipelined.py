@@ -114,9 +114,9 @@ class Pipelined(SemiAuto):
         """Note Parameters that belong to the stage whose results they meet."""
         self._following.update(params)
 
-    def value_of(self, cell: object, value: Array) -> Any:
+    def value_of(self, kind: str, value: Array) -> Any:
         """Mark what a PipelineCell gives."""
-        return value if self._thread.found is None else mark(value, VALUE, 0, str(id(cell)))
+        return value if self._thread.found is None else mark(value, VALUE, 0, kind)
 
     def sensitivity(self, value: Array) -> Any:
         """Mark where a backward pass begins."""
