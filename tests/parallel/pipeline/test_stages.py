@@ -16,7 +16,7 @@ import paramesh
 from interruptions import At, Interrupted, places
 from paramesh import Tensor, context, mindspore_names, nn, ops
 from paramesh.errors import ContextError, LayoutError
-from paramesh.parallel.pipeline import run
+from paramesh.parallel.pipeline import loop_run
 from paramesh.parallel.pipeline.schedule import table_of
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.tensor.base import raw
@@ -344,9 +344,9 @@ def present_sharding(param: paramesh.Parameter) -> Any:
 def works() -> Iterator[list[tuple[int, bool, int]]]:
     """What is done, as it is done; None in it ends the work there."""
     done: list[tuple[int, bool, int]] = []
-    run.before_work = lambda *work: done.append(work)
+    loop_run.before_work = lambda *work: done.append(work)
     yield done
-    run.before_work = None
+    loop_run.before_work = None
 
 
 class TestState:
@@ -372,10 +372,10 @@ class TestState:
             if work == (1, False, 2):
                 raise RuntimeError("a link is down")
 
-        run.before_work = fail
+        loop_run.before_work = fail
         with pytest.raises(RuntimeError, match="a link is down"):
             step(*rows(1))
-        run.before_work = None
+        loop_run.before_work = None
         after = state(step)
         assert all(np.array_equal(after[name], before[name]) for name in before)
         old = memory_of(step)
