@@ -157,7 +157,7 @@ class _Loop:
     def __init__(self, eqn: JaxprEqn) -> None:
         params = eqn.params
         consts, carries = params["num_consts"], params["num_carry"]
-        self.body: Any = params["jaxpr"]
+        self.body: ClosedJaxpr = params["jaxpr"]
         self.length: int = params["length"]
         self.reverse: bool = params["reverse"]
         self.consts = list(eqn.invars[:consts])
