@@ -225,8 +225,8 @@ def coo_to_csr(tensor: COOTensor) -> CSRTensor:
     with x64(at, values):
         order = jnp.argsort(at[:, 0], stable=True)
         counts = jnp.zeros(tensor.shape[0] + 1, at.dtype).at[at[:, 0] + 1].add(1)
-        parts = jnp.cumsum(counts, dtype=at.dtype), at[order, 1], values[order]
-    return CSRTensor(*map(wrap, parts), tensor.shape)
+        ends, columns, kept = jnp.cumsum(counts, dtype=at.dtype), at[order, 1], values[order]
+    return CSRTensor(wrap(ends), wrap(columns), wrap(kept), tensor.shape)
 
 
 def dense_to_sparse_coo(tensor: TensorLike) -> COOTensor:
@@ -407,8 +407,8 @@ def coo_add(x1: COOTensor, x2: COOTensor, thresh: TensorLike) -> COOTensor:
 def _joined(parts: Sequence[COOTensor], shape: tuple[int, ...]) -> COOTensor:
     at, values = ([raw(getattr(p, n)) for p in parts] for n in ("indices", "values"))
     with x64(*at, *values):
-        joined = jnp.concatenate(at), jnp.concatenate(values)
-    return COOTensor(*map(wrap, joined), shape)
+        places, elements = jnp.concatenate(at), jnp.concatenate(values)
+    return COOTensor(wrap(places), wrap(elements), shape)
 
 
 def coo_concat(sp_input: Sequence[COOTensor], concat_dim: int = 0) -> COOTensor:

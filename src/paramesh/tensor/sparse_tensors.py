@@ -216,7 +216,7 @@ class CSRTensor(SparseTensor):
         _integers("CSRTensor", "indptr", self._indptr)
         _integers("CSRTensor", "indices", self._indices)
         fits = self._values.shape[:1] == self._indices.shape and len(self._shape) >= 2
-        if not fits or self._indptr.shape != (self._shape[0] + 1,):
+        if not fits or self._indptr.shape != tuple(n + 1 for n in self._shape[:1]):
             raise ValueError(
                 f"CSRTensor: indptr {self._indptr.shape}, indices {self._indices.shape} and values "
                 f"{self._values.shape} do not fit the shape {self._shape}: expected "
