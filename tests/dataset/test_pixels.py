@@ -149,6 +149,7 @@ def test_small_images_are_finished_together(channels: int, planar: bool, odd: in
         if i == odd:
             row = np.zeros((8, 9, channels), np.float32) if i == 3 else row.then((np.add, (1.0,)))
             row = pixels.lazy(row)
+        assert isinstance(row, pixels.Pixels)
         rows.append(row.with_planes() if planar else row)
     tasks: list[Any] = list(enumerate(rows))
     (batch,) = stacking.stacked(lambda task: (task[1],), tasks, ["x"])

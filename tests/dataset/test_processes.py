@@ -120,15 +120,20 @@ def test_segments_are_used_again_when_neither_side_has_them() -> None:
     assert taken(pool, (1 << 17) - 64)[0] is segment
 
 
+def _send(pool: Pool, mappings: Mappings, count: int) -> None:
+    """Arrays that both sides have at a time, and then neither."""
+    held = [taken(pool, 1 << 20) for _ in range(count)]
+    for segment, _ in held:
+        segment.sent = segment.there = True
+        mappings.add(segment.number, segment.descriptor)
+    views = [mappings.array(segment.number, 8) for segment, _ in held]
+    assert len(views) == count
+
+
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="rows are sent in messages")
 def test_a_few_segments_wait_and_others_are_let_go() -> None:
     pool, mappings = Pool(), Mappings()
-    held = [taken(pool, 1 << 20) for _ in range(6)]
-    for each, _ in held:
-        each.sent = each.there = True
-        mappings.add(each.number, each.descriptor)
-    views = [mappings.array(each.number, 8) for each, _ in held]
-    del each, held, views, _
+    _send(pool, mappings, 6)
     freed, dropped = mappings.settled()
     assert (len(freed), len(dropped)) == (3, 3)
     pool.settle(freed, dropped)

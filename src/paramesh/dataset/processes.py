@@ -33,7 +33,7 @@ from paramesh.dataset import arrays
 from paramesh.dataset.failures import PipelineError
 from paramesh.dataset.segments import Mappings
 from paramesh.dataset.streams import Stream, Task, Work
-from paramesh.dataset.wire import DESCRIPTORS, HEADER, Place, receive_exactly
+from paramesh.dataset.wire import DESCRIPTORS, HEADER, Location, receive_exactly
 
 #: Tasks that a worker holds: the one in work, and the next.
 _DEPTH = 2
@@ -127,7 +127,7 @@ class Workers:
         return found
 
     def _buffers(
-        self, at: int, places: list[Place], new: list[int], descriptors: list[int]
+        self, at: int, places: list[Location], new: list[int], descriptors: list[int]
     ) -> list[arrays.Array]:
         """The buffers of a row in shared memory, as the pipeline's own."""
         mappings, copied = self._mappings[at], memoryview(b"")

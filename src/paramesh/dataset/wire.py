@@ -14,7 +14,7 @@ DESCRIPTORS = 16
 
 #: Where a buffer of a row lies: number of the segment (-1: in the file that comes with the row, one
 #: buffer after the other), its bytes.
-Place = tuple[int, int]
+Location = tuple[int, int]
 
 
 def receive_exactly(link: socket.socket, size: int) -> bytes:

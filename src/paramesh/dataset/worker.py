@@ -16,7 +16,7 @@ from paramesh import child_processes
 from paramesh.dataset import arrays, randomness
 from paramesh.dataset.failures import PipelineError, of_user
 from paramesh.dataset.segments import Pool, Segment
-from paramesh.dataset.wire import DESCRIPTORS, HEADER, Place, receive_exactly
+from paramesh.dataset.wire import DESCRIPTORS, HEADER, Location, receive_exactly
 
 #: Smaller arrays are sent in the message itself.
 _SMALL = 1 << 16
@@ -83,7 +83,7 @@ class _Sender:
         held: list[Segment] = []
         new: list[Segment] = []
         copied: list[memoryview] = []
-        places: list[Place] = []
+        places: list[Location] = []
 
         def in_message(buffer: pickle.PickleBuffer) -> bool:
             view = buffer.raw()

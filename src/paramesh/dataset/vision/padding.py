@@ -42,7 +42,8 @@ def pad_array(image: np.ndarray, widths: Widths, colors: Sequence[int], mode: Bo
     fill = np.zeros(max(channels, 3), image.dtype)
     fill[:3] = colors
     done = np.empty(shape, image.dtype)
-    done[...] = fill[:channels] if image.ndim == 3 else fill[0]
+    # As rows of values: numpy is slow where its innermost axis is as short as a colour.
+    done.reshape(shape[0], -1)[...] = np.tile(fill[:channels], shape[1])
     done[top : top + height, left : left + width] = image
     return done
 

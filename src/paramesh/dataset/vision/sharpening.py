@@ -182,10 +182,10 @@ class GaussianBlur(ImageOperation):
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "GaussianBlur")
-        found = opencv.blur(image, self.kernel_size, self.sigma)
+        (wide, tall), (across, down) = self.kernel_size, self.sigma
+        found = opencv.blur(image, (wide, tall), (across, down))
         if found is not None:
             return found
-        (wide, tall), (across, down) = self.kernel_size, self.sigma
         if image.dtype == np.uint8:
             total = _along(image.astype(np.int32), _fixed_kernel(wide, across), 1)
             total = _along(total, _fixed_kernel(tall, down), 0)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from paramesh.dataset.transforms import arguments as check
-from paramesh.dataset.vision.images import ImageOperation, colored, ranked
+from paramesh.dataset.vision.images import ImageOperation, colored, looked_up, ranked
 
 __all__ = [
     "AutoContrast",
@@ -33,8 +33,11 @@ def _bytes(image: np.ndarray, name: str) -> np.ndarray:
 
 def _by_tables(image: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
     if image.ndim == 2:
-        return tables[0][image]
-    return np.stack([t[image[..., i]] for i, t in enumerate(tables)], -1)
+        return looked_up(image, tables[0])
+    done = np.empty(image.shape, np.uint8)
+    for i, table in enumerate(tables):
+        done[..., i] = looked_up(np.ascontiguousarray(image[..., i]), table)
+    return done
 
 
 def _histograms(image: np.ndarray) -> list[np.ndarray]:

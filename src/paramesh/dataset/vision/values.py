@@ -191,7 +191,7 @@ class Rescale(ImageOperation):
         """As when it is called; the result may wait."""
         pixels = lazy(image)
         if pixels is None:
-            return self(image)
+            return self(made(image))
         steps: tuple[Step, ...] = ((np.multiply, (self.rescale,)), (np.add, (self.shift,)))
         return pixels.then(*(steps if self.shift else steps[:1]))
 
@@ -234,13 +234,15 @@ class ToTensor(ImageOperation):
 
     def lazily(self, image: Picture | Pixels) -> Any:
         """As when it is called; the result may wait."""
-        plain = is_pil(image)
+        plain = not isinstance(image, Pixels) and is_pil(image)
         pixels = lazy(np.asarray(image) if plain else image)
         if pixels is None or pixels.planar or self.output_type != np.float32:
             return self(made(image))
         if pixels.source.ndim == 2:
             pixels = pixels.of(pixels.source[..., None])
-        step = (np.divide, (255.0,)) if plain else (np.multiply, (1 / np.float32(255),))
+        step: Step = (np.multiply, (float(1 / np.float32(255)),))
+        if plain:
+            step = (np.divide, (255.0,))
         return pixels.with_planes().then(step)
 
     def _array(self, image: np.ndarray) -> np.ndarray:
