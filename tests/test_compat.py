@@ -70,7 +70,7 @@ def test_a_path_gives_what_its_home_gives(path: str) -> None:
 
 
 def test_a_path_of_one_module_is_that_module() -> None:
-    for path in ("common.dtype", "common.initializer", "common.tensor", "common.seed"):
+    for path in ("common.dtype", "common.initializer", "common.tensor"):
         (home,) = compat.PATHS[path]
         assert importlib.import_module(f"paramesh.{path}") is importlib.import_module(home)
 
@@ -234,6 +234,7 @@ ATTRIBUTES = """
     amp.build_train_network train.amp.auto_mixed_precision context.set_context
     version.__version__ train.data_sink dataset.engine.datasets_vision.ImageFolderDataset
     nn.optim.optimizer.opt_init_args_register log.get_log_config
+    dataset.core.validator_helpers.INT32_MAX train.train_thor.dataset_helper.DatasetHelper
     parallel.Layout common.parameter.ParameterTuple common.generator.Generator
 """
 

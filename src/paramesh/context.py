@@ -81,6 +81,15 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "device_memory": None,
     "enable_alltoall": False,
     "communi_parallel_mode": "all_group_parallel",
+    "loss_repeated_mean": True,
+}
+#: Former names of settings.
+_FORMER = {"auto_parallel_search_mode": "search_mode", "mirror_mean": "gradients_mean"}
+#: MindSpore's newer setting for the two files of strategies.
+_CHECKPOINTS = "strategy_ckpt_config"
+_CHECKPOINT_FILES = {
+    "save_file": "strategy_ckpt_save_file",
+    "load_file": "strategy_ckpt_load_file",
 }
 #: An entry of `parallel_optimizer_config` that MindSpore 1.x has as a setting of its own.
 _SHARD_SIZE = "optimizer_weight_shard_size"
@@ -311,9 +320,12 @@ def set_auto_parallel_context(**settings: object) -> None:
       alone; `{"allreduce": {"mode": "size", "config": 32}}` fuses up to 32 megabytes, mode "index"
       splits at the given positions among the gradients, and "auto" leaves it to paramesh. The
       entries "allgather" and "reducescatter" are recorded only.
-    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
-      `auto_parallel_search_mode` that of `search_mode`. `optimizer_weight_shard_size` is the entry
-      of `parallel_optimizer_config`.
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index",
+      `auto_parallel_search_mode` that of `search_mode`, and `mirror_mean` that of
+      `gradients_mean`. `optimizer_weight_shard_size` is the entry of `parallel_optimizer_config`.
+    - `strategy_ckpt_config`: a dict of the two paths as `save_file` and `load_file`; its entry
+      `only_trainable_params` has no effect.
+    - `loss_repeated_mean`: True only, which is what a step of one global view computes.
     - `pipeline_stages` (1..4096), in the modes with one global view: how many groups of devices
       have a part of the layers each; Cells say by `pipeline_stage` where they belong.
     - `pipeline_config`: a dict with `pipeline_scheduler`, "1f1b" (default) or "gpipe", and
@@ -326,8 +338,11 @@ def set_auto_parallel_context(**settings: object) -> None:
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
-    if "auto_parallel_search_mode" in settings:
-        settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
+    for old, name in _FORMER.items():
+        if old in settings:
+            settings = _renamed(call, settings, old, name)
+    if _CHECKPOINTS in settings:
+        settings = _with_checkpoint_files(call, settings)
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
     if _SHARD_SIZE in settings:
@@ -349,6 +364,23 @@ def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[s
     if name in settings:
         raise ValueError(f"{call}: {old} and {name} are the same setting; pass only one.")
     return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
+
+
+def _with_checkpoint_files(call: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `strategy_ckpt_config` as settings."""
+    config = settings[_CHECKPOINTS]
+    entries = {*_CHECKPOINT_FILES, "only_trainable_params"}
+    if not isinstance(config, dict) or not config.keys() <= entries:
+        raise ValueError(
+            f"{call}: {_CHECKPOINTS} must be a dict with entries of "
+            f"{', '.join(sorted(entries))}, got {config!r}."
+        )
+    setting_checks.boolean(call, "only_trainable_params", config.get("only_trainable_params", True))
+    files = {_CHECKPOINT_FILES[k]: v for k, v in config.items() if k in _CHECKPOINT_FILES}
+    twice = files.keys() & settings.keys()
+    if twice:
+        raise ValueError(f"{call}: {_CHECKPOINTS} and {min(twice)} are the same; pass only one.")
+    return {k: v for k, v in settings.items() if k != _CHECKPOINTS} | files
 
 
 def _with_shard_size(call: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -378,6 +410,13 @@ def _check_parallel(call: str, name: str, value: object) -> Any:
         return setting_checks.whole(call, name, value, 1, 4096)
     if name == "global_rank":
         return setting_checks.whole(call, name, value, 0, 4095)
+    if name == "loss_repeated_mean":
+        if setting_checks.boolean(call, name, value):
+            return True
+        raise ValueError(
+            f"{call}: loss_repeated_mean must be True: a loss that all devices compute is one "
+            "loss here, and counts once."
+        )
     if name == "search_mode":
         return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "communi_parallel_mode":
@@ -417,6 +456,9 @@ def get_auto_parallel_context(name: str) -> Any:
     if name == "all_reduce_fusion_config":
         fusion = (_parallel["comm_fusion"] or {}).get("allreduce", {})
         return list(fusion["config"]) if fusion.get("mode") == "index" else []
+    name = _FORMER.get(name, name)
+    if name == _CHECKPOINTS:
+        return {entry: _parallel[setting] for entry, setting in _CHECKPOINT_FILES.items()}
     if name == _SHARD_SIZE:
         return (_parallel["parallel_optimizer_config"] or {}).get(_SHARD_SIZE, -1)
     if name not in _parallel:

@@ -27,7 +27,7 @@ from paramesh.tensor.known import known_values
 # fmt: off
 __all__ = [
     "matrix_diag", "matrix_diag_part", "matrix_set_diag", "MatrixDiagV3", "MatrixDiagPartV3",
-    "MatrixSetDiagV3",
+    "MatrixSetDiagV3", "diag_part", "DiagPart",
 ]
 # fmt: on
 
@@ -196,6 +196,21 @@ def matrix_set_diag(x: Array, diagonal: Array, k: Ints = 0, align: str = "RIGHT_
     return jnp.where(covered, values.astype(x.dtype), x)
 
 
+@function
+def diag_part(input: Array) -> Any:
+    """The elements whose first axes are as the others: (a, b, a, b) -> (a, b).
+
+    Raises:
+        ValueError: the number of axes is odd or 0, or the halves of the shape differ.
+    """
+    half, odd = divmod(input.ndim, 2)
+    sizes = tuple(input.shape[:half])
+    if odd or not half or tuple(input.shape[half:]) != sizes:
+        raise ValueError(f"diag_part takes a shape (..., ...) of equal halves, got {input.shape}.")
+    count = int(np.prod(sizes))
+    return jnp.diagonal(input.reshape(count, count)).reshape(sizes)
+
+
 def _align(align: str = "RIGHT_LEFT") -> dict[str, Any]:
     return {"align": align}
 
@@ -203,3 +218,4 @@ def _align(align: str = "RIGHT_LEFT") -> dict[str, Any]:
 MatrixDiagV3 = primitive("MatrixDiagV3", matrix_diag, _align)
 MatrixDiagPartV3 = primitive("MatrixDiagPartV3", matrix_diag_part, _align)
 MatrixSetDiagV3 = primitive("MatrixSetDiagV3", matrix_set_diag, _align)
+DiagPart = primitive("DiagPart", diag_part)

@@ -13,26 +13,26 @@ step.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jax.sharding import NamedSharding
 
 from paramesh import context
-from paramesh._compat.jax import ClosedJaxpr
+from paramesh._compat.jax import ClosedJaxpr, JaxprEqn
 from paramesh.array_types import Array
 from paramesh.parallel.layouts.parameter_layouts import original_of
 from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.pipeline.division import Division
-from paramesh.parallel.pipeline.marks import BACK, ENTER, LEAVE, is_mark, mark
+from paramesh.parallel.pipeline.joining import joined
+from paramesh.parallel.pipeline.marks import BACK, ENTER, LEAVE, VALUE, is_mark, mark
 from paramesh.parallel.pipeline.run import StagedProgram
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import tracing
-
 
 #: {Parameter: (its home, whether a program that writes it says so)}.
 Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
@@ -61,6 +61,8 @@ class Pipelined(SemiAuto):
         self._scheduler = config.get("pipeline_scheduler", "1f1b")
         self.key = (*self.key, "stages", tuple(d.id for d in devices), self._scheduler)
         self._basis = (self.key, self._basis[1])
+        #: Parameters of Cells around those that have a stage.
+        self._following: weakref.WeakSet[Parameter] = weakref.WeakSet()
         # Programs outlive a placement: they are found again when its settings come back.
         self._homes = _homes.setdefault(self.key, weakref.WeakKeyDictionary())
 
@@ -108,24 +110,35 @@ class Pipelined(SemiAuto):
         self.stages.check(stage, name)
         return [mark(array, ENTER if begins else LEAVE, stage, name) for array in arrays]
 
+    def follow_data(self, params: Sequence[Any]) -> None:
+        """Note Parameters that belong to the stage whose results they meet."""
+        self._following.update(params)
+
+    def value_of(self, kind: str, value: Array) -> Any:
+        """Mark what a PipelineCell gives."""
+        return value if self._thread.found is None else mark(value, VALUE, 0, kind)
+
     def sensitivity(self, value: Array) -> Any:
         """Mark where a backward pass begins."""
         return value if self._thread.found is None else mark(value, BACK, 0, "")
 
     def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
-        """The program as it was traced; its tasks are rewritten, each for its devices."""
-        return closed
+        """The program with its loops joined; its tasks are rewritten, each for its devices.
+
+        Raises:
+            LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
+        """
+        return joined(rewritten(closed, is_mark, _again), self.stages.count)
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
-    ) -> Callable[..., Any] | None:
+    ) -> StagedProgram:
         """The program as tasks of the stages.
 
         Raises:
             LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
         """
-        closed = rewritten(closed, is_mark, lambda eqn, values: _again(eqn, values))
-        division = Division(closed, states, written, self.stages.count)
+        division = Division(closed, states, written, self.stages.count, self._following)
         program = StagedProgram(division, self.stages, self._scheduler, name, self.platform)
         self._learn_homes(states, written, division.homes)
         return program
@@ -146,7 +159,7 @@ class Pipelined(SemiAuto):
             tracing.bump_version()
 
 
-def _again(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _again(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     return [eqn.primitive.bind(*values, **eqn.params)]
 
 
@@ -161,6 +174,7 @@ class PipelinedAuto(Pipelined, Auto):
         """The program with the layouts of the best plan for the devices of a stage.
 
         Raises:
-            LayoutError: as `Auto.rewritten`.
+            LayoutError: as `Auto.rewritten`, and as `Pipelined.rewritten`.
         """
+        closed = Pipelined.rewritten(self, closed, states, written)
         return Auto.rewritten(self, closed, states, written)

@@ -191,8 +191,13 @@ class ServerActor(CheckpointCalls):
                 self._follow()
             else:
                 self._server = Server(self._folder, self._config, **self._options)
-        except Moving as moving:
-            self._parked = moving
+        except (Moving, Fenced) as late:
+            if isinstance(late, Fenced):
+                if home is None:
+                    raise
+                # A mover has fenced it while it recovered; its death would count as a failure.
+                late = Moving(f"{self.title} was fenced before it served: {late}", 0)
+            self._parked = late
             self._host.repeat("parked", self._stay)
             return
         self._host.give_back()

@@ -74,16 +74,15 @@ def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def open_move(folder: Path) -> int:
-    """The number of the move that is open; 0: none is.
+    """The number of the move that is open, the first if there are several; 0: none is.
+
+    Several are open only for a moment, until all but one have been given up (see `Move.begin`); or
+    after a power cut, which has brought back the beginning of one that had ended.
 
     Raises:
         OSError: from the file system.
     """
-    names = names_in(folder)
-    begun = _numbers(names, "json")
-    if not begun or begun[-1] in _numbers(names, "end"):
-        return 0
-    return begun[-1]
+    return next(iter(_open(names_in(folder))), 0)
 
 
 def end_of(folder: Path, number: int) -> Mapping[str, Any] | None:
@@ -152,6 +151,9 @@ class Move:
     def begin(self) -> bool:
         """Have servers that start wait. False: another process has begun one since.
 
+        From then on until this move ends no other one begins. What the run is must be looked up
+        again: it may have been moved before.
+
         Raises:
             OSError: from the file system; nothing has begun.
         """
@@ -172,13 +174,21 @@ class Move:
         except BaseException:
             self.close()
             raise
-        if begun and _numbers(names_in(self.folder), "end")[-1:] >= [self.number]:
-            # This process is late: others have moved the run since the number was found.
-            abandon(self.folder, self.number, "another move has ended")
+        if begun and not self._alone():
+            abandon(self.folder, self.number, "another move came first")
             begun = False
         if not begun:
             self.close()
         return begun
+
+    def _alone(self) -> bool:
+        """Whether no other move is open, nor a later one has ended since the number was found.
+
+        Of two that begin at one time, both may see the other, and one does: each has created its
+        file before it looks.
+        """
+        names = names_in(self.folder)
+        return _open(names) == [self.number] and _numbers(names, "end")[-1:] < [self.number]
 
     def beat(self) -> None:
         """Tell that this process lives.
@@ -260,6 +270,12 @@ def _numbers(names: list[str], kind: str) -> list[int]:
     """The numbers of the moves that have such a file, sorted."""
     found = (_FILE.fullmatch(name) for name in names)
     return sorted(int(one[1]) for one in found if one is not None and one[2] == kind)
+
+
+def _open(names: list[str]) -> list[int]:
+    """The numbers of the moves that have begun and not ended, sorted."""
+    ended = set(_numbers(names, "end"))
+    return [number for number in _numbers(names, "json") if number not in ended]
 
 
 def _end(folder: Path, number: int) -> Mapping[str, Any] | None:
