@@ -110,7 +110,7 @@ class Lowered:
 
 #: What XLA says of a product whose kernel it cannot generate, and the option to call a library.
 _NO_TILES = "Couldn't find output tile sizes"
-_WITH_LIBRARY = {"xla_gpu_enable_triton_gemm": False}
+_WITH_LIBRARY: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False}
 
 
 def compiled_for_target(

@@ -98,7 +98,7 @@ def test_images_of_convolutions_lie_in_tiles_of_batch_and_channels_on_tpus(
 
     plan = plan_of(jax.grad(loss), (8, 4, 128, 8), (3, 3, 8, 64), target=target)
     made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
-    tensors = plan.problem.graph.tensors
+    tensors: Any = plan.problem.graph.tensors
     images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 4, 128, 64)}
     assert max(images) / MIB == mib
 
