@@ -12,9 +12,12 @@ and loaded onto two servers from each. For each of them
     seconds     until the call returns; of a load, until the first step is made
     worker      the most memory of the worker's process during it, and how much more than before
     server      of the largest server, and how much more than before
+    own         the most memory of that server that is not of files and not shared: without the code
+                of libraries and without what it shares with workers
     share       bytes of rows and state on that server
 
-A server's limit is 1.1 times its share and 200 MB. Memory is what the system says (`VmHWM`).
+A server's limit is 1.1 times its share and 200 MB. Memory is what the system says (`VmHWM`;
+`RssAnon`, looked at a hundred times a second).
 
 Needs paramesh[ps], and Linux.
 """
@@ -22,7 +25,10 @@ Needs paramesh[ps], and Linux.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,11 +37,13 @@ from typing import Any
 import numpy as np
 
 import paramesh
+import processor_time
 import record
 from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
 from paramesh.ps.integration import session as sessions
 
 WIDTH, BATCH = 64, 50_000
+KEYS = ("worker", "worker more", "server", "server more", "own")
 
 
 class Net(nn.Cell):
@@ -78,20 +86,42 @@ class Peaks:
 
     def __init__(self, servers: bool = True) -> None:
         self.pids: list[Any] = ["self", *(server_pids() if servers else [])]
+        self.own: dict[Any, int] = {}
+        self._done = threading.Event()
+        self._looking = threading.Thread(target=self._look, daemon=True)
+        self._looking.start()
         self.before = [status(pid, "VmRSS") for pid in self.pids]
         for pid in self.pids:
             Path(f"/proc/{pid}/clear_refs").write_text("5")
         self.began = time.perf_counter()
 
+    def _look(self) -> None:
+        """The most memory of their own that servers have, also of those that start meanwhile."""
+        while not self._done.wait(0.01):
+            for pid in self.pids[1:] or self._started():
+                with contextlib.suppress(OSError):
+                    self.own[pid] = max(self.own.get(pid, 0), status(pid, "RssAnon"))
+
+    @staticmethod
+    def _started() -> list[int]:
+        found: list[int] = []
+        for pid in processor_time.tree(os.getpid()):
+            with contextlib.suppress(OSError):
+                if b"ServerActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
     def found(self) -> dict[str, float]:
         """Seconds, and megabytes: the peaks, and how much more than before."""
+        self._done.set()
+        self._looking.join()
         seconds = time.perf_counter() - self.began
         peaks = [status(pid, "VmHWM") for pid in self.pids]
         more = [peak - before for peak, before in zip(peaks, self.before, strict=True)]
         found = {"seconds": seconds, "worker": peaks[0] / 1e6, "worker more": more[0] / 1e6}
         if len(peaks) > 1:
             found |= {"server": max(peaks[1:]) / 1e6, "server more": max(more[1:]) / 1e6}
-        return found
+        return found | {"own": max(self.own.values(), default=0) / 1e6}
 
 
 def server_pids() -> list[int]:
@@ -117,7 +147,7 @@ def measured(work: Callable[[], object]) -> dict[str, float]:
 
 def line(what: str, numbers: dict[str, float], mine: float) -> str:
     """A row of the table."""
-    cells = [f"{numbers[key]:.0f}" for key in ("worker", "worker more", "server", "server more")]
+    cells = [f"{numbers[key]:.0f}" for key in KEYS]
     return f"| {what} | {numbers['seconds']:.1f} | {' | '.join(cells)} | {mine:.0f} |"
 
 
@@ -161,8 +191,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--servers", type=int, nargs="*", default=[1, 2])
     given = parser.parse_args()
-    print("| | s | worker MB | more | server MB | more | share MB |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("| | s | worker MB | more | server MB | more | own MB | share MB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for servers in given.servers:
         with tempfile.TemporaryDirectory() as place:
             run(given.rows, servers, Path(place))

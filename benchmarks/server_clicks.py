@@ -6,6 +6,8 @@ of their own that make turns of some steps one after another, so that all meet t
 
     jax         by hand, tables on the device: places are given, no index is needed
     torch       `EmbeddingBag` with sparse gradients, local tables: as above
+    … dense     the same without tables: the rows of all look-ups are given, and their gradients
+                computed and not used. No server and no table can make a step shorter than that
     torchrec    TorchRec's fused tables, local: likewise, with the optimizer in the backward pass
     alone       paramesh, the server in the process of the worker
     1+1 ray     paramesh, one server and one worker, the messages over Ray
@@ -22,21 +24,19 @@ Peers that are not installed are reported. `--python torch=PATH` names another i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import processor_time
 import record
+from driven import Driven
 
 HERE = Path(__file__).parent / "servers"
 sys.path.insert(0, str(HERE))
@@ -51,6 +51,7 @@ class Contestant(NamedTuple):
         servers, workers: of paramesh; 0 servers: none but in the worker.
         settings: further ones of `set_ps_context`; None: not paramesh.
         needs: the package that it is about.
+        part: of the model, of those that are not paramesh; "": all of it.
     """
 
     program: str
@@ -58,12 +59,15 @@ class Contestant(NamedTuple):
     workers: int = 1
     settings: dict[str, Any] | None = None
     needs: str = "paramesh"
+    part: str = ""
 
 
 OURS = "clicks_of_paramesh.py"
 CONTESTANTS = {
     "jax": Contestant("clicks_of_jax.py", needs="jax"),
     "torch": Contestant("clicks_of_torch.py", needs="torch"),
+    "jax dense": Contestant("clicks_of_jax.py", needs="jax", part="dense"),
+    "torch dense": Contestant("clicks_of_torch.py", needs="torch", part="dense"),
     "torchrec": Contestant("clicks_of_torchrec.py", needs="torchrec"),
     "alone": Contestant(OURS, settings={}),
     "1+1 ray": Contestant(OURS, 1, settings={"transport": "ray"}),
@@ -73,9 +77,12 @@ CONTESTANTS = {
     "2+2 zmq ahead": Contestant(OURS, 2, 2, {"transport": "zmq", "prefetch": True}),
 }
 BASE = "alone"
+#: The model in one process, and its dense network alone.
+BOUND = ["jax", "torch", "jax dense", "torch dense", BASE]
+OTHERS = [name for name in CONTESTANTS if not name.endswith(" dense")]
 
 
-class Running:
+class Running(Driven):
     """A contestant that was started, and what it has said.
 
     Args:
@@ -86,85 +93,44 @@ class Running:
     """
 
     def __init__(self, name: str, contestant: Contestant, python: str, folder: str) -> None:
-        self.name, self.contestant = name, contestant
-        self.times: list[float] = []
-        self.all: list[float] = []
+        self.contestant = contestant
         self.servers: list[float] = []
         self.waits: list[float] = []
-        self.losses: list[float] = []
-        #: How the rows of a step come, in the last turn.
-        self.way = ""
         self._pids: list[int] = []
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            address = f"127.0.0.1:{listening.getsockname()[1]}"
-            command = [str(HERE / contestant.program), address]
-            environment = dict(os.environ)
-            if contestant.settings is not None:
-                settings = dict(contestant.settings)
-                if contestant.servers:
-                    settings["wal_dir"] = os.path.join(folder, name.replace(" ", "-"))
-                if contestant.workers > 1:
-                    numbers = [f"{contestant.servers}", "--workers", f"{contestant.workers}"]
-                    wal = settings.pop("wal_dir")
-                    before = ["-m", "paramesh", "launch", "--servers", *numbers, "--wal-dir", wal]
-                    command = [*before, *command]
-                elif contestant.servers:
-                    settings["server_num"] = contestant.servers
-                command.append(json.dumps(settings))
-            self._log = Path(folder) / f"{name}.log"
-            with self._log.open("wb") as log:
-                self.process = subprocess.Popen(
-                    [python, *command], stdout=log, stderr=log, env=environment
-                )
-            listening.settimeout(1)
-            self._lines: list[Any] = []
-            until = time.monotonic() + 300
-            while len(self._lines) < contestant.workers:
-                if self.process.poll() is not None or time.monotonic() > until:
-                    self.process.kill()
-                    raise RuntimeError(self._log.read_text()[-3000:])
-                with contextlib.suppress(TimeoutError):
-                    self._lines.append(listening.accept()[0].makefile("rw"))
+
+        def command(address: str) -> list[str]:
+            words = [str(HERE / contestant.program), address]
+            if contestant.settings is None:
+                return [python, *words, *([contestant.part] if contestant.part else [])]
+            settings = dict(contestant.settings)
+            if contestant.servers:
+                settings["wal_dir"] = os.path.join(folder, name.replace(" ", "-"))
+            if contestant.workers > 1:
+                numbers = [f"{contestant.servers}", "--workers", f"{contestant.workers}"]
+                wal = settings.pop("wal_dir")
+                before = ["-m", "paramesh", "launch", "--servers", *numbers, "--wal-dir", wal]
+                words = [*before, *words]
+            elif contestant.servers:
+                settings["server_num"] = contestant.servers
+            return [python, *words, json.dumps(settings)]
+
+        log = Path(folder) / f"{name}.log"
+        super().__init__(name, command, log, workers=contestant.workers)
+
+    @property
+    def way(self) -> str:
+        """How the rows of a step came, in the last turn."""
+        return self.said.get("way", "")
 
     def turn(self, steps: int, *, counts: bool) -> None:
         """Make some steps; `counts`: they are ones that count."""
-        before = processor_time.of_tree(self.process.pid), sum(map(self._of, self._pids))
-        for line in self._lines:
-            line.write(f"{steps}\n")
-            line.flush()
-        said = [json.loads(line.readline() or "null") for line in self._lines]
-        if None in said:
-            status = self.process.wait(60)
-            raise RuntimeError(
-                f"'{self.name}' ended with {status}: {self._log.read_text()[-3000:]}"
-            )
-        used = processor_time.of_tree(self.process.pid) - before[0]
-        of_servers = sum(map(self._of, self._pids)) - before[1]
-        self._pids = said[0].get("servers", [])
-        self.way = said[0].get("way", "")
-        if not counts:
-            return
-        self.losses += said[0]["losses"]
-        self.times += said[0]["times"]
-        self.all.append(used / steps)
-        self.servers.append(of_servers / steps)
-        self.waits.append(said[0].get("phases", {}).get("wait", 0.0) / steps)
-
-    @staticmethod
-    def _of(pid: int) -> float:
-        return processor_time.of_process(pid)
-
-    def close(self) -> None:
-        """End it."""
-        for line in self._lines:
-            with contextlib.suppress(OSError):
-                line.write("0\n")
-                line.flush()
-        try:
-            self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        before = sum(map(processor_time.of_process, self._pids))
+        super().turn(steps, counts=counts)
+        of_servers = sum(map(processor_time.of_process, self._pids)) - before
+        self._pids = self.said.get("servers", [])
+        if counts:
+            self.servers.append(of_servers / steps)
+            self.waits.append(self.said.get("phases", {}).get("wait", 0.0) / steps)
 
 
 def started(
@@ -207,10 +173,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=48, help="of each")
     parser.add_argument("--turn", type=int, default=8)
-    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
+    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=OTHERS)
+    parser.add_argument(
+        "--bound", action="store_true", help="what bounds a step in one process, and nothing else"
+    )
     parser.add_argument("--python", nargs="*", default=[], help="PACKAGE=PATH")
     parser.add_argument("--folder", default=None, help="for the logs")
     given = parser.parse_args()
+    if given.bound:
+        given.only = BOUND
     pythons = dict(pair.split("=", 1) for pair in given.python)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         running, missing = started(given.only, pythons, folder)
@@ -238,4 +209,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main)
+    record.run(main, ["--bound"])

@@ -1,9 +1,13 @@
 """What a step costs over others' servers: `python benchmarks/server_peers.py`.
 
-Trains the same network (dense layers, SGD) with one server and one or two workers, and prints the
-median of a step:
+Trains the same network (dense layers, SGD) with one server and one or two workers. The contestants
+make turns of some steps one after another; of each it prints the median of a step, the step that a
+tenth of all are faster than (which is nearer to that of an idle machine), and the processor time of
+a step, of all processes together (of Ray's own, too):
 
-    paramesh        `nn.TrainOneStepCell` with `net.set_param_ps()`, servers on Ray, log included
+    paramesh        `nn.TrainOneStepCell` with `net.set_param_ps()`, log included, by the settings
+                    that a user gets
+    paramesh, ray   the same, its messages over Ray
     ray actor       as in Ray's guide: an actor holds the weights; workers are actors that are given
                     them and give back gradients; a driver calls all of them in each step
     tensorflow      ParameterServerStrategy with a coordinator, each server a process
@@ -18,9 +22,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,75 +30,111 @@ from typing import Any
 
 import harness
 import record
+from driven import Driven
 
-#: Layers of the network, examples of a batch, and steps before and within what is measured.
-WIDTHS, BATCH, WARM = (256, 1024, 256, 1), 64, 5
+#: Layers of the network, examples of a batch, and steps before those that count.
+WIDTHS, BATCH, WARM = (256, 1024, 256, 1), 64, 20
 RATE = 0.01
 _FOLDER = Path(__file__).parent / "servers"
-PROGRAMS = {
-    "paramesh": _FOLDER / "of_paramesh.py",
-    "ray actor": _FOLDER / "of_ray.py",
-    "tensorflow": _FOLDER / "of_tensorflow.py",
+#: The program of each contestant, and settings of paramesh.
+CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "paramesh": ("of_paramesh.py", {}),
+    "paramesh, ray": ("of_paramesh.py", {"transport": "ray"}),
+    "ray actor": ("of_ray.py", {}),
+    "tensorflow": ("of_tensorflow.py", {}),
 }
+OURS = "of_paramesh.py"
 
 
-def run(words: list[str], folder: str) -> float:
-    """The median of the steps that a program measures, in milliseconds."""
-    variables = os.environ | {"JAX_PLATFORMS": "cpu", "RAY_worker_niceness": "0"}
-    done = subprocess.run(
-        words, capture_output=True, text=True, cwd=folder, env=variables, timeout=300, check=False
-    )
-    found = [line for line in done.stdout.splitlines() if "TIMES " in line]
-    if done.returncode or not found:
-        raise RuntimeError(f"{words[0]} failed:\n{done.stderr[-2000:]}")
-    times: list[float] = json.loads(found[0].partition("TIMES ")[2])
-    return statistics.median(times) * 1e3
+def started(name: str, workers: int, python: str, folder: str) -> Driven:
+    """A contestant that waits for orders."""
+    program, settings = CONTESTANTS[name]
+    numbers = json.dumps([WIDTHS, BATCH, RATE, workers, settings])
+
+    def command(address: str) -> list[str]:
+        words = [str(_FOLDER / program), address, numbers]
+        if program == OURS:
+            words = [
+                "-m",
+                "paramesh",
+                "launch",
+                "--servers",
+                "1",
+                "--workers",
+                f"{workers}",
+                *words,
+            ]
+        return [python, *words]
+
+    log = Path(folder) / f"{name}.{workers}.log"
+    connected = workers if program == OURS else 1
+    variables = {"JAX_PLATFORMS": "cpu", "RAY_worker_niceness": "0"}
+    return Driven(name, command, log, workers=connected, variables=variables)
+
+
+def measure(
+    names: list[str], workers: int, pythons: dict[str, str], steps: int, turn: int
+) -> list[Driven]:
+    """All contestants by turns; (seconds, processor time) are theirs."""
+    running: list[Driven] = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for name in names:
+                running.append(started(name, workers, pythons.get(name, sys.executable), folder))
+            for one in running:
+                one.turn(WARM, counts=False)
+            for _ in range(max(1, steps // turn)):
+                for one in running:
+                    one.turn(turn, counts=True)
+        finally:
+            for one in running:
+                one.close()
+    return running
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200, help="of each")
+    parser.add_argument("--turn", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--tensorflow-python", help="a python that has tensorflow")
     given = parser.parse_args()
+    pythons: dict[str, str] = {}
+    names = list(given.only)
+    if given.tensorflow_python:
+        pythons["tensorflow"] = str(Path(given.tensorflow_python).absolute())
+    elif "tensorflow" in names:
+        names.remove("tensorflow")
+        print("tensorflow: not measured (--tensorflow-python)")
     rows: list[Any] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for workers in given.workers:
-            numbers = json.dumps([WIDTHS, BATCH, WARM, given.steps, RATE, workers])
-            launch = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
-            launch += [
-                "--servers",
-                "1",
-                "--workers",
-                str(workers),
-                str(PROGRAMS["paramesh"]),
-                numbers,
+    for workers in given.workers:
+        running = measure(names, workers, pythons, given.steps, given.turn)
+        found = {
+            one.name: [
+                1e3 * number
+                for number in (
+                    statistics.median(one.times),
+                    statistics.quantiles(one.times, n=10)[0],
+                    statistics.median(one.all),
+                )
             ]
-            commands = {
-                "paramesh": launch,
-                "ray actor": [sys.executable, str(PROGRAMS["ray actor"]), numbers],
-            }
-            if given.tensorflow_python:
-                python = str(Path(given.tensorflow_python).absolute())
-                commands["tensorflow"] = [python, str(PROGRAMS["tensorflow"]), numbers]
-            taken: dict[str, list[float]] = {name: [] for name in commands}
-            for _ in range(given.rounds):
-                for name, words in commands.items():
-                    taken[name].append(run(words, folder))
-            base = statistics.median(taken["paramesh"])
-            for name in PROGRAMS:
-                if name not in taken:
-                    rows.append((name, str(workers), "", "", "not measured: --tensorflow-python"))
-                    continue
-                middle = statistics.median(taken[name])
-                rows.append((name, str(workers), f"{middle:.2f}", f"{middle / base:.2f}", ""))
+            for one in running
+        }
+        base = found[names[0]]
+        for name, mine in found.items():
+            cells = [
+                text
+                for one, first in zip(mine, base, strict=True)
+                for text in (f"{one:.2f}", f"{one / first:.2f}")
+            ]
+            rows.append((name, str(workers), *cells))
     sizes = sum(i * o + o for i, o in itertools.pairwise(WIDTHS))
     harness.console().print(
         harness.table(
             f"{sizes * 4 / 1e6:.1f} MB of Parameters, {BATCH} examples a worker",
-            ["", "workers", "step (ms)", "to paramesh", "remark"],
+            ["", "workers", "step (ms)", "ratio", "a tenth", "ratio", "processor", "ratio"],
             rows,
         )
     )

@@ -70,7 +70,7 @@ def test_a_path_gives_what_its_home_gives(path: str) -> None:
 
 
 def test_a_path_of_one_module_is_that_module() -> None:
-    for path in ("common.dtype", "common.initializer", "common.tensor", "common.seed"):
+    for path in ("common.dtype", "common.initializer", "common.tensor"):
         (home,) = compat.PATHS[path]
         assert importlib.import_module(f"paramesh.{path}") is importlib.import_module(home)
 
@@ -232,6 +232,9 @@ ATTRIBUTES = """
     ops.primitive.constexpr ops.function.broadcast_to communication.management.init
     LossMonitor ModelCheckpoint CheckpointConfig FixedLossScaleManager Accuracy
     amp.build_train_network train.amp.auto_mixed_precision context.set_context
+    version.__version__ train.data_sink dataset.engine.datasets_vision.ImageFolderDataset
+    nn.optim.optimizer.opt_init_args_register log.get_log_config
+    dataset.core.validator_helpers.INT32_MAX train.train_thor.dataset_helper.DatasetHelper
     parallel.Layout common.parameter.ParameterTuple common.generator.Generator
 """
 
@@ -244,6 +247,22 @@ def test_paths_are_attributes_without_an_import(top: str, tmp_path: Path) -> Non
         import {top}
         for path in {ATTRIBUTES.split()!r}:
             functools.reduce(getattr, path.split("."), {top})
+        print("all")
+        """
+    assert run(program, tmp_path) == "all"
+
+
+@pytest.mark.parametrize("top", ["paramesh", "mindspore"])
+def test_every_path_says_of_an_unknown_name_that_it_is_unknown(top: str, tmp_path: Path) -> None:
+    program = f"""
+        import importlib, paramesh
+        paramesh.compat.as_mindspore()
+        for path in paramesh.compat.PATHS:
+            module = importlib.import_module("{top}." + path)
+            try:
+                module.Nothing
+            except AttributeError as error:
+                assert "Nothing" in str(error)
         print("all")
         """
     assert run(program, tmp_path) == "all"

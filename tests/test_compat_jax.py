@@ -18,7 +18,10 @@ from paramesh._compat.jax import (
     NOT_FINITE,
     ClosedJaxpr,
     Jaxpr,
+    Primitive,
     absent_devices,
+    ad,
+    batching,
     broadcast_one_to_all,
     dce_jaxpr,
     devices_are_open,
@@ -27,12 +30,27 @@ from paramesh._compat.jax import (
     in_rows,
     jaxpr_as_fun,
     looks_for_nans,
+    mlir,
     native_call,
     process_allgather,
     reset_compilation_cache,
     settings_of_calls,
     threefry_2x32,
+    to_concrete_value,
 )
+
+
+def test_a_differentiated_value_is_known_outside_of_programs_only() -> None:
+    seen: list[Any] = []
+
+    def keep(x: jax.Array) -> jax.Array:
+        seen.append(to_concrete_value(2 * x))
+        return x.sum()
+
+    jax.vjp(keep, jnp.arange(3.0))
+    assert np.array_equal(seen[0], [0, 2, 4])
+    jax.jit(jax.grad(keep))(jnp.arange(3.0))
+    assert seen[1] is None
 
 
 def test_settings_distinguish_calls() -> None:
@@ -129,6 +147,28 @@ def test_a_traced_program_without_what_an_output_does_not_need() -> None:
     small, used = dce_jaxpr(closed.jaxpr, [True, False])
     assert used == [True, False]
     assert [float(value) for value in jaxpr_as_fun(closed.replace(jaxpr=small))(3.0)] == [4.0]
+
+
+def test_an_operator_of_ones_own_is_seen_in_traces_and_derivatives() -> None:
+    marked = Primitive("marked")
+
+    def transposed(cotangent: Any, value: object, *, back: bool) -> list[Any]:
+        return [cotangent if isinstance(cotangent, ad.Zero) else marked.bind(cotangent, back=True)]
+
+    marked.def_impl(lambda value, **_: value)
+    marked.def_abstract_eval(lambda aval, **_: aval)
+    ad.deflinear2(marked, transposed)
+    batching.defvectorized(marked)
+    mlir.register_lowering(marked, lambda _, value, **__: [value])
+
+    def f(x: Any) -> Any:
+        return jnp.sin(marked.bind(x, back=False)).sum()
+
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_allclose(jax.jit(jax.vmap(f))(x), jnp.sin(x).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(f))(x), jnp.cos(x), rtol=1e-6)
+    eqns = jax.make_jaxpr(jax.grad(f))(x).jaxpr.eqns
+    assert [eqn.params["back"] for eqn in eqns if eqn.primitive is marked] == [False, True]
 
 
 def test_the_hash_of_counters_is_that_of_its_paper() -> None:

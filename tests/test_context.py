@@ -108,9 +108,9 @@ def test_unknown_names_are_listed(group: str) -> None:
         ),
         (
             context.set_auto_parallel_context,
-            {"pipeline_stages": 2},
+            {"pipeline_stages": 4097},
             ValueError,
-            "pipeline_stages=2, but pipeline parallelism is not supported: 1 is the only value",
+            "pipeline_stages=4097 is outside 1..4096",
         ),
         (
             context.set_auto_parallel_context,
@@ -351,3 +351,25 @@ def test_unknown_settings_get_a_suggestion(name: str, hint: str) -> None:
     for call in (lambda: context.set_context(**{name: 1}), lambda: context.get_context(name)):
         with pytest.raises(ValueError, match=re.escape(hint) + "$"):
             call()
+
+
+def test_former_names_of_parallel_settings() -> None:
+    read = context.get_auto_parallel_context
+    context.set_auto_parallel_context(mirror_mean=True, loss_repeated_mean=True)
+    assert read("gradients_mean") is read("mirror_mean") is read("loss_repeated_mean") is True
+    context.set_auto_parallel_context(auto_parallel_search_mode="dynamic_programming")
+    assert read("auto_parallel_search_mode") == "dynamic_programming"
+    files = {"save_file": "./a.ckpt", "load_file": "./b.ckpt"}
+    context.set_auto_parallel_context(strategy_ckpt_config=files | {"only_trainable_params": False})
+    assert read("strategy_ckpt_config") == files
+    assert read("strategy_ckpt_load_file") == "./b.ckpt"
+    with pytest.raises(ValueError, match="loss_repeated_mean must be True"):
+        context.set_auto_parallel_context(loss_repeated_mean=False)
+    with pytest.raises(ValueError, match="pass only one"):
+        context.set_auto_parallel_context(mirror_mean=True, gradients_mean=True)
+    with pytest.raises(ValueError, match="strategy_ckpt_save_file are the same"):
+        context.set_auto_parallel_context(
+            strategy_ckpt_config=files, strategy_ckpt_save_file="./c.ckpt"
+        )
+    with pytest.raises(ValueError, match="must be a dict with entries of load_file"):
+        context.set_auto_parallel_context(strategy_ckpt_config={"file": "a"})

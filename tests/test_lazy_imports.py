@@ -24,6 +24,7 @@ UPWARD = {
     ("paramesh.ops.lazy", "paramesh.mindspore_primitives"),
     ("paramesh.ops.lazy", "paramesh.transforms"),
     ("paramesh.parallel", "paramesh.mindspore_names"),
+    ("paramesh.train", "paramesh.mindspore_names"),
     ("paramesh.ops.lazy", "paramesh.transforms.loop_classes"),
 }
 
@@ -41,7 +42,6 @@ COMPUTED = {
     "paramesh",
     "paramesh.child_processes",
     "paramesh.compat",
-    "paramesh.dataset",
     "paramesh.lazy_names",
     "paramesh.ops.lazy",
     "paramesh.scripts.offered",

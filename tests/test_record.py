@@ -109,7 +109,7 @@ def test_a_program_that_fails_records_nothing(tmp_path: Path, ending: str) -> No
 
 
 def test_every_program_can_record_and_every_record_has_its_program() -> None:
-    others = {"harness", "processor_time", "record", "random_bits"}
+    others = {"driven", "harness", "processor_time", "record", "random_bits"}
     programs = {path.stem for path in BENCHMARKS.glob("*.py")} - others
     for name in programs:
         assert "record.run(main" in (BENCHMARKS / f"{name}.py").read_text(), name

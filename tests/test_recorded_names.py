@@ -12,7 +12,7 @@ import pytest
 
 import name_cases
 import paramesh
-from paramesh import Tensor, mint, nn, ops
+from paramesh import Tensor, mindspore_gradients, mint, nn, ops
 from paramesh import numpy as mnp
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +27,11 @@ def arrays() -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def primitive(name: str) -> Any:
+    """A class of operators, of those of gradients too."""
+    return getattr(ops, name) if hasattr(ops, name) else getattr(mindspore_gradients, name)
+
+
 def test_all_cases_are_recorded() -> None:
     cases = [code for codes in name_cases.CASES.values() for code in codes]
     assert sorted(COUNTS) == sorted(cases)
@@ -36,7 +41,7 @@ def test_all_cases_are_recorded() -> None:
 @pytest.mark.parametrize(("at", "code"), RECORDED, ids=[code for _, code in RECORDED])
 def test_recorded(at: int, code: str) -> None:
     paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
-    scope = name_cases.scope(Tensor, ms=paramesh, ops=ops, nn=nn, mint=mint, mnp=mnp)
+    scope = name_cases.scope(Tensor, primitive, ms=paramesh, ops=ops, nn=nn, mint=mint, mnp=mnp)
     found = name_cases.flat(eval(code, scope))
     wanted = [arrays()[f"{at}_{i}"] for i in range(COUNTS[code])]
     assert len(found) == len(wanted)

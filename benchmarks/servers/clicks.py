@@ -1,4 +1,4 @@
-"""The click model of `server_clicks`: sizes, batches, and how contestants are driven.
+"""The click model of `server_clicks`: sizes and batches.
 
 After DLRM (Naumov et al. 2019, arXiv:1906.00091), with the layers of its example for Criteo's
 Kaggle data and tables of other sizes: 13 numbers and 26 categories for each example, rows of 16,
@@ -7,12 +7,7 @@ and the products of all pairs of the 27 vectors.
 
 from __future__ import annotations
 
-import json
-import socket
 import statistics
-import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,28 +63,3 @@ class Compact:
     def places(self, ids: Array) -> Array:
         """Of each id its place in its table, (FIELDS, BATCH)."""
         return np.stack([np.searchsorted(mine, ids[field]) for field, mine in enumerate(self._ids)])
-
-
-def drive(step: Callable[[int], float], facts: Callable[[], dict[str, Any]] = dict) -> None:
-    """Make steps as the program that has started this one asks for them.
-
-    Args:
-        step: makes the step of a number and waits for it; its loss.
-        facts: further figures of a turn.
-    """
-    host, _, port = sys.argv[1].rpartition(":")
-    with socket.create_connection((host, int(port))) as line, line.makefile("rw") as file:
-        at = 0
-        for order in file:
-            count = int(order)
-            if not count:
-                break
-            times: list[float] = []
-            losses: list[float] = []
-            for _ in range(count):
-                began = time.perf_counter()
-                losses.append(step(at))
-                times.append(time.perf_counter() - began)
-                at += 1
-            file.write(json.dumps({"times": times, "losses": losses, **facts()}) + "\n")
-            file.flush()

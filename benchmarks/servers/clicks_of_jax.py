@@ -1,8 +1,13 @@
-"""The click model by hand in JAX, its tables on the device; see `clicks`."""
+"""The click model by hand in JAX, its tables on the device; see `clicks`.
+
+With "dense" as the second argument without tables: the rows are given.
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,8 +25,8 @@ from clicks import (
     WIDTH,
     Compact,
     batch,
-    drive,
 )
+from driving import drive
 
 #: Different rows are padded to a multiple, so that few programs are compiled.
 STRIDE = 8192
@@ -71,11 +76,41 @@ def _step(state: Any, unique: Any, places: Any, numbers: Any, clicked: Any) -> A
     return value, (dense, sums, table, table_sums)
 
 
+def _dense_step(state: Any, rows: Any, numbers: Any, clicked: Any) -> Any:
+    dense, sums = state
+    places = jnp.arange(len(rows))
+    value, (by_dense, by_rows) = jax.value_and_grad(loss, (0, 1))(
+        dense, rows, places, numbers, clicked
+    )
+    sums = jax.tree.map(lambda total, grad: total + grad * grad, sums, by_dense)
+    return value, (jax.tree.map(moved, dense, sums, by_dense), sums), by_rows
+
+
+def dense_alone(dense: Any, rng: np.random.Generator) -> Callable[[int], float]:
+    """A step without tables."""
+    sums = jax.tree.map(lambda a: np.full_like(a, ACCUMULATOR), dense)
+    state = jax.tree.map(jnp.asarray, (dense, sums))
+    rows = jnp.asarray((rng.standard_normal((FIELDS * BATCH, WIDTH)) * 0.01).astype(np.float32))
+    inputs = [batch(number)[1:] for number in range(BATCHES)]
+    step = jax.jit(_dense_step, donate_argnums=0)
+
+    def run(at: int) -> float:
+        nonlocal state
+        value, state, by_rows = step(state, rows, *inputs[at % BATCHES])
+        by_rows.block_until_ready()
+        return float(value)
+
+    return run
+
+
 def main() -> None:
     compact = Compact()
     firsts = np.cumsum([0, *compact.rows[:-1]])[:, None]
     rng = np.random.default_rng(0)
     dense = (layers(rng, BOTTOM), layers(rng, TOP))
+    if sys.argv[2:] == ["dense"]:
+        drive(dense_alone(dense, rng))
+        return
     table = (rng.standard_normal((sum(compact.rows), WIDTH)) * 0.01).astype(np.float32)
     state = jax.tree.map(
         jnp.asarray,

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clicks import ACCUMULATOR, BATCHES, BOTTOM, PAIRS, RATE, ROWS, TOP, WIDTH, batch, drive
+from clicks import ACCUMULATOR, BATCHES, BOTTOM, PAIRS, RATE, ROWS, TOP, WIDTH, batch
+from driving import drive
 
 import paramesh
 from paramesh import Tensor, context, nn, ops

@@ -1,13 +1,18 @@
-"""The click model in PyTorch, with local `EmbeddingBag`s; see `clicks`."""
+"""The click model in PyTorch, with local `EmbeddingBag`s; see `clicks`.
+
+With "dense" as the second argument without tables: the rows are given.
+"""
 
 from __future__ import annotations
 
 import itertools
+import sys
 from typing import Any
 
 import torch
 from clicks import (
     ACCUMULATOR,
+    BATCH,
     BATCHES,
     BOTTOM,
     FIELDS,
@@ -17,8 +22,8 @@ from clicks import (
     WIDTH,
     Compact,
     batch,
-    drive,
 )
+from driving import drive
 from torch import nn
 
 
@@ -40,8 +45,11 @@ class Net(nn.Module):
         self.bottom, self.top = layers(BOTTOM, True), layers(TOP, False)
 
     def forward(self, places: Any, numbers: Any) -> Any:
-        x = self.bottom(numbers)
         vectors = [table(places[f][:, None]) for f, table in enumerate(self.tables)]
+        return self.above(vectors, numbers)
+
+    def above(self, vectors: Any, numbers: Any) -> Any:
+        x = self.bottom(numbers)
         everything = torch.stack([x, *vectors], 1)
         products = everything @ everything.transpose(1, 2)
         return self.top(torch.cat([x, products[:, PAIRS[0], PAIRS[1]]], 1))[:, 0]
@@ -49,8 +57,9 @@ class Net(nn.Module):
 
 def main() -> None:
     torch.manual_seed(0)
+    dense = sys.argv[2:] == ["dense"]
     compact = Compact()
-    net = Net(compact.rows)
+    net = Net([] if dense else compact.rows)
     for table in net.tables:
         nn.init.normal_(table.weight, std=0.01)
     optimizer = torch.optim.Adagrad(net.parameters(), RATE, initial_accumulator_value=ACCUMULATOR)
@@ -59,12 +68,15 @@ def main() -> None:
     for number in range(BATCHES):
         ids, numbers, clicked = batch(number)
         inputs.append(tuple(map(torch.from_numpy, (compact.places(ids), numbers, clicked))))
-    assert len(net.tables) == FIELDS
+    assert dense or len(net.tables) == FIELDS
+    rows = (torch.randn(FIELDS, BATCH, WIDTH) * 0.01).requires_grad_()
 
     def run(at: int) -> float:
         places, numbers, clicked = inputs[at % BATCHES]
         optimizer.zero_grad(set_to_none=True)
-        value = loss(net(places, numbers), clicked)
+        rows.grad = None
+        found = net.above(list(rows), numbers) if dense else net(places, numbers)
+        value = loss(found, clicked)
         value.backward()
         optimizer.step()
         return float(value.detach())

@@ -22,9 +22,9 @@ from clicks import (
     WIDTH,
     Compact,
     batch,
-    drive,
 )
 from clicks_of_torch import layers
+from driving import drive
 from torch import nn
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection

@@ -1,6 +1,7 @@
 """A worker of paramesh: the network of `server_peers`, its Parameters on a server.
 
-Started by `paramesh launch`; its argument is the numbers of the run, as JSON.
+Started by `paramesh launch`. Its arguments are where to connect to (see `driving`), and the numbers
+and settings of the run, as JSON.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ import itertools
 import json
 import os
 import sys
-import time
 
 import numpy as np
+from driving import drive
 
 from paramesh import Tensor, context, nn
 
-widths, batch, warm, steps, rate, rank = json.loads(sys.argv[1])
+widths, batch, rate, _, settings = json.loads(sys.argv[2])
 rank = int(os.environ.get("PARAMESH_PS_RANK", "0"))
-context.set_ps_context(enable_ps=True, server_num=1)
+context.set_ps_context(enable_ps=True, server_num=1, **settings)
 layers = []
 for i, (inside, outside) in enumerate(itertools.pairwise(widths)):
     layers += [nn.Dense(inside, outside)] + ([nn.ReLU()] if i < len(widths) - 2 else [])
@@ -27,10 +28,4 @@ step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), nn.SGD(net.traina
 rng = np.random.default_rng(rank)
 x = Tensor(rng.standard_normal((batch, widths[0])).astype(np.float32))
 y = Tensor(rng.standard_normal((batch, 1)).astype(np.float32))
-times = []
-for _ in range(warm + steps):
-    began = time.perf_counter()
-    float(step(x, y))
-    times.append(time.perf_counter() - began)
-if rank == 0:
-    print("TIMES", json.dumps(times[warm:]), flush=True)
+drive(lambda _: float(step(x, y)))

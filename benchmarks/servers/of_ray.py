@@ -1,6 +1,6 @@
 """The network of `server_peers` as Ray's guide to parameter servers has it: actors and a driver.
 
-Its argument is the numbers of the run, as JSON.
+Its arguments are where to connect to (see `driving`), and the numbers of the run, as JSON.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import ray
+from driving import drive
 from ray.actor import ActorHandle
 
-widths, batch, warm, steps, rate, workers = json.loads(sys.argv[1])
+widths, batch, rate, workers, _ = json.loads(sys.argv[2])
 
 
 def loss(weights, x, y):
@@ -65,11 +65,14 @@ ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=Fal
 server = actor(Server)
 team = [actor(Worker, rank) for rank in range(workers)]
 weights = server.get.remote()
-times = []
-for _ in range(warm + steps):
-    began = time.perf_counter()
+
+
+def step(_: int) -> float:
+    global weights
     weights = server.apply.remote(*[worker.gradients.remote(weights) for worker in team])
     ray.wait([weights])
-    times.append(time.perf_counter() - began)
-print("TIMES", json.dumps(times[warm:]), flush=True)
+    return 0.0
+
+
+drive(step)
 ray.shutdown()

@@ -1,6 +1,6 @@
 """The network of `server_peers` under TensorFlow's ParameterServerStrategy.
 
-Its argument is the numbers of the run, as JSON.
+Its arguments are where to connect to (see `driving`), and the numbers of the run, as JSON.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import multiprocessing
 import os
 import socket
 import sys
-import time
 
 os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
 import itertools
 
 import numpy as np
 import tensorflow as tf
+from driving import drive
 
 
 def ports(count):
@@ -34,7 +34,7 @@ def serve(cluster, job, index):
 
 
 def main():
-    widths, batch, warm, steps, rate, workers = json.loads(sys.argv[1])
+    widths, batch, rate, workers, _ = json.loads(sys.argv[2])
     own, *theirs = [f"127.0.0.1:{port}" for port in ports(1 + workers)]
     cluster = {"ps": [own], "worker": theirs}
     context = multiprocessing.get_context("spawn")
@@ -72,14 +72,13 @@ def main():
     def step():
         return strategy.run(train)
 
-    times = []
-    for _ in range(warm + steps):
-        began = time.perf_counter()
+    def all_workers(_):
         for _ in range(workers):
             coordinator.schedule(step)
         coordinator.join()
-        times.append(time.perf_counter() - began)
-    print("TIMES", json.dumps(times[warm:]), flush=True)
+        return 0.0
+
+    drive(all_workers)
     for one in started:
         one.kill()
 

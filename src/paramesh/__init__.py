@@ -165,7 +165,7 @@ _LAZY = lazy_names.homes(
             connect_network_with_dataset data_sink einsum from_numpy get_algo_parameters is_tensor
             jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline
             no_recursive recompute reset_algo_parameters run_check seed set_algo_parameters
-            set_deterministic set_device set_recursion_limit
+            set_deterministic set_device set_dump set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.sharded_function": "shard",
@@ -180,6 +180,7 @@ _LAZY = lazy_names.homes(
             set_kernel_launch_group set_memory synchronize
         """,
         "paramesh.tensor.row_tensor": "RowTensor",
+        "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",
@@ -415,6 +416,11 @@ def _convert_control_flow(error: BaseException) -> bool:
     return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
 
 
+def _operator(name: str) -> Any:
+    return getattr(importlib.import_module("paramesh.ops"), name)
+
+
+providers.operator = _operator
 providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside

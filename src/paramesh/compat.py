@@ -41,16 +41,22 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.jit_config": ("paramesh.mindspore_names",),
     "common.lazy_inline": ("paramesh.mindspore_names",),
     "common.parameter": ("paramesh.parameter",),
-    "common.seed": ("paramesh.sampling.recipe",),
+    "common.seed": ("paramesh.sampling.recipe", "paramesh.mindspore_internals"),
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication._comm_helper": ("paramesh.parallel.communication.management",),
     "communication.management": ("paramesh.parallel.communication.management",),
     "dataset.core": ("paramesh.dataset",),
     "dataset.core.config": ("paramesh.dataset.config",),
+    "dataset.core.validator_helpers": ("paramesh.mindspore_checks",),
     "dataset.engine": ("paramesh.dataset",),
     "dataset.engine.config": ("paramesh.dataset.config",),
     "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.datasets_audio": ("paramesh.dataset",),
+    "dataset.engine.datasets_standard_format": ("paramesh.dataset",),
+    "dataset.engine.datasets_text": ("paramesh.dataset",),
+    "dataset.engine.datasets_user_defined": ("paramesh.dataset",),
+    "dataset.engine.datasets_vision": ("paramesh.dataset",),
     "dataset.engine.iterators": ("paramesh.dataset.iterators",),
     "dataset.engine.samplers": ("paramesh.dataset.samplers",),
     "mindrecord.filereader": ("paramesh.mindrecord",),
@@ -113,7 +119,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.mindspore_internals",
     ),
     "nn.wrap.grad_reducer": ("paramesh.train",),
-    "nn.wrap.loss_scale": ("paramesh.train",),
+    "nn.wrap.loss_scale": ("paramesh.train", "paramesh.mindspore_internals"),
     "ops._primitive_cache": ("paramesh.mindspore_internals",),
     "ops.auto_generate": (
         "paramesh.ops.operations",
@@ -146,6 +152,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
     "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
     "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
+    "parallel.nn": ("paramesh.train.pipeline_cell", "paramesh.train"),
     "parallel.function": ("paramesh.ops.resharding",),
     "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
@@ -170,6 +177,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "profiler.profiler": ("paramesh.profiler",),
     "train.summary.enums": ("paramesh.train.summary_arguments",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),
+    "version": ("paramesh.mindspore_version",),
     "_checkparam": ("paramesh.mindspore_checks",),
     "_extends": ("paramesh.mindspore_internals",),
     "_extends.parse": ("paramesh.mindspore_primitives",),
@@ -198,6 +206,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "device_context.cpu": ("paramesh.runtime",),
     "device_context.gpu": ("paramesh.runtime",),
     "device_context.gpu.op_precision": ("paramesh.runtime",),
+    "train.train_thor.dataset_helper": ("paramesh.mindspore_names",),
     "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
@@ -211,11 +220,11 @@ PATHS: dict[str, tuple[str, ...]] = {
 class _Combined(types.ModuleType):
     """A package that combines the names of several modules."""
 
-    sources: tuple[str, ...] = ()
+    _stands_for: tuple[str, ...] = ()
 
     def _lookup(self, name: str) -> tuple[object, ...]:
         """The value of a name, in a tuple; empty if there is none."""
-        for source in self.sources:
+        for source in self._stands_for:
             value = getattr(importlib.import_module(source), name, self)
             if not isinstance(value, types.ModuleType):
                 return (value,)
@@ -228,7 +237,7 @@ class _Combined(types.ModuleType):
                 return importlib.import_module(path)
             for value in self._lookup(name):
                 return value
-        known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
+        known = lambda: [n for s in self._stands_for for n in dir(importlib.import_module(s))]  # noqa: E731
         raise AttributeError(lazy_names.missing(f"'{self.__name__}'", name, known))
 
 
@@ -267,20 +276,26 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         else:
             sources = PATHS.get(rest, (f"paramesh.{rest}",) if rest else ("paramesh",))
         module = _Combined(spec.name, f"Stands for {', '.join(sources)}.")
-        module.sources = sources
+        module._stands_for = sources
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Put the implementing module in place of the empty one."""
         assert isinstance(module, _Combined)
-        if len(module.sources) == 1 and module.__name__ != "mindspore":
-            target = importlib.import_module(module.sources[0])
+        if len(module._stands_for) == 1 and module.__name__ != "mindspore":
+            target = importlib.import_module(module._stands_for[0])
             # A callable module (`paramesh.tensor`) is the same object at every path.
             package = hasattr(target, "__path__") and not callable(target)
             if package and module.__name__.partition(".")[2] in PATHS:
                 # All names exist for star imports; unknown ones are looked up in the module itself.
+                # A path below it may have more names than the module of ours that it is called as.
+                rest = module.__name__.partition(".")[2]
                 vars(module).update(
-                    {k: v for k, v in vars(target).items() if not k.startswith("__")}
+                    {
+                        k: v
+                        for k, v in vars(target).items()
+                        if not k.startswith("__") and f"{rest}.{k}" not in PATHS
+                    }
                 )
                 module.__all__ = getattr(target, "__all__", [])  # type: ignore[attr-defined]
             else:

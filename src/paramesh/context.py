@@ -70,6 +70,8 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "parallel_optimizer_config": None,
     "grad_accumulation_step": 1,
     "pipeline_stages": 1,
+    "pipeline_config": None,
+    "pipeline_result_broadcast": False,
     "comm_fusion": None,
     "full_batch": False,
     "dataset_strategy": "data_parallel",
@@ -79,6 +81,15 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "device_memory": None,
     "enable_alltoall": False,
     "communi_parallel_mode": "all_group_parallel",
+    "loss_repeated_mean": True,
+}
+#: Former names of settings.
+_FORMER = {"auto_parallel_search_mode": "search_mode", "mirror_mean": "gradients_mean"}
+#: MindSpore's newer setting for the two files of strategies.
+_CHECKPOINTS = "strategy_ckpt_config"
+_CHECKPOINT_FILES = {
+    "save_file": "strategy_ckpt_save_file",
+    "load_file": "strategy_ckpt_load_file",
 }
 #: An entry of `parallel_optimizer_config` that MindSpore 1.x has as a setting of its own.
 _SHARD_SIZE = "optimizer_weight_shard_size"
@@ -98,7 +109,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "fsync": False,
     "address": None,
     "timeout": 300.0,
-    "transport": "ray",
+    "transport": "auto",
     "row_trials": True,
 }
 
@@ -277,19 +288,6 @@ def _dataset_strategy(call: str, value: T) -> T:
     return value
 
 
-def _pipeline_stages(call: str, value: object) -> int:
-    stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
-    if stages != 1:
-        raise ValueError(
-            f"{call}: pipeline_stages={stages}, but pipeline parallelism is not supported: 1 is "
-            "the only value. Leave it out and shard inside of the layers, over all devices: "
-            "parallel_mode='auto_parallel' finds layouts (device_memory= limits what they hold), "
-            "'semi_auto_parallel' takes strategies. If memory is short, grad_accumulation_step=N "
-            "splits the batch as a PipelineCell does, and Cell.recompute() keeps fewer activations."
-        )
-    return stages
-
-
 def set_auto_parallel_context(**settings: object) -> None:
     """Set how the network is distributed over devices; checked here, as in MindSpore.
 
@@ -322,10 +320,17 @@ def set_auto_parallel_context(**settings: object) -> None:
       alone; `{"allreduce": {"mode": "size", "config": 32}}` fuses up to 32 megabytes, mode "index"
       splits at the given positions among the gradients, and "auto" leaves it to paramesh. The
       entries "allgather" and "reducescatter" are recorded only.
-    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
-      `auto_parallel_search_mode` that of `search_mode`. `optimizer_weight_shard_size` is the entry
-      of `parallel_optimizer_config`.
-    - `pipeline_stages`: 1 only.
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index",
+      `auto_parallel_search_mode` that of `search_mode`, and `mirror_mean` that of
+      `gradients_mean`. `optimizer_weight_shard_size` is the entry of `parallel_optimizer_config`.
+    - `strategy_ckpt_config`: a dict of the two paths as `save_file` and `load_file`; its entry
+      `only_trainable_params` has no effect.
+    - `loss_repeated_mean`: True only, which is what a step of one global view computes.
+    - `pipeline_stages` (1..4096), in the modes with one global view: how many groups of devices
+      have a part of the layers each; Cells say by `pipeline_stage` where they belong.
+    - `pipeline_config`: a dict with `pipeline_scheduler`, "1f1b" (default) or "gpipe", and
+      `pipeline_interleave`, False only.
+    - `pipeline_result_broadcast`: recorded; the process has the results of all stages.
     - `enable_alltoall` and `communi_parallel_mode`: recorded; XLA chooses the collectives.
 
     Raises:
@@ -333,8 +338,11 @@ def set_auto_parallel_context(**settings: object) -> None:
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
-    if "auto_parallel_search_mode" in settings:
-        settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
+    for old, name in _FORMER.items():
+        if old in settings:
+            settings = _renamed(call, settings, old, name)
+    if _CHECKPOINTS in settings:
+        settings = _with_checkpoint_files(call, settings)
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
     if _SHARD_SIZE in settings:
@@ -356,6 +364,23 @@ def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[s
     if name in settings:
         raise ValueError(f"{call}: {old} and {name} are the same setting; pass only one.")
     return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
+
+
+def _with_checkpoint_files(call: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The entries of `strategy_ckpt_config` as settings."""
+    config = settings[_CHECKPOINTS]
+    entries = {*_CHECKPOINT_FILES, "only_trainable_params"}
+    if not isinstance(config, dict) or not config.keys() <= entries:
+        raise ValueError(
+            f"{call}: {_CHECKPOINTS} must be a dict with entries of "
+            f"{', '.join(sorted(entries))}, got {config!r}."
+        )
+    setting_checks.boolean(call, "only_trainable_params", config.get("only_trainable_params", True))
+    files = {_CHECKPOINT_FILES[k]: v for k, v in config.items() if k in _CHECKPOINT_FILES}
+    twice = files.keys() & settings.keys()
+    if twice:
+        raise ValueError(f"{call}: {_CHECKPOINTS} and {min(twice)} are the same; pass only one.")
+    return {k: v for k, v in settings.items() if k != _CHECKPOINTS} | files
 
 
 def _with_shard_size(call: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -385,6 +410,13 @@ def _check_parallel(call: str, name: str, value: object) -> Any:
         return setting_checks.whole(call, name, value, 1, 4096)
     if name == "global_rank":
         return setting_checks.whole(call, name, value, 0, 4095)
+    if name == "loss_repeated_mean":
+        if setting_checks.boolean(call, name, value):
+            return True
+        raise ValueError(
+            f"{call}: loss_repeated_mean must be True: a loss that all devices compute is one "
+            "loss here, and counts once."
+        )
     if name == "search_mode":
         return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "communi_parallel_mode":
@@ -394,7 +426,9 @@ def _check_parallel(call: str, name: str, value: object) -> Any:
     if name == "grad_accumulation_step":
         return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":
-        return _pipeline_stages(call, value)
+        return setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
+    if name == "pipeline_config":
+        return setting_checks.pipeline_config(call, value)
     if name == "comm_fusion":
         return setting_checks.comm_fusion(call, value)
     if name == "parallel_optimizer_config":
@@ -422,6 +456,9 @@ def get_auto_parallel_context(name: str) -> Any:
     if name == "all_reduce_fusion_config":
         fusion = (_parallel["comm_fusion"] or {}).get("allreduce", {})
         return list(fusion["config"]) if fusion.get("mode") == "index" else []
+    name = _FORMER.get(name, name)
+    if name == _CHECKPOINTS:
+        return {entry: _parallel[setting] for entry, setting in _CHECKPOINT_FILES.items()}
     if name == _SHARD_SIZE:
         return (_parallel["parallel_optimizer_config"] or {}).get(_SHARD_SIZE, -1)
     if name not in _parallel:
@@ -454,11 +491,11 @@ def set_ps_context(**settings: object) -> None:
     each server that takes over from it. `fsync`: bring every record of the log to the disk before
     an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
-    `transport`: what carries the messages of steps: "ray" (the calls of Ray's actors), "zmq"
-    (ZeroMQ, encrypted; what is large goes through Ray) or "auto" (ZeroMQ where pyzmq is installed
-    at both ends). `row_trials`: compare during the run whether caches (`vocab_cache_size`) and rows
-    that are requested ahead make steps faster, and go without what does not; False: use both
-    always.
+    `transport`: what carries the messages of steps: "auto" (ZeroMQ where pyzmq is installed at both
+    ends, and Ray elsewhere), "zmq" (ZeroMQ, encrypted; what is large goes through Ray) or "ray"
+    (the calls of Ray's actors). `row_trials`: compare during the run whether caches
+    (`vocab_cache_size`) and rows that are requested ahead make steps faster, and go without what
+    does not; False: use both always.
 
     Where `paramesh launch` has started this process, it fills in what is not set here
     (`server_num`, `worker_num`, `address`, `wal_dir`, `transport`) once `enable_ps` is on.

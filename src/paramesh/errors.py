@@ -45,6 +45,18 @@ class TraceError(ParameshError, RuntimeError):
     """A Parameter was used across the boundary of a JAX trace in a way that would leak a tracer."""
 
 
+class TracedValueError(TraceError):
+    """A Tensor was asked for its values while it is traced and has none."""
+
+
+class ValueNeededError(TracedValueError, TypeError):
+    """The shape of an operator's result depends on values that a program has yet to compute."""
+
+
+class UncompiledWarning(UserWarning):
+    """A function that was to be compiled runs operator by operator, because it cannot be."""
+
+
 class NotFiniteError(ParameshError, FloatingPointError):
     """A computation gave NaN or an infinite number where none may be.
 
@@ -90,3 +102,25 @@ class GroupOverlapError(OptimizerError, RuntimeError):
 
 class ParameterServerError(ParameshError, RuntimeError):
     """The parameter server cannot do what it is asked for: it is gone, or its files are damaged."""
+
+
+class WorkerLeft(SystemExit):
+    """The run on parameter servers has no more steps for this worker: it has fewer workers now.
+
+    Not caught, it ends the process with the exit code 0, as the end of the script does.
+
+    Args:
+        rank: of the worker.
+        why: there are none.
+
+    Attributes:
+        rank: of the worker.
+        why: there are none.
+    """
+
+    def __init__(self, rank: int, why: str) -> None:
+        super().__init__(0)
+        self.rank, self.why = rank, why
+
+    def __str__(self) -> str:
+        return f"worker {self.rank} has no more steps in this run: {self.why}."

@@ -41,7 +41,7 @@ def opened(
     known: Callable[[], Iterable[str]],
     instead: Mapping[str, str] | None = None,
 ) -> Callable[[str], Any]:
-    """A `__getattr__` for a package.
+    """A `__getattr__` for a package, or for a module.
 
     Args:
         package: its name.
@@ -54,8 +54,10 @@ def opened(
         home = homes.get(name)
         if home is not None:
             return getattr(importlib.import_module(home), name)
-        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
-            return importlib.import_module(f"{package}.{name}")
+        if not name.startswith("_") and "__path__" in vars(sys.modules[package]):
+            below = f"{package}.{name}"
+            if importlib.util.find_spec(below) is not None:
+                return importlib.import_module(below)
         raise AttributeError(missing(f"module '{package}'", name, known, instead))
 
     return get

@@ -11,7 +11,16 @@ import os
 import sys
 from typing import Any
 
-__all__ = ["critical", "debug", "error", "get_level", "info", "set_level", "warning"]
+__all__ = [
+    "critical",
+    "debug",
+    "error",
+    "get_level",
+    "get_log_config",
+    "info",
+    "set_level",
+    "warning",
+]
 
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _DEFAULT = 2
@@ -63,6 +72,11 @@ def set_level(level: int) -> None:
 def get_level() -> str:
     """From which level on messages are shown: "0" (debug) to "4" (critical)."""
     return str(_LEVELS.index(_logger.level))
+
+
+def get_log_config() -> dict[str, str]:
+    """The level, and that messages go to stderr; settings of files have no meaning here."""
+    return {_VARIABLE: get_level(), "GLOG_logtostderr": "1"}
 
 
 def debug(msg: Any, *args: Any, **kwargs: Any) -> None:

@@ -311,6 +311,11 @@ def args_type_check(*type_args: object, **type_kwargs: object) -> Callable[..., 
     return decorate
 
 
+#: Bounds that scripts take from the checks of datasets.
+UINT8_MAX, UINT32_MAX = 2**8 - 1, 2**32 - 1
+INT32_MIN, INT32_MAX, INT64_MIN, INT64_MAX = -(2**31), 2**31 - 1, -(2**63), 2**63 - 1
+
+
 class Validator:
     """The checks as static methods, as MindSpore 1.x has them."""
 

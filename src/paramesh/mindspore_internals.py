@@ -19,6 +19,7 @@ from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
 from paramesh.parameter import Parameter
+from paramesh.sampling.seed import get_seed
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train.callbacks import Facts, first_loss
@@ -36,15 +37,19 @@ __all__ = [
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
     "_get_cache_prim",
+    "_get_graph_seed",
     "_get_mode",
+    "_grad_scale",
     "_handle_loss",
     "_load_dismatch_prefix_params",
     "_pynative_executor",
     "_update_param",
     "cell_attr_register",
     "gradient_accumulation_op",
+    "grad_scale",
     "gradient_clear_op",
     "opt_init_args_register",
+    "shard_grad_scale",
 ]
 
 #: MindSpore has modules below it (see `compat`).
@@ -244,6 +249,41 @@ def _accumulate(accumulation_step: Any, cumulative_grad: Parameter, grad: Tree) 
 def _clear(cumulative_grad: Parameter) -> Any:
     """Set a Parameter to zeros."""
     return ops.assign(cumulative_grad, ops.zeros_like(cumulative_grad))
+
+
+# Gradients of a scaled loss, as MindSpore's training Cells divide them.
+
+_grad_scale = ops.MultitypeFuncGraph("grad_scale")
+grad_scale = ops.MultitypeFuncGraph("grad_scale")
+shard_grad_scale = ops.MultitypeFuncGraph("shard_grad_scale")
+
+
+@_grad_scale.register("Tensor", "Tensor")
+def _unscaled(scale: Tree, grad: Tree) -> Any:
+    """A gradient by the scale, of the gradient's type."""
+    return grad * ops.cast(1 / scale, grad.dtype)
+
+
+@grad_scale.register("Tensor", "Tensor", "Tensor")
+def _unscaled_sum(scale: Tree, grad: Tree, accu_grad: Parameter) -> Any:
+    """What was added up by the scale; the sum begins anew."""
+    return _taken(accu_grad * (1 / scale), accu_grad)
+
+
+@shard_grad_scale.register("Tensor", "Tensor", "Tensor")
+def _unscaled_shard(scale: Tree, grad: Tree, accu_grad: Parameter) -> Any:
+    """A gradient by the scale; the sum begins anew."""
+    return _taken(grad * (1 / scale), accu_grad)
+
+
+def _taken(grad: Tree, accu_grad: Parameter) -> Any:
+    _clear(accu_grad)
+    return grad
+
+
+def _get_graph_seed(op_seed: int, kernel_name: str) -> tuple[int, int]:
+    """The two seeds of an operator of chance, as scripts ask for them: (of all, its own)."""
+    return get_seed() or 0, op_seed
 
 
 class GradientAccumulation(Cell):

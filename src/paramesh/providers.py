@@ -95,6 +95,10 @@ def _no_tree(value: object, path: str | None, subtree_renderer: object) -> Any:
     return NotImplemented
 
 
+def _no_operator(name: str) -> Any:
+    raise ContextError(f"nobody knows the operator {name!r}. Import paramesh.")
+
+
 def _not_converted(error: BaseException) -> bool:
     return False
 
@@ -126,6 +130,7 @@ class Providers:
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
         tree: what treescope shows of an object, given a path to it and what renders its insides.
+        operator: the function of an operator's name.
         convert_control_flow: converts the `if` or `while` over Tensors that ended a trace with this
             error; gives whether it could.
     """
@@ -148,6 +153,7 @@ class Providers:
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
     tree: Callable[[Any, str | None, Any], Any] = _no_tree
+    operator: Callable[[str], Any] = _no_operator
     convert_control_flow: Callable[[BaseException], bool] = _not_converted
 
 

@@ -19,6 +19,9 @@ _OPTIMIZER_CONFIG: dict[str, Any] = {
     "optimizer_weight_shard_size": -1,
 }
 
+#: The entries of `pipeline_config`.
+_PIPELINE_CONFIG: dict[str, Any] = {"pipeline_interleave": False, "pipeline_scheduler": "1f1b"}
+
 
 def one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
     """The value, if it is one of those that are allowed."""
@@ -59,6 +62,26 @@ def optimizer_config(call: str, value: Any) -> dict[str, Any] | None:
     whole(call, f"{name}['parallel_optimizer_threshold'], kilobytes,", threshold, 0, 2**31 - 1)
     if size != -1 or isinstance(size, bool):
         whole(call, f"{name}['optimizer_weight_shard_size']", size, 1, 4096)
+    return made
+
+
+def pipeline_config(call: str, value: object) -> dict[str, Any] | None:
+    """The setting `pipeline_config`, with what was left out."""
+    if value is None:
+        return None
+    name = "pipeline_config"
+    if not isinstance(value, dict) or not value.keys() <= _PIPELINE_CONFIG.keys():
+        raise TypeError(
+            f"{call}: {name} must be None or a dict with keys among "
+            f"{', '.join(_PIPELINE_CONFIG)}, got {value!r}."
+        )
+    made = _PIPELINE_CONFIG | value
+    if boolean(call, f"{name}['pipeline_interleave']", made["pipeline_interleave"]):
+        raise ValueError(
+            f"{call}: {name}['pipeline_interleave']=True is not supported: a stage has Cells that "
+            "follow one another. Leave it False, and use more micro-batches to keep stages busy."
+        )
+    one_of(call, f"{name}['pipeline_scheduler']", made["pipeline_scheduler"], ("1f1b", "gpipe"))
     return made
 
 

@@ -188,6 +188,27 @@ def test_appended_entries(tmp_path: Path) -> None:
         save_checkpoint(Net(), tmp_path / "x", append_dict={"fc.bias": 1})
 
 
+def test_a_network_takes_its_part_of_a_training(tmp_path: Path) -> None:
+    net, other = Net(), Net()
+    step = nn.TrainOneStepCell(net, nn.Adam(net.trainable_params()))
+    path = save_checkpoint(step, tmp_path / "x.ckpt")
+    given = load_checkpoint(path)
+    missing, unexpected = load_param_into_net(other, given)
+    assert missing == []
+    assert "global_step" in unexpected
+    assert any(name.endswith(".fc.weight") for name in unexpected)
+    assert all(np.array_equal(values(net)[n], v) for n, v in values(other).items())
+    load_checkpoint(path, other)
+    # A training Cell has its own, and what is of another one does not fit.
+    with pytest.raises(CheckpointError, match="unexpected: .*moment1"):
+        load_param_into_net(nn.TrainOneStepCell(net, nn.SGD(net.trainable_params())), given)
+    del given["fc.weight"]
+    with pytest.raises(
+        CheckpointError, match=r"missing: fc\.weight .*\n  unexpected: .*fc\.weight"
+    ):
+        load_param_into_net(other, given)
+
+
 def test_strict_loading_lists_everything_and_loads_nothing(tmp_path: Path) -> None:
     net = Net()
     before = values(net)

@@ -64,6 +64,25 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
         "class A:\n    nn = 1\n    def h(self):\n        return nn.Nope2\n",
         [(M, "nn.Nope2", 11)],
     ),
+    "conditions on the version": (
+        "import mindspore as ms\nfrom packaging import version\n"
+        "from mindspore import version as theirs, __version__\n"
+        "if version.parse(ms.__version__) < version.parse('2.0.0rc'):\n    ms.Old\n"
+        "else:\n    ms.New\n"
+        "if __version__.startswith('1.') or int(theirs.__version__.split('.')[0]) < 2:\n"
+        "    ms.Old2\nif not ms.__version__[:3] in ('1.8', '1.9') and ms.__version__ > x:\n"
+        "    ms.New2\nelse:\n    ms.New3\na = ms.Old3 if ms.__version__ < '2' else ms.New4\n"
+        "if version.parse('1') < version.parse('2'):\n    ms.New5\nelse:\n    ms.New6\n"
+        "if ms.__version__ > '2.2':\n    ms.TextIsLess\n",
+        [
+            (M, "New", 7),
+            (M, "New2", 11),
+            (M, "New3", 13),
+            (M, "New4", 14),
+            (M, "New5", 16),
+            (M, "New6", 18),
+        ],
+    ),
     "what a try catches": (
         "try:\n    from mindspore import old_jit\nexcept ImportError:\n"
         "    from mindspore import jit as old_jit\n"
@@ -236,8 +255,8 @@ def test_names_elsewhere_and_near_are_found() -> None:
     assert absent.about("mindspore.mint.cat").elsewhere == "mindspore.ops.cat"
     assert absent.about("mindspore.dataset.Normal").elsewhere == ""
     assert absent.about("mindspore.nn.Denes").near == ("Dense",)
-    seen = absent.about("mindspore.COOTensor").instead
-    assert seen == "jax.experimental.sparse"
+    seen = absent.about("mindspore.multiprocessing").instead
+    assert seen == "python's own multiprocessing module"
     assert absent.about("mindspore.dataset").followed is True
     assert absent.about("mindspore.ops.ResizeBilinear").followed is False
     assert absent.about("mindspore.nobody.knows").followed is None

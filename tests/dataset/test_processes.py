@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from paramesh import dataset as ds
+from paramesh.dataset import arrays
+from paramesh.dataset.segments import Mappings, Pool, Segment
 
 # Workers cannot import a module of the tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -39,7 +41,8 @@ def test_workers_give_the_same_rows_in_order_and_errors_and_are_kept_over_epochs
     rows: list[Any] = []
     for _ in range(2):
         iterator = data.create_dict_iterator(num_epochs=1, output_numpy=True)
-        rows.append([(r["x"][:, 0, 0, 0].tolist(), set(r["pid"]), list(r["r"])) for r in iterator])
+        held = list(iterator)  # memory is not used again while somebody has it
+        rows.append([(r["x"][:, 0, 0, 0].tolist(), set(r["pid"]), list(r["r"])) for r in held])
     for epoch in rows:
         assert functools.reduce(operator.iadd, (each[0] for each in epoch), []) == list(range(12))
     pids = [set().union(*(each[1] for each in epoch)) for epoch in rows]
@@ -89,6 +92,54 @@ def test_work_that_cannot_be_pickled_runs_in_this_process(
     (said,) = [record.getMessage() for record in caplog.records]
     assert "cannot be sent to worker processes (PicklingError: Cannot pickle files" in said
     assert "so it runs in this process. Open files and connections in __getitem__" in said
+
+
+def taken(pool: Pool, size: int) -> tuple[Segment, np.ndarray]:
+    array = np.asarray(pool.take(size))
+    segment = pool.holding(array.data)
+    assert segment is not None
+    return segment, array
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="rows are sent in messages")
+def test_segments_are_used_again_when_neither_side_has_them() -> None:
+    pool, mappings = Pool(), Mappings()
+    segment, array = taken(pool, 1 << 17)
+    segment.sent = segment.there = True
+    mappings.add(segment.number, segment.descriptor)
+    seen = mappings.array(segment.number, 1000)
+    array[:1000] = 7
+    assert (seen == 7).all()
+    assert arrays.is_own(seen)
+    part = seen[500:]
+    del seen, array
+    pool.settle(*mappings.settled())
+    assert taken(pool, 1 << 17)[0] is not segment, "the pipeline has a part of it"
+    del part
+    pool.settle(*mappings.settled())
+    assert taken(pool, (1 << 17) - 64)[0] is segment
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="rows are sent in messages")
+def test_a_few_segments_wait_and_others_are_let_go() -> None:
+    pool, mappings = Pool(), Mappings()
+    held = [taken(pool, 1 << 20) for _ in range(6)]
+    for each, _ in held:
+        each.sent = each.there = True
+        mappings.add(each.number, each.descriptor)
+    views = [mappings.array(each.number, 8) for each, _ in held]
+    del each, held, views, _
+    freed, dropped = mappings.settled()
+    assert (len(freed), len(dropped)) == (3, 3)
+    pool.settle(freed, dropped)
+    again = [taken(pool, 1 << 20) for _ in range(6)]
+    assert sorted(freed) == [each.number for each, _ in again if each.sent]
+    # Those that are never sent, likewise.
+    several = [taken(pool, 1 << 22)[1] for _ in range(6)]
+    places = {array.ctypes.data for array in several}
+    del several
+    several = [taken(pool, 1 << 22)[1] for _ in range(6)]
+    assert len(places & {array.ctypes.data for array in several}) >= 3
 
 
 class Named(logging.Logger):

@@ -20,12 +20,25 @@ sys.path.insert(0, str(HERE.parent / "support"))
 
 import name_cases  # noqa: E402
 
+MODULES = ("nn_ops", "image_ops", "array_ops", "math_ops", "sparse_ops", "_grad_ops", "random_ops")
+
+
+def _primitive(name: str) -> Any:
+    """A class of operators, in whichever module MindSpore has it."""
+    for module in ("", *MODULES):
+        path = f"mindspore.ops.operations.{module}".rstrip(".")
+        found = getattr(importlib.import_module(path), name, None)
+        if found is not None:
+            return found
+    raise AttributeError(name)
+
 
 def main() -> None:
     mindspore = importlib.import_module("mindspore")
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE, device_target="CPU")
     scope = name_cases.scope(
         mindspore.Tensor,
+        _primitive,
         ms=mindspore,
         ops=mindspore.ops,
         nn=mindspore.nn,

@@ -376,3 +376,21 @@ def test_an_initializer_of_mindspores_kind_with_its_helper() -> None:
     array = np.zeros((2, 2))
     inits._assignment(array, np.array([1, 2]))
     assert array.tolist() == [[1, 2], [1, 2]]
+
+
+def test_what_scripts_scale_their_own_values_by() -> None:
+    assert inits._calculate_fan_in_and_fan_out((4, 3)) == (3, 4)
+    assert inits._calculate_fan_in_and_fan_out((4, 3, 2, 5)) == (30, 40)
+    assert inits._calculate_correct_fan((4, 3, 2, 5), "FAN_OUT") == 40
+    assert [inits._calculate_gain(name) for name in ("sigmoid", "conv2d", "tanh")] == [1, 1, 5 / 3]
+    assert inits._calculate_gain("relu") == np.sqrt(2)
+    assert inits._calculate_gain("leaky_relu", 1) == 1
+    assert inits._calculate_gain("leaky_relu") == np.sqrt(2 / 1.0001)
+    with pytest.raises(ValueError, match="need a shape"):
+        inits._calculate_fan_in_and_fan_out((4,))
+    with pytest.raises(ValueError, match="'fan_in' or 'fan_out', got 'fan'"):
+        inits._calculate_correct_fan((4, 3), "fan")
+    with pytest.raises(ValueError, match="got 'selu'"):
+        inits._calculate_gain("selu")
+    with pytest.raises(ValueError, match="slope"):
+        inits._calculate_gain("leaky_relu", True)

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Parameter, Tensor, functional_call, nn, remat, scan, value_and_grad, vmap
+from paramesh import (
+    Parameter,
+    Tensor,
+    functional_call,
+    jit,
+    nn,
+    ops,
+    remat,
+    scan,
+    value_and_grad,
+    vmap,
+)
 from paramesh.errors import DuplicateNameError, TraceError
 from programs.networks import Affine, X, same, values
 from type_checks import untyped
@@ -70,6 +81,30 @@ class TestTransforms:
         with pytest.raises(TraceError, match="writes 'mean'.*one value for each example"):
             vmap(lambda x: net(x.reshape(1, 3)))(Tensor(X))
         assert not net.mean.asnumpy().any()
+
+    @pytest.mark.parametrize("compiled", [False, True])
+    def test_vmap_cuts_parameters_that_are_arguments(self, compiled: bool) -> None:
+        w = Parameter(X.T.copy(), "w")
+        step = vmap(ops.ApplyGradientDescent(), in_axes=(1, None, 0), out_axes=1)
+        call = jit(lambda dy: step(w, 0.5, dy)) if compiled else (lambda dy: step(w, 0.5, dy))
+        out = call(Tensor(np.ones_like(X)))
+        np.testing.assert_allclose(w.asnumpy(), X.T - 0.5)
+        np.testing.assert_allclose(out.asnumpy(), X.T - 0.5)
+
+    def test_vmap_reads_a_part_and_leaves_it(self) -> None:
+        w = Parameter(X.copy(), "w")
+        out = vmap(lambda p, x: p * x)(w, Tensor(X))
+        np.testing.assert_allclose(out.asnumpy(), X * X)
+        np.testing.assert_allclose(w.asnumpy(), X)
+
+    def test_vmap_without_such_an_axis(self) -> None:
+        with pytest.raises(ValueError, match=r"'w' of shape \(\) has no axis 0"):
+            vmap(lambda p: p)(Parameter(1.0, "w"))
+
+    def test_vmap_draws_other_numbers_for_each_example(self) -> None:
+        draw = vmap(lambda x: ops.standard_normal((2,)) + 0 * x)
+        first, second = (draw(Tensor(np.zeros(3, np.float32))).asnumpy() for _ in range(2))
+        assert len(np.unique([first, second])) == first.size + second.size
 
     @pytest.mark.parametrize("compiled", [False, True])
     def test_remat_writes(self, compiled: bool) -> None:

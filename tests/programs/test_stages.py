@@ -11,6 +11,7 @@ import pytest
 import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.errors import TraceError
+from paramesh.transforms.stages import compiled_for_target
 from programs.networks import Affine, Deep, X, trainer
 from type_checks import present
 
@@ -60,3 +61,28 @@ def test_refused() -> None:
         run(Tensor(X))
     with pytest.raises(TypeError, match="concrete arguments are needed"):
         jax.jit(lambda x: paramesh.jit(net).lower(x))(X)
+
+
+class _Lowered:
+    """A program that a compiler refuses `times`; it keeps the options that it was given."""
+
+    def __init__(self, times: int, says: str) -> None:
+        self.left, self.says = times, says
+        self.given: list[Any] = []
+
+    def compile(self, options: Any) -> str:
+        self.given.append(options)
+        if self.left:
+            self.left -= 1
+            raise jax.errors.JaxRuntimeError(self.says)
+        return "compiled"
+
+
+def test_products_without_tiles_call_the_library_of_the_gpu() -> None:
+    lowered: Any = _Lowered(1, "INTERNAL: Couldn't find output tile sizes that satisfy hlo: …")
+    assert compiled_for_target(lowered, {"own": 1}) == "compiled"
+    assert lowered.given == [{"own": 1}, {"own": 1, "xla_gpu_enable_triton_gemm": False}]
+    other: Any = _Lowered(1, "INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        compiled_for_target(other)
+    assert other.given == [None]

@@ -27,16 +27,20 @@ def _pixels(*values: Any) -> Any:
     return sum(values).clip(0, 255).astype(np.uint8)  # type: ignore[union-attr]
 
 
-def mnist(folder: Path, count: int = 640) -> None:
-    """MNIST's training files in `train`: images that are brighter for a higher digit."""
+def mnist(folder: Path, count: int = 640, tests: int = 0) -> None:
+    """MNIST's files in `train`, and in `test` if asked for: brighter images for higher digits."""
     random = _random()
-    labels = random.integers(0, 10, count)
-    images = _pixels(random.integers(0, 100, (count, 28, 28)), labels[:, None, None] * 15)
-    (folder / "train").mkdir(parents=True)
-    images_head = struct.pack(">IIII", 2051, count, 28, 28)
-    (folder / "train" / "train-images-idx3-ubyte").write_bytes(images_head + images.tobytes())
-    labels_file = folder / "train" / "train-labels-idx1-ubyte"
-    labels_file.write_bytes(struct.pack(">II", 2049, count) + labels.astype(np.uint8).tobytes())
+    for part, first, number in (("train", "train", count), ("test", "t10k", tests)):
+        if not number:
+            continue
+        labels = random.integers(0, 10, number)
+        images = _pixels(random.integers(0, 100, (number, 28, 28)), labels[:, None, None] * 15)
+        place = folder / part
+        place.mkdir(parents=True)
+        head = struct.pack(">IIII", 2051, number, 28, 28)
+        (place / f"{first}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        head = struct.pack(">II", 2049, number)
+        (place / f"{first}-labels-idx1-ubyte").write_bytes(head + labels.astype(np.uint8).tobytes())
 
 
 def cifar10(folder: Path, count: int = 160) -> None:

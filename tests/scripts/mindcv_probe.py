@@ -7,8 +7,11 @@ The settings:
     mindspore   run with MindSpore itself, whose environment needs nothing of paramesh
     names       a JSON file that gets {model: [[name, shape] of each Parameter]} of all models, or
                 the class of the error that the construction raised
-    models      {model: {"size": of its images, "train": whether a training step is made}}
-    folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback
+    models      {model: {"size": of its images, "train": whether a training step is made, "exact":
+                whether paramesh also gives the results without rounding}}
+    folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback; and
+                MODEL.exact.npz with those in Float64, MODEL.moved.npz with those in Float64 from
+                weights that are changed by `MOVED` of their size, a rounding of Float32
     weights     the folder of weights: MindSpore writes them, and paramesh reads them
 
 Weights are MindSpore's initial ones. Those of a constant get noise, because a layer whose scale
@@ -24,12 +27,14 @@ import sys
 import time
 import traceback
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 KEPT = 20_000
+MOVED = 6e-8
 CLASSES = 10
 
 
@@ -76,12 +81,16 @@ def _kept(gradient: np.ndarray) -> np.ndarray:
     return np.append(chosen, np.abs(flat).max(initial=0))
 
 
-def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, Any]:
+def _batch(mindspore: Any, size: int, train: bool) -> tuple[Any, Any]:
     random = np.random.default_rng(0)
     # Batch normalization over a few values makes rounding large, so small images come in numbers.
     batch = 8 if train and size < 100 else 2
     images = mindspore.Tensor(random.normal(0, 1, (batch, 3, size, size)).astype(np.float32))
-    labels = mindspore.Tensor(random.integers(0, CLASSES, batch).astype(np.int32))
+    return images, mindspore.Tensor(random.integers(0, CLASSES, batch).astype(np.int32))
+
+
+def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, Any]:
+    images, labels = _batch(mindspore, size, train)
     model.set_train(False)
     outputs = _flat(model(images))
     results = {f"output/{at}": value.asnumpy() for at, value in enumerate(outputs)}
@@ -102,6 +111,55 @@ def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, An
         if "moving_" in param.name:
             results[f"average/{param.name}"] = param.asnumpy()
     return results
+
+
+def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The results in Float64, and those from other weights."""
+    import jax
+    import jax.numpy as jnp
+
+    # This file's folder is where python looks first; MindSpore's environment has no JAX.
+    doubled = importlib.import_module("double_precision").doubled
+    images, labels = _batch(mindspore, how["size"], how["train"])
+    trained = [param.name for param in model.trainable_params()]
+
+    def call(values: Any) -> Any:
+        out, written = mindspore.functional_call(model, values, images, mutable=True)
+        return _flat(out), {k: jnp.asarray(v) for k, v in written.items() if "moving_" in k}
+
+    def outputs(values: Any) -> Any:
+        found = [jnp.asarray(value) for value in call(values)[0]]
+        return {f"output/{at}": value for at, value in enumerate(found)}
+
+    def step(values: Any) -> Any:
+        def loss(those: Any) -> Any:
+            scores, averages = call(values | those)
+            total = sum(mindspore.ops.cross_entropy(score, labels) for score in scores)
+            return jnp.asarray(total), averages
+
+        learnt = {name: values[name] for name in trained}
+        (value, averages), gradients = jax.value_and_grad(loss, has_aux=True)(learnt)
+        return {
+            "loss": value,
+            **{f"gradient/{k}": v for k, v in gradients.items()},
+            **{f"average/{k}": v for k, v in averages.items()},
+        }
+
+    values = {param.name: param.asnumpy() for param in model.get_parameters()}
+    model.set_train(False)
+    parts = [doubled(outputs, values)]
+    if how["train"]:
+        _without_chance(model)
+        parts.append(doubled(step, values))
+    random = np.random.default_rng(1)
+    moved = {
+        name: value * (1 + MOVED * random.uniform(-1, 1, value.shape)) if value.dtype.kind == "f"
+        else value
+        for name, value in values.items()
+    }  # fmt: skip
+    for those in (values, moved):
+        found = {k: v for part in parts for k, v in part(those).items()}
+        yield {k: _kept(v) if k.startswith("gradient/") else v for k, v in found.items()}
 
 
 def _names(mindcv: Any) -> dict[str, Any]:
@@ -161,6 +219,11 @@ def main() -> None:
             mindspore.set_seed(1)
             model = mindcv.create_model(name, num_classes=CLASSES)
             _share_weights(mindspore, model, weights / f"{name}.npz", write=real)
+            if how.get("exact") and not real:
+                for which, kept in zip(
+                    ("exact", "moved"), _exact(mindspore, model, how), strict=True
+                ):
+                    np.savez(folder / f"{name}.{which}.npz", **kept)
             results = _results(mindspore, model, how["size"], how["train"])
         except Exception:
             (folder / f"{name}.txt").write_text(traceback.format_exc())

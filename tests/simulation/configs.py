@@ -37,6 +37,8 @@ class Config:
         loaded: the run begins from a checkpoint, of so many servers; 0: it does not.
         resizes: numbers of servers that the run is moved to while it goes on, with the seconds.
         mover: of the points and file operations of who moves it, at which it is killed or frozen.
+        changes: numbers of workers that are wanted while it goes on, with the seconds.
+        withdrawn: of these, which are not wanted any more after a while.
     """
 
     mode: str
@@ -69,6 +71,8 @@ class Config:
     loaded: int
     resizes: tuple[tuple[float, int], ...] = ()
     mover: float = 0.0
+    changes: tuple[tuple[float, int], ...] = ()
+    withdrawn: float = 0.0
 
     def run_config(self) -> dict[str, Any]:
         """The fields of `RunConfig`."""
@@ -101,8 +105,8 @@ KINDS = (
 _HARD = {"full disk": 0.12, "flip log": 0.06, "lose folder": 0.05}
 
 
-#: The share of seeds whose servers are moved.
-MOVED = 0.03
+#: The share of seeds whose servers are moved, and of those whose number of workers changes.
+MOVED, CHANGED = 0.03, 0.03
 
 
 def draw(seed: int) -> Config:
@@ -156,7 +160,33 @@ def draw(seed: int) -> Config:
     )
     # By a chance of its own: the other seeds stay what they were.
     rng = random.Random(seed * 104729 + 7)
-    return resized(config, rng) if rng.random() < MOVED else config
+    if rng.random() < MOVED:
+        return resized(config, rng)
+    rng = random.Random(seed * 15485863 + 3)
+    return changed(config, rng) if rng.random() < CHANGED else config
+
+
+def changed(config: Config, rng: random.Random) -> Config:
+    """A run that gets other numbers of workers while it goes on, and maybe of servers."""
+    moved = rng.random() < 0.2
+    if moved:
+        config = resized(config, rng)
+    if config.mode == "async":
+        config = dataclasses.replace(config, mode=rng.choice(("sync", "stale")))
+        staleness = rng.randint(1, 3) if config.mode == "stale" else 0
+        config = dataclasses.replace(config, staleness=staleness)
+    count = rng.choice((1, 2, 3))
+    times = sorted(rng.uniform(0.0, min(config.calm, 4.0)) for _ in range(count))
+    left_out = ("lose folder",)
+    return dataclasses.replace(
+        config,
+        kinds={kind: weight for kind, weight in config.kinds.items() if kind not in left_out},
+        steps=config.steps + rng.randint(8, 25),
+        saves=0.0,
+        loaded=0,
+        changes=tuple((when, rng.randint(1, 4)) for when in times),
+        withdrawn=rng.choice((0.0, 0.0, 0.3)),
+    )
 
 
 def resized(config: Config, rng: random.Random) -> Config:

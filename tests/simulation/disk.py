@@ -25,10 +25,10 @@ from paramesh.checkpoint.formats import interface
 from paramesh.checkpoint.sharded import increments, ticket
 from paramesh.files import atomic
 from paramesh.ps.deployment import actors
-from paramesh.ps.durability import identity, log, moves
+from paramesh.ps.durability import identity, log, marks, moves, worker_files
 from paramesh.ps.processes import descriptors
 from paramesh.ps.resizing import build, live, targets
-from paramesh.ps.server import background, loading, server, snapshot_writer, standby
+from paramesh.ps.server import background, loading, saves, server, snapshot_writer, standby
 from paramesh.ps.specification import checkpoints
 from simulation.world import Dead, World
 
@@ -421,11 +421,17 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
         (server, {"time": clock}),
         (snapshot_writer, {"time": clock}),
         (background, {"ThreadPoolExecutor": executor}),
+        (
+            saves,
+            {"freed_memory": SimpleNamespace(give_back=lambda: None)},
+        ),  # many runs, one process
         (standby, {"time": clock}),
         (actors, {"Path": SimPath}),
         (descriptors, {"os": fake, "time": clock}),
         (identity, {"os": fake, "Path": SimPath}),
-        (moves, {"os": fake, "time": clock, "secrets": secrets}),
+        (moves, {"os": fake, "time": clock}),
+        (marks, {"os": fake, "secrets": secrets}),
+        (worker_files, {"os": fake}),
         (live, {"time": clock, "shutil": removing}),
         (build, {"secrets": secrets, "shutil": removing}),
         (targets, {"os": fake}),

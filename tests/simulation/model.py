@@ -10,6 +10,7 @@ import numpy as np
 
 from paramesh.ps.server.store import Store, reduce_updates
 from paramesh.ps.specification.protocol import RunConfig
+from paramesh.ps.specification.worker_sets import WorkerSets
 
 Array = np.ndarray[Any, Any]
 Update = dict[str, dict[str, Array]]
@@ -101,7 +102,14 @@ class Model:
     def __init__(
         self, mode: str, staleness: int, workers: int, table: bool, loaded: bool = False
     ) -> None:
-        self.mode, self.workers, self.table = mode, workers, table
+        #: How many workers each step has; a run whose number changes adds what it learns.
+        self.sets = WorkerSets(workers)
+        self.mode, self.table = mode, table
+        # As long as the model lives, and no longer.
+        self.store_at = functools.cache(self._store_at)
+        self.at_the_end = functools.cache(self._at_the_end)
+        self.reads = functools.cache(self._reads)
+        self.reads_rows = functools.cache(self._reads_rows)
         self.run_config = RunConfig(workers=workers, mode=mode, staleness=staleness)
         first = Store()
         for spec in specs(mode, table):
@@ -119,7 +127,7 @@ class Model:
             source = self._versions[self.run_config.version_read(step)]
             pushed = [
                 update_of(self.mode, step, rank, source.read, self.table)
-                for rank in range(self.workers)
+                for rank in range(self.sets.at(step))
             ]
             self._versions.append(self._next(self._versions[step], step, pushed))
         return self._versions[number]
@@ -130,31 +138,27 @@ class Model:
         following.apply(step, reduce_updates(pushed), HYPER)
         return following
 
-    @functools.cache  # noqa: B019 (a model lives as long as the program)
-    def store_at(self, steps: int) -> Store:
+    def _store_at(self, steps: int) -> Store:
         """What is there when all workers have made so many steps."""
         if self.mode != "async":
             return self.version(steps)
         store = self._versions[0]
-        pushes = [(step, rank) for step in range(steps) for rank in range(self.workers)]
+        pushes = [(step, rank) for step in range(steps) for rank in range(self.sets.first)]
         for place, (step, rank) in enumerate(pushes):
             update = update_of(self.mode, step, rank, store.read, self.table)
             store = self._next(store, place, [update])
         return store
 
-    @functools.cache  # noqa: B019
-    def at_the_end(self, steps: int) -> Mapping[str, Mapping[str, Array]]:
+    def _at_the_end(self, steps: int) -> Mapping[str, Mapping[str, Array]]:
         """What `dump` gives when all workers have made so many steps."""
         store = self.store_at(steps)
         return {spec["name"]: _dump(store, spec) for spec in specs(self.mode, self.table)}
 
-    @functools.cache  # noqa: B019
-    def reads(self, step: int, name: str) -> bytes:
+    def _reads(self, step: int, name: str) -> bytes:
         """The values of a dense Parameter that a step reads."""
         return self.version(self.run_config.version_read(step)).read(name).tobytes()
 
-    @functools.cache  # noqa: B019
-    def reads_rows(self, step: int, rank: int) -> Mapping[str, bytes]:
+    def _reads_rows(self, step: int, rank: int) -> Mapping[str, bytes]:
         """The rows that a worker reads in a step, by table."""
         store = self.version(self.run_config.version_read(step))
         return {name: store.read(name, ids).tobytes() for name, ids in ids_of(step, rank).items()}

@@ -22,9 +22,10 @@ from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.durability import log, moves, record, snapshot
 from paramesh.ps.durability.log import Log
 from paramesh.ps.resizing import live
-from paramesh.ps.server import snapshot_writer, standby
+from paramesh.ps.server import snapshot_writer, standby, worker_changes
 from paramesh.ps.server.saves import Bases, Saves
 from paramesh.ps.server.server import Server
+from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from simulation.configs import Config
 
@@ -382,8 +383,8 @@ def _ended_all_the_same() -> Patches:
         write_atomically(folder / name, json.dumps({**said, "mark": ""}).encode())
         return True
 
-    real = moves._create
-    return [_on(moves, "_create", create)]
+    real = moves.create
+    return [_on(moves, "create", create)]
 
 
 def _left_behind() -> Patches:
@@ -400,6 +401,30 @@ def _left_behind() -> Patches:
             unconfirmed.clear()
 
     return [_on(Worker, "introduce", introduce), _on(Worker, "change_servers", change)]
+
+
+def _changing(config: Config, **more: Any) -> Config:
+    """A run that gets a third worker, and loses two; of faults there are those that are named."""
+    plain = {"mode": "sync", "staleness": 0, "workers": 2, "steps": 40, "table": False}
+    return _moving(config, **plain | {"resizes": (), "changes": ((0.5, 3), (4.0, 1))} | more)
+
+
+def _servers_die_meanwhile(config: Config) -> Config:
+    """Servers die, and start again, while the number of workers changes."""
+    more: dict[str, Any] = {"kinds": {"kill server": 1.0}, "pause": 0.3, "restart": 0.3}
+    return _changing(config, calm=8.0, **more)
+
+
+def _changed_and_moved(config: Config) -> Config:
+    """The number of workers changes, and then that of servers."""
+    return _changing(config, resizes=((6.0, 3),), steps=80, calm=50.0)
+
+
+def _verdict_not_logged() -> Patches:
+    def set_workers(self: Server, verdict: Any) -> None:
+        self.changes.replay(self.changes.record(verdict), self.workers)
+
+    return [_on(Server, "_set_workers", set_workers)]
 
 
 MUTATIONS = [
@@ -577,6 +602,30 @@ MUTATIONS = [
         "pushes that only some servers had are not sent to those that take their place",
         _left_behind,
         made_for=_stale_workers,
+    ),
+    Mutation(
+        "no notice",
+        "the number of workers changes at a step that workers may have begun",
+        lambda: [_on(worker_changes, "AHEAD", 0)],
+        made_for=_changing,
+    ),
+    Mutation(
+        "verdict not logged",
+        "a server that starts again does not know what it has decided about the workers",
+        _verdict_not_logged,
+        made_for=_servers_die_meanwhile,
+    ),
+    Mutation(
+        "number of its own",
+        "a server waits for as many pushes of a step as it knows workers, not as they say",
+        lambda: [_on(Server, "_workers_of", lambda self, step: self.changes.sets.at(step))],
+        made_for=_changing,
+    ),
+    Mutation(
+        "sets not kept",
+        "snapshots, and servers that take the place of others, lack the numbers of workers",
+        lambda: [_on(WorkerChanges, "state", lambda self: {})],
+        made_for=_changed_and_moved,
     ),
 ]
 

@@ -25,7 +25,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Call, Died, Event
 from paramesh.ps.client.peer import state_in
 from paramesh.ps.deployment import actors
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.moves import MoveEnded
 from paramesh.ps.resizing.build import Resized
@@ -42,7 +42,7 @@ from simulation.checkpoints import (
 )
 from simulation.configs import Config, draw
 from simulation.disk import Disk, SimPath, in_place
-from simulation.model import model_of
+from simulation.model import Model, model_of
 from simulation.movers import SimMover
 from simulation.servers import Actor, Fleet, SimExecutor, Slot, executing
 from simulation.workers import SimWorker
@@ -119,6 +119,7 @@ class Result:
         starts: how often the run was started.
         saved: how many checkpoints were committed.
         moved: how often the servers were moved.
+        changed: how often the number of workers was.
     """
 
     seed: int
@@ -129,6 +130,7 @@ class Result:
     starts: int
     saved: int
     moved: int
+    changed: int
 
 
 class Failed(AssertionError):
@@ -152,6 +154,10 @@ class Run:
         self.disk.interrupt = self._interrupt
         c = self.config
         self.model = model_of(c.mode, c.staleness, c.workers, c.table, bool(c.loaded))
+        if c.changes:  # it learns how many workers a step has
+            self.model = Model(c.mode, c.staleness, c.workers, c.table)
+        #: How often the number of workers was changed.
+        self.changes = 0
         self.start_identity = f"{1:032x}"
         if c.loaded:
             self.disk.give(START_FOLDER, start_checkpoint(c.mode, c.table, c.loaded))
@@ -192,7 +198,7 @@ class Run:
             mock.patch.dict(Server.__init__.__kwdefaults__, defaults),
         ):
             try:
-                if config.resizes:
+                if config.resizes or config.changes:
                     mine = Identity(
                         config.servers, config.workers, config.mode, config.staleness, SHARDS
                     )
@@ -200,6 +206,8 @@ class Run:
                     identity.write(self.folder, mine, "session")
                     for seconds, servers in config.resizes:
                         world.after(seconds, self._resize, servers)
+                    for seconds, workers in config.changes:
+                        world.after(seconds, self._want, workers)
                 self._start()
                 world.after(world.random.uniform(0, config.pause), self._strike)
                 world.after(config.calm, self._stop_breaking)
@@ -223,6 +231,7 @@ class Run:
             self.starts,
             self.saved,
             self.moves,
+            self.changes,
         )
 
     def _describe(self, error: BaseException) -> str:
@@ -247,7 +256,7 @@ class Run:
         """The servers that the run has, by its folder."""
         config, random = self.config, self.world.random
         generation, servers, place, name = 0, config.servers, self.folder, None
-        if config.resizes:
+        if config.resizes or config.changes:
             generation = identity.generation(self.folder)
             servers = identity.read(self.folder).server_num
             place, name = identity.servers_place(self.folder), identity.run_name(self.folder)
@@ -295,6 +304,45 @@ class Run:
         """Whether something may go wrong still."""
         return self._broken
 
+    # Other numbers of workers.
+
+    def _want(self, workers: int) -> None:
+        """Somebody wants another number of workers, and a launcher starts those that it takes."""
+        if self._done():
+            return
+        world = self.world
+        before = identity.read(self.folder).worker_num
+        number = worker_files.want(self.folder, before, workers, "session")
+        if number is None:
+            world.after(world.random.uniform(0.1, 3.0), self._want, workers)
+            return
+        world.say(f"{workers} workers are wanted ({number})")
+        world.fault("workers wanted")
+        if world.chance(self.config.withdrawn):
+            world.after(world.random.uniform(0.0, 2.0), worker_files.stop, self.folder, number)
+        for rank in range(before, workers):
+            # One that was there before may not have gone yet.
+            world.after(world.random.uniform(0.0, 1.0), self._employ, rank)
+
+    def _employ(self, rank: int) -> None:
+        away = rank in self._gone or rank not in self._workers
+        if not away and rank not in self._coming:
+            if not self._done():
+                self.world.after(0.2, self._employ, rank)
+            return
+        self._gone.discard(rank)
+        if rank not in self._coming:
+            self._hire_soon(0.0, rank)
+
+    def learn(self, worker: SimWorker) -> None:
+        """A worker knows how many workers there are at which step: all know the same."""
+        known = len(self.model.sets.others)
+        try:
+            self.model.sets.take(worker.worker.sets.others)
+        except ParameterServerError as error:
+            raise Violation(f"{worker.name} knows other sets: {error}") from error
+        self.changes += len(self.model.sets.others) - known
+
     def _hire_soon(self, seconds: float, rank: int) -> None:
         self._coming.add(rank)
         self.world.after(seconds, self._hire, rank, self.starts)
@@ -315,7 +363,8 @@ class Run:
         self.disk.full.clear()
 
     def _done(self) -> bool:
-        return bool(self.ended) or len(self._gone) == self.config.workers
+        expected = set(range(self.config.workers)) | self._workers.keys() | self._coming
+        return bool(self.ended) or self._gone == expected
 
     def _who_waits(self) -> str:
         return "; ".join(
@@ -388,7 +437,7 @@ class Run:
         found: dict[str, dict[int, Any]] = {}
         self.disk.interrupt = lambda what, folder: None
         for number, pair in enumerate(self.fleet().slots):
-            server = Server(pair[0].folder, self._run_config(), following=True)
+            server = Server(pair[0].folder, self._run_config(), following=True, elastic=True)
             try:
                 server.recover()
             except ParameterServerError as error:

@@ -60,6 +60,9 @@ class SimHost:
         self._process = process
         self.pid = process.pid
 
+    def clock(self) -> float:
+        return self._process.clock()
+
     def where(self) -> str:
         return f"process {self.pid}"
 
@@ -71,6 +74,9 @@ class SimHost:
 
     def watch(self, folder: Any, job: str) -> Nobody:
         return Nobody()
+
+    def give_back(self) -> None:
+        pass
 
     def event(self) -> Signal:
         return Signal(self._process.main)

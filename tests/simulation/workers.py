@@ -21,8 +21,9 @@ from paramesh.ps.client.exchange import (
     Tie,
     Untie,
 )
+from paramesh.ps.client.fan_out import FanOut, Operation, T
 from paramesh.ps.client.moving import persistently
-from paramesh.ps.client.worker import FanOut, Operation, ServersChanged, T, Worker
+from paramesh.ps.client.worker import ServersChanged, Worker
 from paramesh.ps.specification.partition import Partition
 from simulation.checkpoints import SHARDS, SimSave, load_start
 from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of
@@ -105,12 +106,23 @@ class SimWorker(Process):
         worker, config = self.worker, self.run.config
         model = self.run.model
         yield from self.go(worker.greet)
+        worker.divides = True
+        self.run.learn(self)
+        why = yield from self.go(worker.join)
+        self.run.learn(self)
+        if why:
+            self.run.world.say(f"{self.name}: {why}")
+            yield from self.go(worker.leave)
+            return
         yield from self.go(lambda: worker.declare(specs(config.mode, config.table), START))
         if config.loaded and not worker.start:
             yield from self.go(lambda: load_start(worker, config, self.run.start_identity))
         values = yield from self.go(lambda: worker.pull(worker.start, DENSE))
         for step in range(worker.start, config.steps):
             self.step = step
+            self.run.learn(self)
+            if self.rank >= worker.sets.at(step):
+                break  # the run goes on without it
             yield from self._save(step)
             rows: dict[str, Any] = {}
             if config.table and not step:
@@ -134,10 +146,11 @@ class SimWorker(Process):
             if config.table:
                 self._ask_ahead(step + 1)
             values = yield from self.go(partial(worker.step, step, update, HYPER, DENSE))
-        self.step = config.steps
+        else:
+            self.step = config.steps
         yield from self.go(worker.settle)
         yield from self._saved(config.steps + config.behind)
-        if config.workers == 1:
+        if config.workers == 1 and not config.changes:
             for name, fields in model.at_the_end(config.steps).items():
                 found = yield from self.go(partial(worker.dump, name))
                 for field, array in fields.items():

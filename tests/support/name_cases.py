@@ -1,9 +1,10 @@
 """Calls of MindSpore's names whose results were recorded from MindSpore 2.10.
 
-Each case is an expression over `ops`, `nn`, `mint`, `ms` and `np`, with `T` for a Tensor and `f`,
-`p`, `i` and `b` for arrays of numbers. `tests/golden/generate_names.py` records the results,
-`tests/test_recorded_names.py` compares with them. A Cell in a case starts from `filled`, which
-gives its Parameters the same numbers on both sides.
+Each case is an expression over `ops`, `nn`, `mint`, `ms` and `np`, with `T` for a Tensor, `K` for
+one of whole numbers, `f`, `p`, `i` and `b` for arrays of numbers, `P` for classes of operators that
+MindSpore has in one of its modules, and `grads` for gradients. `tests/golden/generate_names.py`
+records the results, `tests/test_recorded_names.py` compares with them. A Cell in a case starts from
+`filled`, which gives its Parameters the same numbers on both sides.
 """
 
 from __future__ import annotations
@@ -53,6 +54,169 @@ CASES: dict[str, list[str]] = {
         "nn.PixelShuffle(2)(T(f(2, 8, 2, 3)))",
         "nn.PixelUnshuffle(2)(T(f(2, 3, 4, 6)))",
         "ops.affine_grid(T(f(2, 2, 3)), (2, 3, 4, 5))",
+    ],
+    "places": [
+        "P('ResizeLinear1D')()(T(f(1, 2, 5)), (8,))",
+        "P('ResizeLinear1D')()(T(f(1, 2, 5)), (3,))",
+        "P('ResizeLinear1D')('half_pixel')(T(f(1, 2, 5)), (8,))",
+        "P('ResizeLinear1D')('half_pixel')(T(f(1, 2, 5)), (3,))",
+        "grads(lambda x: P('ResizeLinear1D')()(x, (8,)), T(f(1, 2, 5)))",
+        "grads(lambda x: P('ResizeLinear1D')('half_pixel')(x, (8,)), T(f(1, 2, 5)))",
+        "P('DeformableOffsets')((1, 1, 1, 1), (1, 1, 1, 1), (2, 3))(T(f(1, 4, 5, 5)),"
+        " T(f(1, 18, 6, 5)))",
+        "P('DeformableOffsets')((1, 1, 2, 1), (1, 0, 0, 2), (2, 2), (1, 1, 1, 2),"
+        " deformable_groups=2)(T(f(1, 4, 5, 5)), T(f(1, 24, 3, 5)))",
+        "grads(P('DeformableOffsets')((1, 1, 1, 1), (1, 1, 1, 1), (2, 3)), T(f(1, 4, 5, 5)),"
+        " T(f(1, 18, 6, 5)))",
+        "grads(P('DeformableOffsets')((1, 1, 1, 1), (1, 1, 1, 1), (2, 3)), T(f(1, 4, 5, 5)),"
+        " T(np.round(f(1, 18, 6, 5))))",
+        "ops.deformable_conv2d(T(f(2, 4, 5, 5)), T(f(3, 2, 2, 3)), T(f(2, 18, 6, 5)), (2, 3),"
+        " (1, 1, 1, 1), (1, 1, 1, 1), groups=2)",
+        "grads(lambda x, w, o: ops.deformable_conv2d(x, w, o, (2, 3), (1, 1, 1, 1), (1, 1, 1, 1)),"
+        " T(f(1, 4, 5, 5)), T(f(3, 4, 2, 3)), T(f(1, 18, 6, 5)))",
+        "grads(lambda x: ops.grid_sample(x, T(f(1, 3, 3, 2))), T(f(1, 2, 4, 5)))",
+        "grads(lambda g: ops.grid_sample(T(f(1, 2, 4, 5)), g, align_corners=True),"
+        " T(np.array([-0.5, 0.5, 0.0, -1 / 3, 0.5, 1 / 3], np.float32).reshape(1, 1, 3, 2)))",
+        "P('PSROIPooling')(0.5, 2, 3)(T(f(2, 12, 9, 8)), T(regions(2)))",
+        "P('PSROIPooling')(0.5, 2, 3)(T(f(2, 12, 9, 8)), T(3 * regions(2)))",
+        "grads(lambda x: P('PSROIPooling')(0.5, 2, 3)(x, T(regions(2))), T(f(2, 12, 9, 8)))",
+        "P('PSROIPoolingGrad')((9, 8), 0.5, 2, 3)(T(f(2, 3, 2, 2)), T(regions(2)))",
+    ],
+    "diagonals": [
+        *(
+            code
+            for align in ("RIGHT_LEFT", "LEFT_RIGHT", "LEFT_LEFT", "RIGHT_RIGHT")
+            for code in (
+                f"ops.matrix_diag_part(T(f(2, 3, 4)), K(-1, 2), T(np.float32(9)), align='{align}')",
+                f"ops.matrix_diag(T(f(2, 3, 3)), K(-1, 1), T(np.int32(3)), T(np.int32(4)),"
+                f" T(np.float32(9)), align='{align}')",
+                f"ops.matrix_set_diag(T(f(2, 3, 4)), T(f(2, 4, 3)), K(-1, 2), align='{align}')",
+            )
+        ),
+        "ops.matrix_diag_part(T(i(0, 9, 4, 3)), K(-2), T(np.int32(7)))",
+        "ops.matrix_diag_part(T(i(0, 9, 4, 3)), K(-3, -1), T(np.int32(7)))",
+        "ops.matrix_diag(T(f(2, 3)))",
+        "ops.matrix_diag(T(f(2, 3)), T(np.int32(1)))",
+        "ops.matrix_set_diag(T(f(2, 3, 4)), T(f(2, 3)), T(np.int32(1)))",
+        "grads(lambda x: ops.matrix_diag_part(x, K(-1, 2), T(np.float32(9))), T(f(2, 3, 4)))",
+        "grads(lambda x: ops.matrix_diag(x, K(-1, 1)), T(f(2, 3, 3)))",
+        "grads(lambda x, d: ops.matrix_set_diag(x, d, K(-1, 2)), T(f(2, 3, 4)), T(f(2, 4, 3)))",
+    ],
+    "windows": [
+        "ops.fractional_max_pool2d(T(f(2, 3, 7, 8)), (2, 3), (3, 4), _random_samples=T(p(2, 3, 2)),"
+        " return_indices=True)",
+        "ops.fractional_max_pool2d(T(f(3, 7, 8)), 2, output_ratio=0.5,"
+        " _random_samples=T(p(1, 3, 2)), return_indices=True)",
+        "ops.fractional_max_pool3d(T(f(2, 3, 5, 6, 7)), (2, 2, 3), (2, 3, 3),"
+        " _random_samples=T(p(2, 3, 3)), return_indices=True)",
+        "ops.fractional_max_pool3d(T(f(3, 5, 6, 7)), 2, output_ratio=0.5,"
+        " _random_samples=T(p(1, 3, 3)), return_indices=True)",
+        "nn.FractionalMaxPool2d(2, (3, 4), _random_samples=T(p(2, 3, 2)))(T(f(2, 3, 7, 8)))",
+        "nn.FractionalMaxPool3d(2, (3, 4, 3), return_indices=True,"
+        " _random_samples=T(p(2, 3, 3)))(T(f(2, 3, 7, 8, 6)))",
+        "P('FractionalMaxPoolWithFixedKsize')(2, (3, 4))(T(i(0, 99, 2, 3, 7, 8)), T(p(2, 3, 2)))",
+        "P('FractionalMaxPool3DWithFixedKsize')(2, 3)(T(f(2, 3, 5, 6, 7)), T(p(2, 3, 3)))",
+        "P('FractionalMaxPool3DWithFixedKsize')(2, 3, 'NDHWC')(T(f(2, 5, 6, 7, 3)), T(p(2, 3, 3)))",
+        "P('FractionalMaxPool')([1.0, 2.0, 3.0, 1.0])(T(f(2, 6, 9, 2)))",
+        "P('FractionalMaxPool')([1.0, 2.0, 3.0, 1.0], overlapping=True)(T(f(2, 6, 9, 2)))",
+        "P('FractionalMaxPool')([1.0, 2.0, 3.0, 1.0])(T(i(-9, 9, 2, 6, 9, 2)))",
+        "P('FractionalAvgPool')([1.0, 2.0, 3.0, 1.0])(T(f(2, 6, 9, 2)))",
+        "P('FractionalAvgPool')([1.0, 2.0, 3.0, 1.0], overlapping=True)(T(f(2, 6, 9, 2)))",
+        "P('FractionalAvgPool')([1.0, 2.0, 3.0, 1.0])(T(i(-9, 9, 2, 6, 9, 2)))",
+        "grads(lambda x: ops.fractional_max_pool2d(x, 2, (3, 4), _random_samples=T(p(2, 3, 2))),"
+        " T(f(2, 3, 7, 8)))",
+        "grads(lambda x: ops.fractional_max_pool3d(x, 2, (3, 4, 3), _random_samples=T(p(2, 3, 3))),"
+        " T(f(2, 3, 7, 8, 6)))",
+        "grads(P('FractionalMaxPool')([1.0, 2.0, 3.0, 1.0], overlapping=True), T(f(1, 6, 9, 2)))",
+        "grads(P('FractionalAvgPool')([1.0, 2.0, 3.0, 1.0], overlapping=True), T(f(2, 6, 9, 2)))",
+        "P('FractionalAvgPoolGrad')(True)(T(np.array([2, 6, 9, 2])), T(f(2, 3, 4, 2)),"
+        " T(np.array([0, 2, 3, 6])), T(np.array([0, 2, 5, 7, 9])))",
+        "P('FractionalMaxPoolGrad')()(T(f(1, 6, 9, 2)), T(f(1, 3, 4, 2)), T(f(1, 3, 4, 2)),"
+        " T(np.array([0, 2, 3, 6])), T(np.array([0, 2, 5, 7, 9])))",
+        "P('FractionalMaxPoolGrad')()(T(i(0, 9, 1, 6, 9, 2)), T(i(0, 9, 1, 3, 4, 2)),"
+        " T(i(0, 9, 1, 3, 4, 2)), T(np.array([0, 2, 3, 6])), T(np.array([0, 2, 5, 7, 9])))",
+        "P('CdistGrad')()(T(f(3, 2)), T(f(3, 4)), T(f(2, 4)), T(p(3, 2)))",
+        "ops.lstsq(T(f(5, 3)), T(f(5, 2)))",
+        "ops.lstsq(T(f(5, 3)), T(f(5)))",
+    ],
+    "others": [
+        "P('ListDiff')()(T(i(0, 9, 8)), T(i(0, 5, 6)))",
+        "ops.sparse_segment_mean(T(f(5, 3)), T(i(0, 5, 6)),"
+        " T(np.array([0, 0, 1, 1, 1, 3], np.int32)))",
+        "P('SparseSegmentMeanWithNumSegments')()(T(f(5, 3)), T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32)), T(np.array([5], np.int32)))",
+        "P('SparseSegmentSum')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "P('SparseSegmentSqrtN')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "grads(lambda x: ops.sparse_segment_mean(x, T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32))), T(f(5, 3)))",
+        "P('RGBToHSV')()(T(p(2, 3, 4, 3)))",
+        "P('RGBToHSV')()(T(np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1]], np.float32)))",
+        "P('NoRepeatNGram')(2)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('NoRepeatNGram')(1)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('Im2Col')(3)(T(f(2, 3, 5, 6)))",
+        "P('Im2Col')((2, 3), (1, 2), (2, 1), (1, 0))(T(f(2, 3, 5, 6)))",
+        "P('SparseApplyRMSProp')(0.2, 0.01, 1e-6)(ms.Parameter(T(f(3, 2)), 'a'),"
+        " ms.Parameter(T(p(3, 2)), 'b'), ms.Parameter(T(p(3, 2, seed=1)), 'c'),"
+        " T(np.float32(0.01)), T(f(3, 2, seed=2)), T(np.array([0, 1, 2], np.int32)))",
+        "P('ParallelConcat')()((T(f(1, 2)), T(f(1, 2, seed=1))))",
+    ],
+    "edges": [
+        "ops.xdivy(T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "grads(ops.xdivy, T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "ops.prelu(T(np.float32(-2)), T(np.array([0.25], np.float32)))",
+        "mnp.geomspace(1, 256, 9)",
+        "mnp.geomspace(T(f4(1, 2)), T(f4(8, 32)), 4)",
+        "mnp.meshgrid(T(f(2, 2)), T(f(3)))",
+        "mnp.meshgrid(T(f(2)), T(f(3)), indexing='ij', sparse=True)",
+        "mnp.trapz([1.0, 2.0, 3.0], x=[4, 6, 8])",
+        "mnp.trapz(T(f(2, 3)), dx=2)",
+    ],
+    "sparse": [
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).to_dense()",
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).coalesce()",
+        "COO(np.array([[0, 1], [1, 2], [1, 0]]), f(3), (3, 4)).to_csr()",
+        "COO(i(0, 3, 5, 2), f(5), (3, 4)).abs()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).to_dense()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).to_coo()",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).mv(T(f(4, 1)))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).mm(T(f(4, 2)))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)).sum(1)",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)) * T(f(4))",
+        "CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)) / T(f(3, 1))",
+        "ops.csr_add(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 3), (2, 2, 1), f(3, seed=1), (3, 4)), T(np.float32(2)),"
+        " T(np.float32(3)))",
+        "ops.csr_mm(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 2, 3), (0, 1, 1), f(3, seed=1), (4, 2)))",
+        "ops.csr_mm(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)),"
+        " CSR((0, 1, 2, 3), (2, 2, 1), f(3, seed=1), (3, 4)), trans_b=True)",
+        "ops.csr_softmax(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)), ms.float32)",
+        "ops.csr_exp(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)))",
+        "ops.coo_tanh(COO(i(0, 3, 5, 2), f(5), (3, 4)))",
+        "ops.coo_add(COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4)), T(np.float32(0.5)))",
+        "ops.coo_concat((COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4))), 1)",
+        "ops.coo_concat((COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)),"
+        " COO(np.array([[0, 1], [2, 2]]), f(2, seed=1), (3, 4))), 0)",
+        "ops.dense_to_sparse_coo(T(np.maximum(f(3, 4), 0)))",
+        "ops.dense_to_sparse_csr(T(np.maximum(f(3, 4), 0)))",
+        "ops.csr_to_dense(CSR((0, 2, 2, 3), (0, 2, 1), f(3), (3, 4)))",
+        "ops.csr_gather(T(np.array([0, 2, 2, 3], np.int32)), T(np.array([0, 2, 1], np.int32)),"
+        " T(f(3, 4)), (3, 4))",
+        "ops.SparseToDense()(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)), (3, 4))",
+        "nn.SparseToDense()(COO(np.array([[0, 1], [1, 2]]), f(2), (3, 4)))",
+        "nn.SparseTensorDenseMatmul()(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)), (3, 4),"
+        " T(f(4, 2)))",
+        "nn.SparseTensorDenseMatmul(True, True)(T(np.array([[0, 1], [1, 2], [2, 3]])), T(f(3)),"
+        " (3, 4), T(f(2, 3)))",
+        "grads(lambda v, d: nn.SparseTensorDenseMatmul()(T(np.array([[0, 1], [1, 2], [2, 3]])), v,"
+        " (3, 4), d), T(f(3)), T(f(4, 2)))",
+        "grads(lambda v: ops.SparseToDense()(T(np.array([[0, 1], [1, 2], [2, 3]])), v, (3, 4)),"
+        " T(f(3)))",
+        "nn.TimeDistributed(nn.ReLU(), 1)(T(f(2, 3, 4)))",
+        "filled(nn.TimeDistributed(nn.Dense(4, 2), 1, 0))(T(f(2, 3, 4)))",
+        "filled(nn.TimeDistributed(nn.Dense(4, 2), 0, 1))(T(f(2, 3, 4)))",
     ],
     "boxes": [
         "ops.IOU()(T(boxes(5)), T(boxes(4, seed=1)))",
@@ -288,6 +452,11 @@ def rois(n: int) -> np.ndarray:
     return np.concatenate([i(0, 2, n, 1).astype(np.float32), boxes(n) * 1.5], 1)
 
 
+def regions(n: int) -> np.ndarray:
+    """(n, 5, 1): the number of an image, and a box, for PSROIPooling."""
+    return rois(n)[:, :, None]
+
+
 def logp(*shape: int) -> np.ndarray:
     """Logarithms of probabilities along the last axis."""
     x = f(*shape)
@@ -307,14 +476,45 @@ def filler(tensor: Any) -> Any:
     return filled
 
 
-def scope(tensor: Any, **modules: Any) -> dict[str, Any]:
-    """What the expressions see."""
-    mine = {"np": np, "T": tensor, "filled": filler(tensor)}
-    return mine | {fn.__name__: fn for fn in (f, p, i, b, boxes, scored, rois, logp)} | modules
+def differentiator(tensor: Any, ms: Any) -> Any:
+    """`grads`: gradients by every argument of the first output, weighted, and summed."""
+
+    def grads(fn: Any, *args: Any) -> Any:
+        def total(*given: Any) -> Any:
+            out = fn(*given)
+            out = out[0] if isinstance(out, tuple) else out
+            return (out * tensor(f(*out.shape, seed=9))).sum()
+
+        return ms.grad(total, tuple(range(len(args))))(*args)
+
+    return grads
+
+
+def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
+    """What the expressions see.
+
+    Args:
+        tensor: makes one.
+        primitive: `P`: a class of operators by its name, wherever MindSpore has it.
+        modules: by their names; `ms` among them.
+    """
+    mine = {"np": np, "T": tensor, "filled": filler(tensor), "P": primitive}
+    mine["grads"] = differentiator(tensor, modules["ms"])
+    ms = modules["ms"]
+    mine["COO"] = lambda at, v, shape: ms.COOTensor(tensor(at), tensor(v), shape)
+    mine["CSR"] = lambda ends, at, v, shape: ms.CSRTensor(
+        *(tensor(np.array(x, np.int32)) for x in (ends, at)), tensor(v), shape
+    )
+    mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
+    mine["K"] = lambda *k: tensor(np.array(k, np.int32))
+    arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
+    return mine | {fn.__name__: fn for fn in arrays} | modules
 
 
 def flat(result: Any) -> list[np.ndarray]:
     """The arrays of a result, in order; numbers as arrays without axes."""
+    if hasattr(result, "to_tuple"):  # a sparse Tensor
+        return flat(result.to_tuple())
     if isinstance(result, tuple | list):
         return [array for part in result for array in flat(part)]
     return [result.asnumpy() if hasattr(result, "asnumpy") else np.asarray(result)]

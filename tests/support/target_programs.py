@@ -14,6 +14,7 @@ from paramesh.parallel.planning.devices import (
 )
 from paramesh.parallel.planning.lowering import lowered_over
 from paramesh.parallel.planning.placements import placement_over
+from paramesh.transforms.stages import compiled_for_target
 
 #: An H100 and a v5e: eight of them, and one alone.
 TARGETS = ("h100:8", "v5e:2x4")
@@ -30,4 +31,4 @@ def devices_of(name: str) -> TargetDevices:
 
 def compiled_for(fn: Callable[..., Any], args: Any, mode: str, on: TargetDevices) -> Any:
     """The `jax.stages.Compiled` of a call, for devices that are not there."""
-    return lowered_over(placement_over(on, mode), fn, args, {}).stage.compile()
+    return compiled_for_target(lowered_over(placement_over(on, mode), fn, args, {}).stage)

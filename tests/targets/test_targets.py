@@ -28,6 +28,7 @@ from paramesh.sampling import batched, slices
 from paramesh.sampling import distribution as law
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.train import TrainOneStepCell, WithLossCell
+from paramesh.transforms.stages import compiled_for_target
 from target_programs import ALONE, TARGETS, compiled_for, devices_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -101,6 +102,27 @@ def test_networks_of_the_benchmarks(name: str, key: str, mode: str, networks: An
     assert stage.memory_analysis().argument_size_in_bytes > 0
     if mode == "data_parallel":
         assert sent_by(stage.as_text())
+
+
+def test_positions_that_no_tile_divides(name: str) -> None:
+    """The compiler of GPUs cannot divide some products of 197 positions into tiles."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from searched.unseen import vit
+    finally:
+        sys.path.remove(str(ROOT / "benchmarks"))
+    network = vit(1, 128, 2, 8, 224, 16, 16)
+    place = jax.sharding.SingleDeviceSharding(devices_of(ALONE[name]).devices[0])
+    weights, batch = jax.tree.map(
+        lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=place),
+        (network.weights, network.batch),
+    )
+
+    def gradients(weights: Any, batch: Any) -> Any:
+        return jax.grad(lambda w: network.loss(w, batch, lambda kind, x: x))(weights)
+
+    stage = compiled_for_target(jax.jit(gradients).lower(weights, batch))
+    assert stage.as_text()
 
 
 # Training steps of examples/. `movielens_ps.py` has its Parameters on servers, and those of

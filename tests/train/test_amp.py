@@ -42,6 +42,18 @@ def test_training_cells_of_the_levels() -> None:
         assert step.sens == (8 if manager is not None else 1)
 
 
+@pytest.mark.parametrize(("level", "keep", "wide"), [("O2", False, False), ("O3", True, True)])
+def test_a_training_cell_with_other_batch_normalizations(
+    level: str, keep: bool, wide: bool
+) -> None:
+    net = nn.SequentialCell(nn.Dense(2, 2), nn.BatchNorm1d(2))
+    opt = nn.SGD(net.trainable_params(), 0.1)
+    amp.build_train_network(net, opt, nn.MSELoss(), level, keep_batchnorm_fp32=keep)
+    net[1].set_train(False)
+    out = net[1](Tensor(np.array([[1.0, 2.0]], np.float16)))
+    assert out.dtype == (paramesh.float32 if wide else paramesh.float16)
+
+
 def test_all_finite_looks_into_nests() -> None:
     good, bad = Tensor([1.0, 2.0]), Tensor([1.0, float("nan")])
     assert bool(amp.all_finite((good, [good])))

@@ -235,3 +235,16 @@ def test_each_path_gives_the_function_that_does_it() -> None:
     import paramesh.train.callback as path  # type: ignore[import-not-found]
 
     assert path._set_cur_net is path.set_cur_net is callback_internals._set_cur_net
+
+
+def test_scaled_gradients_as_scripts_divide_them() -> None:
+    from paramesh.nn.wrap.loss_scale import _grad_scale, grad_scale, shard_grad_scale
+
+    scale, grad = Tensor(4.0), Tensor(np.array([8.0, 2.0], np.float16))
+    (half,) = paramesh.ops.HyperMap()(paramesh.ops.partial(_grad_scale, scale), (grad,))
+    assert half.dtype == paramesh.float16
+    assert half.asnumpy().tolist() == [2, 0.5]
+    for divide, expected in ((grad_scale, [3, 1]), (shard_grad_scale, [2, 0.5])):
+        total = paramesh.Parameter(Tensor(np.array([12.0, 4.0], np.float32)), name="total")
+        assert divide(scale, grad, total).asnumpy().tolist() == expected
+        assert total.asnumpy().tolist() == [0, 0]

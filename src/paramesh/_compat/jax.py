@@ -3,6 +3,7 @@
 Tracing:
     eval_context            leaves the trace of this thread: what is computed inside is computed now
     get_opaque_trace_state  a value that says whether two moments belong to one trace
+    to_concrete_value       the array of a tracer that has one (of a gradient outside of programs)
 
 Programs:
     ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operator in it
@@ -10,6 +11,7 @@ Programs:
     shape_of, dtype_of      of such a value
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
+    Primitive               an operator of one's own; ad, batching and mlir have its rules
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
@@ -42,6 +44,7 @@ from jax._src import config as _config
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
 from jax._src.api_util import InternalFloatingPointError
+from jax._src.core import to_concrete_value as to_concrete_value
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
@@ -54,10 +57,14 @@ from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
 from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
+from jax.extend.core import Primitive as Primitive
 from jax.extend.core import Var as Var
 from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
+from jax.interpreters import ad as ad
+from jax.interpreters import batching as batching
+from jax.interpreters import mlir as mlir
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
 
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so

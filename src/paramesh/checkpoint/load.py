@@ -42,6 +42,21 @@ from paramesh.tensor.base import Tensor, wrap
 #: From so many arrays of one shape, each of at most so many bytes, a compiled copy is faster.
 _MANY, _SMALL = 64, 1 << 16
 
+#: Numbers in the checkpoints of a training, ours and MindSpore's, that no network has.
+_TRAINING_NUMBERS = frozenset(
+    {
+        "beta1_power",
+        "beta2_power",
+        "current_iterator_step",
+        "global_step",
+        "last_overflow_iterator_step",
+        "learning_rate",
+        "momentum",
+        "scale_sense",
+        "weight_decay",
+    }
+)
+
 
 def load_checkpoint(
     ckpt_file_name: str | os.PathLike[str],
@@ -275,9 +290,10 @@ def load_param_into_net(
     Args:
         net: a network, an optimizer, or a training Cell with both.
         parameter_dict: {name: Parameter}, as `load_checkpoint` returns it.
-        strict_load: reject missing and unexpected names, and other shapes and element types. If
-            False, what fits by name and shape is loaded, floats are cast to floats, and shapes of
-            one element to each other; a `LeftOutWarning` lists the values that do not fit.
+        strict_load: reject missing and unexpected names, and other shapes and element types; what
+            optimizers and loss scales have kept is not unexpected to a network alone. If False,
+            what fits by name and shape is loaded, floats are cast to floats, and shapes of one
+            element to each other; a `LeftOutWarning` lists the values that do not fit.
         remove_redundancy: MindSpore's; ignored.
 
     A Parameter with several attributes is found under any of their names. If there are values for
@@ -336,7 +352,8 @@ def _load(
     if strict or could_be_there is not None:
         names = [name for name in missing if could_be_there is None or could_be_there(name)]
         faults += [f"  missing: {name} {_about(mine[name])}" for name in names]
-        faults += [f"  unexpected: {name} {_about(values[name])}" for name in unexpected]
+        others = [name for name in unexpected if not _is_training_state(name, mine, values)]
+        faults += [f"  unexpected: {name} {_about(values[name])}" for name in others]
     matched: list[tuple[Parameter, Parameter]] = []
     fatal = strict and bool(faults)
     for name, param in mine.items():
@@ -373,6 +390,18 @@ def _load(
             param.sliced = True
     commit()
     return missing, unexpected
+
+
+def _is_training_state(name: str, mine: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether a value is the state of an optimizer or a loss scale, for a network without any."""
+    if not _TRAINING_NUMBERS.isdisjoint(mine):
+        return False
+    if name in _TRAINING_NUMBERS:
+        return True
+    # A moment has a prefix before the name of its Parameter, whose value has to be there, too.
+    parts = name.split(".")
+    owners = (".".join(parts[at:]) for at in range(1, len(parts)))
+    return any(owner in mine and owner in values for owner in owners)
 
 
 def _alike(param: Parameter, value: Parameter) -> bool:

@@ -10,6 +10,7 @@ Glossary
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -23,9 +24,10 @@ from pathlib import Path
 from rich.console import Console
 
 from paramesh.cli.errors import CommandError
+from paramesh.cli.joining_workers import folder_of_run, joining
 from paramesh.cli.launch_hosts import CREW_LABEL
 from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
-from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, Show, supervise
+from paramesh.cli.supervisor import Add, Failure, Interrupted, ProcessSpec, Show, supervise
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.node_failure import what_ended, what_to_do, without_noise
 
@@ -77,20 +79,30 @@ def run_launch(launch: Launch) -> int:
     with served(launch.servers, program, launch.devices) as deployment:
         processes = workers(launch, deployment.variables)
         hosts, logs = deployment.hosts, deployment.logs
+        later = None
+        if launch.servers.workers is not None:
+
+            def joiner(rank: int, count: int) -> ProcessSpec:
+                spec = _independent_worker(launch, dict(deployment.variables), rank, count)
+                return spec if hosts is None else hosts.joining(rank, spec, logs)
+
+            place = folder_of_run(launch.servers.wal_dir, deployment.variables)
+            later = functools.partial(joining, place, joiner)
         if hosts is None:
-            return _run([*deployment.processes, *processes], launch)
+            return _run([*deployment.processes, *processes], launch, None, later)
         spread = hosts.spread(processes, deployment.entry, logs)
-        return _run(spread, launch, lambda show: hosts.shown(show, logs))
+        return _run(spread, launch, lambda show: hosts.shown(show, logs), later)
 
 
 def _run(
     processes: Sequence[ProcessSpec],
     launch: Launch,
     beside: Callable[[Show], AbstractContextManager[None]] | None = None,
+    later: Callable[[Add], AbstractContextManager[None]] | None = None,
 ) -> int:
     color = Console().color_system is not None
     try:
-        failure = supervise(processes, sys.stdout.buffer, sys.stderr.buffer, color, beside)
+        failure = supervise(processes, sys.stdout.buffer, sys.stderr.buffer, color, beside, later)
     except Interrupted as interrupted:
         if interrupted.number == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -120,13 +132,14 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
         LaunchError: there is no such script.
     """
     check_program(launch)
-    words = [sys.executable, "-m", "paramesh.parallel.processes.worker"]
-    words += ["-m"] if launch.module else []
-    words += [launch.program, *launch.arguments]
+    words = _words(launch)
     each = launch.devices or 1
     servers = launch.servers
     if servers is not None and servers.workers is not None:
-        return _independent_workers(launch, words, dict(variables or {}))
+        return [
+            _independent_worker(launch, dict(variables or {}), at, servers.workers)
+            for at in range(servers.workers)
+        ]
     shared = {
         **(variables or {}),
         "PARAMESH_COORDINATOR": f"127.0.0.1:{launch.port or _free_port()}",
@@ -151,24 +164,26 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
     ]
 
 
-def _independent_workers(
-    launch: Launch, words: list[str], shared: dict[str, str]
-) -> list[ProcessSpec]:
+def _words(launch: Launch) -> list[str]:
+    words = [sys.executable, "-m", "paramesh.parallel.processes.worker"]
+    words += ["-m"] if launch.module else []
+    return [*words, launch.program, *launch.arguments]
+
+
+def _independent_worker(
+    launch: Launch, variables: dict[str, str], at: int, count: int
+) -> ProcessSpec:
+    """The worker of a rank, among so many."""
     servers, each = launch.servers, launch.devices
     assert servers is not None
-    assert servers.workers is not None
-    shared |= {"PARAMESH_PROCESSES": "1", "PARAMESH_PROCESS": "0"}  # whatever the environment says
+    # Whatever the environment says.
+    variables |= {"PARAMESH_PROCESSES": "1", "PARAMESH_PROCESS": "0"}
+    variables |= {environment.RANK: str(at), environment.WORKERS: str(count)}
     if each is not None:
-        shared["XLA_FLAGS"] = _virtual_devices(each)
-    processes: list[ProcessSpec] = []
-    for at in range(servers.workers):
-        mine = {environment.RANK: str(at)}
-        if each is not None:
-            mine["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(at * each, (at + 1) * each)))
-        processes.append(
-            ProcessSpec(f"worker {at}", words, shared | mine, restarts=servers.restarts)
-        )
-    return processes
+        variables["XLA_FLAGS"] = _virtual_devices(each)
+        mine = range(at * each, (at + 1) * each)
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, mine))
+    return ProcessSpec(f"worker {at}", _words(launch), variables, restarts=servers.restarts)
 
 
 def _virtual_devices(count: int) -> str:

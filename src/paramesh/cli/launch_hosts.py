@@ -150,6 +150,22 @@ class HostsOfRun:
         )
         return [watch, *(self._on_host(at, spec, logs) for at, spec in enumerate(workers))]
 
+    def joining(self, worker: int, spec: ProcessSpec, logs: LogFolder | None) -> ProcessSpec:
+        """Another worker, on its host.
+
+        Args:
+            worker: its rank.
+            spec: of it, as it would be on this host.
+            logs: gets its lines.
+
+        Raises:
+            ParameterServerError: no host has room for it.
+        """
+        self._assignment.place(worker)
+        if self._entry is not None:
+            self._entry.move(self.places)
+        return self._on_host(worker, spec, logs)
+
     @contextlib.contextmanager
     def shown(self, show: Show, logs: LogFolder | None) -> Generator[None]:
         """Have `show` told of what happens to hosts and servers."""

@@ -101,6 +101,8 @@ def _start_here(
 
 #: Shows a line of somebody, given the label.
 Show = Callable[[str, bytes], None]
+#: Has another process started, beside those that run.
+Add = Callable[[ProcessSpec], None]
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def supervise(
     err: BinaryIO,
     color: bool = False,
     beside: Callable[[Show], AbstractContextManager[None]] | None = None,
+    later: Callable[[Add], AbstractContextManager[None]] | None = None,
 ) -> Failure | None:
     """Run processes until all except servers are done, or one fails; leave none running.
 
@@ -143,6 +146,7 @@ def supervise(
         err: the same for stderr.
         color: whether labels are coloured.
         beside: entered while the processes run, with what shows lines of others among theirs.
+        later: likewise, with what has more processes started; it may be called by any thread.
 
     Returns:
         The failure; None if all ended with exit code 0.
@@ -155,7 +159,7 @@ def supervise(
     with TemporaryDirectory(prefix="paramesh-") as folder:
         janitor = Janitor(Path(folder))  # in case this process is killed
         try:
-            return _Run(specs, out, err, color, Path(folder)).run(beside)
+            return _Run(specs, out, err, color, Path(folder)).run(beside, later)
         finally:
             janitor.dismiss()
 
@@ -222,6 +226,13 @@ class _Process:
         return (3 if code == -signal.SIGABRT else 2), 0.0
 
 
+class _Added:
+    """A process that is to be started."""
+
+    def __init__(self, spec: ProcessSpec) -> None:
+        self.spec = spec
+
+
 class _Run:
     def __init__(
         self,
@@ -231,7 +242,8 @@ class _Run:
         color: bool,
         folder: Path,
     ) -> None:
-        self._specs = specs
+        self._specs = list(specs)
+        self._ends = False
         self._folder = folder
         self._streams = {"stdout": out, "stderr": err}
         self._color = color
@@ -242,7 +254,11 @@ class _Run:
         self._running: set[_Process] = set()
         self._restarts = [spec.restarts for spec in specs]
 
-    def run(self, beside: Callable[[Show], AbstractContextManager[None]] | None) -> Failure | None:
+    def run(
+        self,
+        beside: Callable[[Show], AbstractContextManager[None]] | None,
+        later: Callable[[Add], AbstractContextManager[None]] | None,
+    ) -> Failure | None:
         before = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
@@ -252,6 +268,8 @@ class _Run:
                     others.enter_context(beside(self._show_other))
                 for at, spec in enumerate(self._specs):
                     self._start(spec, at)
+                if later is not None:
+                    others.enter_context(later(lambda spec: self._events.put(_Added(spec))))
                 return self._watch()
         finally:
             self._end(_TERM)
@@ -267,6 +285,11 @@ class _Run:
         process = _Process(spec, at, self._folder / f"{at}.json", show, self._events.put)
         self._processes.append(process)
         self._running.add(process)
+
+    def _add(self, spec: ProcessSpec) -> None:
+        self._specs.append(spec)
+        self._restarts.append(spec.restarts)
+        self._start(spec, len(self._specs) - 1)
 
     def _show_other(self, label: str, text: bytes) -> None:
         at = self._colors.setdefault(label, len(self._specs) + len(self._colors))
@@ -320,6 +343,7 @@ class _Run:
 
     def _root_cause(self, failed: _Process) -> Failure:
         """The root cause; see the glossary."""
+        self._ends = True
         candidates = [failed]
         # When a Ray node dies, its users end without a report, before the node itself notices.
         served = any(process.spec.server for process in self._running)
@@ -347,6 +371,7 @@ class _Run:
 
     def _end(self, steps: Sequence[tuple[int, float]]) -> None:
         """Send signals, each with a time limit; another signal from outside skips to the next."""
+        self._ends = True
         for number, seconds in steps:
             for process in self._running:
                 process.running.send(number)
@@ -374,6 +399,11 @@ class _Run:
         while True:
             left = max(0.0, min(until - time.monotonic(), _AWAKE))
             with contextlib.suppress(queue.Empty):
-                return self._events.get(timeout=left)
+                event = self._events.get(timeout=left)
+                if not isinstance(event, _Added):
+                    return event
+                if not self._ends:
+                    self._add(event.spec)
+                continue
             if time.monotonic() >= until:
                 return None

@@ -11,9 +11,7 @@ Read `dataset.py` for the operations, `node.py` for what every dataset can be as
 `operations/`.
 """
 
-import importlib
-from typing import Any
-
+from paramesh import lazy_names
 from paramesh.dataset import config
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.iterators import DictIterator, Iterator, TupleIterator
@@ -68,20 +66,6 @@ set_seed, get_seed = config.set_seed, config.get_seed
 
 #: MindSpore's bases by kind of data; one is enough here.
 VisionBaseDataset = TextBaseDataset = AudioBaseDataset = UnionBaseDataset = Dataset
-
-_TRANSFORMS = ("vision", "transforms", "text", "audio")
-
-
-def __getattr__(name: str) -> Any:
-    """The packages of transforms, loaded when they are first asked for."""
-    if name in _TRANSFORMS:
-        try:
-            return importlib.import_module(f"paramesh.dataset.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"paramesh.dataset.{name}":
-                raise
-    raise AttributeError(f"module 'paramesh.dataset' has no attribute {name!r}")
-
 
 __all__ = [
     "BatchDataset",
@@ -138,3 +122,6 @@ __all__ = [
     "set_seed",
     "zip",
 ]
+
+#: The packages of transforms are loaded when they are first asked for, as are MindSpore's paths.
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)

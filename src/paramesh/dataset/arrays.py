@@ -8,7 +8,8 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ Row = tuple[Any, ...]
 
 #: What JAX asks of memory that it takes over on a CPU.
 ALIGNMENT = 64
+
+
+def aligned(size: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
 
 _SCALARS = (int, float, str, bytes, np.ndarray, np.generic, bool)
 
@@ -88,12 +95,66 @@ class Memory:
         self.__array_interface__ = array.__array_interface__
 
 
-def own(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Uninitialised memory of the pipeline's own, aligned for JAX."""
+#: Batches of so many bytes are kept when nobody has them any more: to get zeroed pages from the
+#: system for the next one takes longer than to fill it.
+_KEPT = range(1 << 17, 1 << 26)
+
+#: Its operations are atomic; a lock could be held by the thread in which memory is let go.
+_spare: collections.deque[Array] = collections.deque(maxlen=3)
+
+
+class _Lent(Memory):
+    """Memory that is used again when the last array over it is gone."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        _spare.append(self.holder)  # type: ignore[arg-type]
+
+
+def _spared(size: int) -> Array | None:
+    for _ in range(len(_spare)):
+        try:
+            raw = _spare.popleft()
+        except IndexError:
+            return None
+        if raw.size == size:
+            return raw
+        _spare.append(raw)
+    return None
+
+
+_take: Callable[[int], Memory] | None = None
+
+
+def take_from(take: Callable[[int], Memory]) -> None:
+    """Let large batches lie in memory that a function gives, aligned for JAX."""
+    global _take
+    _take = take
+
+
+def let_go() -> None:
+    """Give the memory that waits for use back to the system."""
+    _spare.clear()
+
+
+def own(shape: Sequence[int], dtype: np.dtype[Any], batch: bool = False) -> Array:
+    """Uninitialised memory of the pipeline's own, aligned for JAX.
+
+    Args:
+        shape: of the array.
+        dtype: likewise.
+        batch: in a worker process, shared with the pipeline if it is large.
+    """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
+    kept = size in _KEPT
+    if batch and kept and _take is not None:
+        return np.asarray(_take(size)).view(dtype).reshape(shape)
+    raw = _spared(size + ALIGNMENT) if kept else None
+    if raw is None:
+        raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    memory = np.asarray(Memory(raw, raw[start : start + size]))
+    memory = np.asarray((_Lent if kept else Memory)(raw, raw[start : start + size]))
     return memory.view(dtype).reshape(shape)
 
 
@@ -115,8 +176,19 @@ def is_own(array: Array) -> bool:
     return isinstance(base, Memory)
 
 
-def stack(values: Sequence[Any], column: str) -> Any:
+def stack(
+    values: Sequence[Any],
+    column: str,
+    memory: Array | None = None,
+    written: Collection[int] = (),
+) -> Any:
     """One column of a batch.
+
+    Args:
+        values: of the rows.
+        column: its name, for errors.
+        memory: of the batch; None: it is allocated.
+        written: the rows whose values lie in their places of `memory` already.
 
     Raises:
         RuntimeError: shapes or dtypes differ, as in MindSpore.
@@ -127,7 +199,7 @@ def stack(values: Sequence[Any], column: str) -> Any:
     if first.dtype.kind in "US":
         _same_shapes(values, column)
         return np.stack(values)
-    out = own((len(values), *first.shape), first.dtype)
+    out = own((len(values), *first.shape), first.dtype, batch=True) if memory is None else memory
     for i, value in enumerate(values):
         if value.shape != first.shape or value.dtype != first.dtype:
             _same_shapes(values, column)
@@ -135,7 +207,8 @@ def stack(values: Sequence[Any], column: str) -> Any:
                 f"batch: column '{column}' has rows of different types, {first.dtype} in row 0 and "
                 f"{value.dtype} in row {i} of the batch. Cast them in a map before the batch."
             )
-        out[i] = value
+        if i not in written:
+            out[i] = value
     return out
 
 

@@ -1,9 +1,8 @@
 """Work in processes: rows come in the order of their tasks, through memory that is not copied.
 
 Workers are new Python processes that get the work by pickle (cloudpickle, so functions and classes
-of the script itself work, and the script is not run again). A worker writes the arrays of a row
-into an anonymous file of the system's memory and sends its descriptor: here the arrays are mapped,
-and JAX on a CPU takes them as they are.
+of the script itself work, and the script is not run again). A worker makes the large arrays of a
+row in memory that both have (`segments.py`), and JAX on a CPU takes them as they are.
 
     here                                   worker k of n
     work, once          ------------->     loads it
@@ -32,8 +31,9 @@ from typing import Any
 from paramesh import child_processes
 from paramesh.dataset import arrays
 from paramesh.dataset.failures import PipelineError
-from paramesh.dataset.streams import Stream, Work
-from paramesh.dataset.wire import HEADER, receive_exactly
+from paramesh.dataset.segments import Mappings
+from paramesh.dataset.streams import Stream, Task, Work
+from paramesh.dataset.wire import DESCRIPTORS, HEADER, Place, receive_exactly
 
 #: Tasks that a worker holds: the one in work, and the next.
 _DEPTH = 2
@@ -65,6 +65,7 @@ class Workers:
         payload = _pickled(work, what)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
+        self._mappings = [Mappings() for _ in range(count)]
         self._finalizer = weakref.finalize(self, _end, self._processes, self._sockets)
         # Modules of scripts read the arguments when they are imported.
         setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS, "argv": sys.argv})
@@ -99,6 +100,10 @@ class Workers:
         except OSError:
             raise self._ended(at) from None
 
+    def give(self, at: int, task: Task) -> None:
+        """Let a worker make the row of a task; what it says of memory is for the worker."""
+        self.send(at, pickle.dumps((task, *self._mappings[at].settled()), protocol=5))
+
     def receive(self, at: int) -> Any:
         """The next row of one worker.
 
@@ -107,24 +112,42 @@ class Workers:
         """
         link = self._sockets[at]
         try:
-            header, descriptors = _with_descriptor(link)
-            size, shared, failed = HEADER.unpack(header)
+            header, descriptors = _with_descriptors(link)
+            size, shares, failed = HEADER.unpack(header)
             body = receive_exactly(link, size)
         except (OSError, EOFError):
             raise self._ended(at) from None
         buffers: list[Any] = []
-        if shared:
-            with os.fdopen(descriptors[0], "rb") as file:
-                memory = memoryview(mmap.mmap(file.fileno(), shared))
-            lengths, body = pickle.loads(body)
-            start = 0
-            for length in lengths:
-                buffers.append(arrays.owned(memory[start : start + length], (length,), "u1"))
-                start += -(-length // arrays.ALIGNMENT) * arrays.ALIGNMENT
+        if shares:
+            places, new, body = pickle.loads(body)
+            buffers = self._buffers(at, places, new, descriptors)
         found = pickle.loads(body, buffers=buffers)
         if failed:
             raise PipelineError(found)
         return found
+
+    def _buffers(
+        self, at: int, places: list[Place], new: list[int], descriptors: list[int]
+    ) -> list[arrays.Array]:
+        """The buffers of a row in shared memory, as the pipeline's own."""
+        mappings, copied = self._mappings[at], memoryview(b"")
+        try:
+            for number, descriptor in zip(new, descriptors, strict=False):
+                mappings.add(number, descriptor)
+            if len(descriptors) > len(new):
+                copied = memoryview(mmap.mmap(descriptors[-1], os.fstat(descriptors[-1]).st_size))
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        buffers: list[arrays.Array] = []
+        start = 0
+        for number, length in places:
+            if number >= 0:
+                buffers.append(mappings.array(number, length))
+            else:
+                buffers.append(arrays.owned(copied[start : start + length], (length,), "u1"))
+                start += arrays.aligned(length)
+        return buffers
 
     def _ended(self, at: int) -> PipelineError:
         process = self._processes[at]
@@ -190,9 +213,9 @@ def _logger(kind: type[logging.Logger], state: dict[str, Any]) -> logging.Logger
     return new
 
 
-def _with_descriptor(link: socket.socket) -> tuple[bytes, list[int]]:
-    """A header, and the descriptor that came with it."""
-    header, descriptors, _, _ = socket.recv_fds(link, HEADER.size, 1)
+def _with_descriptors(link: socket.socket) -> tuple[bytes, list[int]]:
+    """A header, and the descriptors that came with it."""
+    header, descriptors, _, _ = socket.recv_fds(link, HEADER.size, DESCRIPTORS)
     if not header:
         raise EOFError
     if len(header) < HEADER.size:
@@ -240,7 +263,7 @@ class ProcessRows(Stream):
                 self._over, self._failed = True, error
             else:
                 at = self._sent % len(self._workers)
-                self._workers.send(at, pickle.dumps(task, protocol=5))
+                self._workers.give(at, task)
                 self._waiting.append(at)
                 self._sent += 1
         if not self._waiting:

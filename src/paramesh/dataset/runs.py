@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from paramesh.dataset import config
+from paramesh.dataset import arrays, config
 from paramesh.dataset.processes import ProcessRows, Unsendable, Workers
 from paramesh.dataset.streams import HERE, Lazy, Stream, Work, given
 from paramesh.dataset.threads import ThreadRows
@@ -116,6 +116,7 @@ class Run:
         for workers in self._workers.values():
             workers.close()
         self._workers.clear()
+        arrays.let_go()
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import socket
 import struct
 
-#: Of a row: bytes of the pickle, bytes of shared memory, whether it is an error's text.
-HEADER = struct.Struct("<QQB")
+#: Of a row: bytes of the pickle, whether buffers of it are in shared memory, whether it is an
+#: error's text.
+HEADER = struct.Struct("<QBB")
+
+#: Descriptors that come with a row at most.
+DESCRIPTORS = 16
+
+#: Where a buffer of a row lies: number of the segment (-1: in the file that comes with the row, one
+#: buffer after the other), its bytes.
+Place = tuple[int, int]
 
 
 def receive_exactly(link: socket.socket, size: int) -> bytes:

@@ -26,8 +26,11 @@ from paramesh.initializer.factory import (
     assignment,
     initializer,
 )
+from paramesh.initializer.fans import fan, fans, gain
 
-_assignment = assignment  # scripts import it by this name
+# Scripts import them by these names.
+_assignment = assignment
+_calculate_correct_fan, _calculate_fan_in_and_fan_out, _calculate_gain = fan, fans, gain
 
 __all__ = [
     "ALIASES",

@@ -55,6 +55,7 @@ from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
 from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from paramesh.nn.embedding import Embedding, EmbeddingLookup
 from paramesh.nn.embedding_bag import EmbeddingBag, MultiFieldEmbeddingLookup
+from paramesh.nn.fractional_pooling import FractionalMaxPool2d, FractionalMaxPool3d
 from paramesh.nn.fused import (
     CentralCrop,
     ChannelShuffle,
@@ -141,6 +142,8 @@ from paramesh.nn.pooling import (
 from paramesh.nn.recurrent import GRU, LSTM, RNN
 from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from paramesh.nn.regularizers import L1Regularizer
+from paramesh.nn.sparse import SparseTensorDenseMatmul, SparseToDense
+from paramesh.nn.time_distributed import TimeDistributed
 from paramesh.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -171,6 +174,8 @@ __all__ = [
     "reserve_caches",
     # Dense layers, and layers that rearrange
     "Dense",
+    "SparseTensorDenseMatmul",
+    "SparseToDense",
     "BiDense",
     "Identity",
     "ClipByNorm",
@@ -314,6 +319,7 @@ __all__ = [
     "ZeroPad2d",
     # transformer
     "Transformer",
+    "TimeDistributed",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
@@ -328,6 +334,8 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool2d",
     "MaxPool3d",
 ]
@@ -346,7 +354,7 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-            ParameterUpdate MicroBatchInterleaved
+            ParameterUpdate MicroBatchInterleaved PipelineCell PipelineGradReducer
             DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy

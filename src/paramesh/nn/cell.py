@@ -21,6 +21,7 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ConstructError
 from paramesh.nn import cell_call, loading, sharding, tied
 from paramesh.nn.compiler_hints import CompilerHints
+from paramesh.nn.pipeline_stage import PipelineStage
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -54,7 +55,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(Submodules, CompilerHints):
+class Cell(Submodules, CompilerHints, PipelineStage):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call

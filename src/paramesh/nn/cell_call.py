@@ -13,6 +13,7 @@ from paramesh import tracebacks
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype
 from paramesh.nn.cell_bprop import with_bprop
+from paramesh.nn.pipeline_stage import through
 from paramesh.ops import autocast
 from paramesh.state import tracing
 from paramesh.state.protocols import State, VisitedCell
@@ -77,7 +78,17 @@ def _run(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     if frame is not None:
         frame.visit(cell)
     fields = cell.__dict__
-    mixed = fields.get("_mixed_precision")
+    stage = fields.get("_pipeline_stage")
+    if stage is not None and frame is not None:
+        name = type(cell).__name__
+        args, kwargs = through(name, cell.get_parameters(), stage, (args, kwargs), True)
+        out = _mixed(cell, args, kwargs, frame)
+        return through(name, cell.get_parameters(), stage, out, False)
+    return _mixed(cell, args, kwargs, frame)
+
+
+def _mixed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: object) -> Any:
+    mixed = cell.__dict__.get("_mixed_precision")
     if mixed is not None:
         with autocast.entered(mixed.rule):
             return mixed.leaving(_hooked(cell, args, kwargs, frame))

@@ -101,8 +101,7 @@ def prelu(input: Floating, weight: Floating) -> Any:
     channels = input.shape[1] if input.ndim > 1 else 1
     if weight.ndim > 1 or weight.size not in (1, channels):
         raise ValueError(f"weight must be of shape (1,) or ({channels},), got {weight.shape}.")
-    if weight.size > 1:
-        weight = weight.reshape(-1, *[1] * (input.ndim - 2))
+    weight = weight.reshape(-1, *[1] * (input.ndim - 2)) if weight.size > 1 else weight.reshape(())
     return jnp.where(input > 0, input, cast_like(weight, input) * input)
 
 

@@ -12,6 +12,7 @@ from paramesh.dtype import int64, to_dtype
 from paramesh.ops.table import Array, Arrays, alias, function, primitive
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import as_value
+from paramesh.tensor.known import known_values
 
 # fmt: off
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
     "Rank", "DType", "reshape", "flatten", "squeeze", "expand_dims", "broadcast_to", "Reshape",
     "Flatten", "Squeeze", "ExpandDims", "BroadcastTo", "unsqueeze", "transpose", "swapaxes",
     "movedim", "flip", "roll", "Transpose", "ReverseV2", "permute", "swapdims", "reverse",
-    "concat", "stack", "unstack", "split", "split_equally", "split_by_sizes", "chunk", "Concat",
+    "concat", "stack", "unstack", "split", "split_equally", "split_by_sizes", "chunk",
+    "Concat", "ParallelConcat",
     "Stack", "Pack", "Unstack", "Unpack", "Split", "SplitV", "cat", "unbind", "tile",
     "repeat_interleave", "repeat_elements",
     "pad", "pad_axes", "Tile", "Pad", "MirrorPad",
@@ -30,7 +32,7 @@ __all__ = [
 def ints(values: Any) -> tuple[int, ...]:
     """Sizes or axes as a tuple of ints, from an int, a tuple, a list or a Tensor of ints."""
     if hasattr(values, "tolist"):
-        values = values.tolist()
+        values = known_values(values, "sizes or axes are values of a Tensor").tolist()
     if isinstance(values, tuple | list):
         return tuple(operator.index(n) for n in values)
     return (operator.index(values),)
@@ -339,6 +341,7 @@ def chunk(input: Array, chunks: int, axis: int = 0) -> Any:
 
 
 Concat = primitive("Concat", concat, lambda axis=0: {"axis": axis})
+ParallelConcat = primitive("ParallelConcat", concat)
 Stack = primitive("Stack", stack, lambda axis=0: {"axis": axis})
 Pack = alias("Pack", Stack)
 Unstack = primitive("Unstack", unstack, lambda axis=0, num=None: {"axis": axis, "num": num})
@@ -433,7 +436,9 @@ def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = 
         ValueError: an unknown mode, a negative padding, or not one pair for each axis.
     """
     given: Any = paddings
-    pairs = [ints(pair) for pair in (given.tolist() if hasattr(given, "tolist") else given)]
+    if hasattr(given, "tolist"):
+        given = known_values(given, "paddings are values of a Tensor").tolist()
+    pairs = [ints(pair) for pair in given]
     wrong = any(len(pair) != 2 or min(pair) < 0 for pair in pairs)
     if wrong or len(pairs) != input_x.ndim:
         raise ValueError(

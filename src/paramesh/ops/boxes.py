@@ -6,6 +6,7 @@ hold the elements on their edges, as MindSpore has them: a box from 2 to 4 is 3 
 Source: MindSpore's operators of these names; ROIAlign as in He et al. (2017).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_types import Tree
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.tensor.argument_types import RawNumber
 
@@ -21,7 +23,7 @@ from paramesh.tensor.argument_types import RawNumber
 __all__ = [
     "iou", "IOU", "nms_with_mask", "NMSWithMask", "roi_align", "ROIAlign", "bounding_box_encode",
     "bounding_box_decode", "BoundingBoxEncode", "BoundingBoxDecode", "check_valid", "CheckValid",
-    "choice_with_mask", "RandomChoiceWithMask",
+    "choice_with_mask", "RandomChoiceWithMask", "ps_roi_pooling", "PSROIPooling",
 ]
 # fmt: on
 
@@ -164,6 +166,122 @@ ROIAlign = primitive(
         roi_end_mode=roi_end_mode,
     ),
 )
+
+
+def _bins(start: jax.Array, length: jax.Array, group: int, size: int, last: int) -> Any:
+    """Bool (regions, group, size): which elements of an axis are in each bin of each region."""
+    step = (length / group)[:, None]
+    at = jnp.arange(group, dtype=start.dtype)
+    low = jnp.floor(at * step).astype(jnp.int32) + start.astype(jnp.int32)[:, None]
+    high = jnp.ceil((at + 1) * step).astype(jnp.int32) + start.astype(jnp.int32)[:, None]
+    low, high = (jnp.clip(edge, 0, last)[..., None] for edge in (low, high))
+    places = jnp.arange(size)
+    return (places >= low) & (places < high)
+
+
+def _region_means(
+    features: jax.Array, regions: jax.Array, scale: float, group: int, channels: int, edge: int
+) -> Any:
+    count, (h, w) = regions.shape[0], features.shape[2:]
+    scaled = regions[:, 1:] * jnp.asarray(scale, regions.dtype)
+    # Halves go away from 0, as in C's round.
+    box = jnp.sign(scaled) * jnp.floor(jnp.abs(scaled) + 0.5)
+    sizes = jnp.maximum(box[:, 2:] - box[:, :2], jnp.asarray(0.1, box.dtype))
+    columns = _bins(box[:, 0], sizes[:, 0], group, w, w - edge)
+    rows = _bins(box[:, 1], sizes[:, 1], group, h, h - edge)
+    of_image = features[regions[:, 0].astype(jnp.int32)]
+    parts = of_image.reshape(count, channels, group, group, h, w)
+    down, across = (side.astype(features.dtype) for side in (rows, columns))
+    total = jnp.einsum("nih,noijhw,njw->noij", down, parts, across)
+    area = rows.sum(-1)[:, :, None] * columns.sum(-1)[:, None]
+    return total / jnp.maximum(area, 1).astype(total.dtype)[:, None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _pooled_regions(
+    features: jax.Array, regions: jax.Array, scale: float, group: int, channels: int
+) -> Any:
+    return _region_means(features, regions, scale, group, channels, 1)
+
+
+def _pooled_forward(features: jax.Array, regions: jax.Array, *settings: Tree) -> Any:
+    return _pooled_regions(features, regions, *settings), (features.shape, regions)
+
+
+def region_gradient(
+    dy: jax.Array, regions: jax.Array, shape: tuple[int, ...], scale: float, group: int
+) -> Any:
+    """The gradient of the means of regions by the features, of this shape."""
+    features = jax.ShapeDtypeStruct(shape, dy.dtype)
+
+    def means(x: jax.Array) -> Any:
+        return _region_means(x, regions, scale, group, dy.shape[1], 0)
+
+    return jax.linear_transpose(means, features)(dy)[0]
+
+
+def _pooled_back(scale: float, group: int, channels: int, kept: Tree, dy: jax.Array) -> Any:
+    shape, regions = kept
+    return region_gradient(dy, regions, shape, scale, group), jnp.zeros_like(regions)
+
+
+_pooled_regions.defvjp(_pooled_forward, _pooled_back)
+
+
+def regions_of(rois: jax.Array) -> Any:
+    """(n, 5, m) as (n * m, 5)."""
+    if rois.ndim != 3 or rois.shape[1] != 5:
+        raise ValueError(f"rois must be (n, 5, m), got {tuple(rois.shape)}.")
+    return rois.swapaxes(1, 2).reshape(-1, 5)
+
+
+@function
+def ps_roi_pooling(
+    features: Floating, rois: Floating, spatial_scale: float, group_size: int, output_dim: int
+) -> Any:
+    """Means of the bins of regions, where each bin has channels of its own (Dai et al. 2016).
+
+    As in MindSpore, the last row and the last column of the features are no part of a bin, but have
+    gradients.
+
+    Args:
+        features: (k, output_dim * group_size ** 2, h, w).
+        rois: (n, 5, m): the number of the image, and a box in the coordinates of the images.
+        spatial_scale: size of the features against that of the images.
+        group_size: bins along each side.
+        output_dim: channels of the result.
+
+    Returns:
+        (n * m, output_dim, group_size, group_size).
+
+    Raises:
+        ValueError: features or regions of other shapes.
+    """
+    if features.ndim != 4 or features.shape[1] != output_dim * group_size**2:
+        raise ValueError(
+            f"features must be (k, {output_dim * group_size**2}, h, w), that is output_dim * "
+            f"group_size ** 2 channels, got {tuple(features.shape)}."
+        )
+    return _pooled_regions(features, regions_of(rois), spatial_scale, group_size, output_dim)
+
+
+def region_settings(spatial_scale: float, group_size: int, output_dim: int) -> dict[str, Any]:
+    """The settings of PSROIPooling, all above 0.
+
+    Raises:
+        TypeError: another type. ValueError: a number that is not above 0.
+    """
+    kinds = {"spatial_scale": float, "group_size": int, "output_dim": int}
+    settings = dict(spatial_scale=spatial_scale, group_size=group_size, output_dim=output_dim)
+    for name, value in settings.items():
+        if type(value) is not kinds[name]:
+            raise TypeError(f"{name} must be of type {kinds[name].__name__}, got {value!r}.")
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}.")
+    return settings
+
+
+PSROIPooling = primitive("PSROIPooling", ps_roi_pooling, region_settings)
 
 _MEANS, _STDS = (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)
 

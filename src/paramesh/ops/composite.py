@@ -23,6 +23,7 @@ from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.tensor.row_tensor import RowTensor
+from paramesh.tensor.sparse_tensors import COOTensor, CSRTensor
 
 # fmt: off
 __all__ = [
@@ -128,8 +129,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Any": lambda v: True,
     "RowTensor": lambda v: isinstance(v, RowTensor),
     # There are no values of these kinds here; scripts register them beside Tensors.
-    "COOTensor": lambda v: False,
-    "CSRTensor": lambda v: False,
+    "COOTensor": lambda v: isinstance(v, COOTensor),
+    "CSRTensor": lambda v: isinstance(v, CSRTensor),
     "MapTensor": lambda v: False,
 }
 
@@ -157,8 +158,8 @@ class MultitypeFuncGraph:
 
         Args:
             types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
-                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `Any`) or classes.
-                `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
+                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `COOTensor`, `CSRTensor`,
+                `Any`) or classes. `MapTensor` is accepted, and fits nothing.
 
         Raises:
             ValueError: an unknown name.

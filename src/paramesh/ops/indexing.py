@@ -18,6 +18,7 @@ from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import Array, Operand, alias, function, primitive
 from paramesh.tensor.argument_types import Ints, NumberLike
 from paramesh.tensor.base import as_value, raw
+from paramesh.tensor.known import known_values
 from paramesh.tensor.promotion import cast, scalar_kind
 
 # fmt: off
@@ -441,31 +442,27 @@ def sequence_mask(lengths: Array, maxlen: int | None = None) -> Any:
     """Bool (..., maxlen): whether position j lies before the length; (...) -> (..., maxlen).
 
     Raises:
-        TypeError: inside a program without `maxlen`.
+        ValueNeededError: inside a program without `maxlen`.
     """
     longest = _known(lengths, "sequence_mask without maxlen").max() if maxlen is None else maxlen
     return jnp.arange(int(longest), dtype=lengths.dtype) < lengths[..., None]
 
 
 def _known(value: jax.Array, what: str) -> np.ndarray[Any, Any]:
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{what} gives a shape that depends on the values, which a compiled program cannot "
-            "have. Call it outside the program (or in PYNATIVE_MODE)."
-        )
-    return np.asarray(value)
+    return known_values(value, f"{what} gives a shape that depends on the values")
 
 
 @function
 def masked_select(input: Array, mask: Array) -> Any:
-    """The elements where the mask is true, in one row. Not inside programs.
+    """The elements where the mask is true, in one row. A program has to know the mask.
 
     Raises:
-        TypeError: inside a program.
+        ValueNeededError: inside a program that computes the mask.
     """
-    values, chosen = _known(input, "masked_select"), _known(mask, "masked_select")
-    values, chosen = np.broadcast_arrays(values, chosen)
-    return as_value(values[chosen.astype(bool)])
+    chosen = _known(mask, "masked_select").astype(bool)
+    shape = np.broadcast_shapes(input.shape, chosen.shape)
+    places = np.flatnonzero(np.broadcast_to(chosen, shape)).astype(np.int32)
+    return jnp.broadcast_to(input, shape).reshape(-1)[places]
 
 
 @function
@@ -473,7 +470,7 @@ def nonzero(input: Array) -> Any:
     """The positions (Int64) of elements that are not 0: (...) -> (n, axes). Not inside programs.
 
     Raises:
-        TypeError: inside a program.
+        ValueNeededError: inside a program.
     """
     return as_value(np.argwhere(_known(input, "nonzero")), int64)
 
@@ -488,7 +485,7 @@ def unique(input: Array) -> Any:
         (values (n,), indices of the input's shape: Int32, for Int64 input Int64).
 
     Raises:
-        TypeError: inside a program.
+        ValueNeededError: inside a program.
     """
     values = _known(input, "unique")
     found, first, index = np.unique(values, return_index=True, return_inverse=True)

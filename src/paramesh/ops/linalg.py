@@ -18,7 +18,8 @@ from paramesh.tensor.promotion import cast
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "dot", "inner", "kron", "ger", "mv", "cross",
     "cdist",
-    "pdist", "dist", "svd", "qr", "cholesky", "det", "slogdet", "inverse", "pinv", "matrix_power",
+    "pdist", "dist", "svd", "Svd", "lstsq", "qr", "cholesky", "det", "slogdet", "inverse", "pinv",
+    "matrix_power",
     "matrix_exp", "matrix_norm", "vector_norm", "renorm", "lp_norm", "LpNorm", "Cdist", "Cross",
     "Ger",
     "MatrixInverse", "MatrixDeterminant", "Cholesky", "einsum_of", "Einsum", "trace", "Trace",
@@ -154,6 +155,22 @@ def svd(input: Floating, full_matrices: bool = False, compute_uv: bool = True) -
 
 
 @function
+def lstsq(input: Floating, A: Floating) -> Any:
+    """X for which input @ x is nearest to A, the least of them: (m, n), (m, k) -> (n, k).
+
+    Args:
+        input: (m, n), of the full rank min(m, n).
+        A: (m, k), or (m,) for (n, 1).
+    """
+    wanted = A[:, None] if A.ndim == 1 else A
+    if input.ndim != 2 or wanted.ndim != 2 or input.shape[0] != wanted.shape[0]:
+        raise ValueError(
+            f"expected (m, n) and (m, k), got {tuple(input.shape)} and {tuple(A.shape)}."
+        )
+    return jnp.linalg.lstsq(input, wanted)[0]
+
+
+@function
 def qr(input: Floating, mode: str = "reduced") -> Any:
     """(q, r) with orthogonal q and an upper triangle r; `mode`: `reduced` or `complete`."""
     return tuple(jnp.linalg.qr(input, mode))
@@ -262,6 +279,13 @@ LpNorm = primitive(
 Cdist = primitive("Cdist", cdist, lambda p=2.0: {"p": p})
 Cross = primitive("Cross", cross, lambda dim=None: {"dim": None if dim == -65530 else dim})
 Ger = primitive("Ger", ger)
+Svd = primitive(
+    "Svd",
+    svd,
+    lambda full_matrices=False, compute_uv=True: dict(
+        full_matrices=full_matrices, compute_uv=compute_uv
+    ),
+)
 MatrixInverse = primitive("MatrixInverse", inverse)
 MatrixDeterminant = primitive("MatrixDeterminant", det)
 Cholesky = primitive("Cholesky", cholesky, lambda upper=False: {"upper": upper})

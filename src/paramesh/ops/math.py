@@ -43,7 +43,7 @@ __all__ = [
     "divide", "true_divide", "remainder", "eq", "ne", "gt", "ge", "lt", "le", "TensorAdd",
     "RealDiv", "Mod", "tensor_add", "tensor_sub", "tensor_mul", "tensor_div", "tensor_floordiv",
     "tensor_mod", "tensor_pow", "tensor_exp", "tensor_gt", "tensor_ge", "tensor_lt", "tensor_le",
-    "clamp", "clip", "lerp", "Lerp", "addcmul", "Addcmul", "addcdiv", "Addcdiv", "isclose",
+    "pows", "clamp", "clip", "lerp", "Lerp", "addcmul", "Addcmul", "addcdiv", "Addcdiv", "isclose",
     "nan_to_num", "NanToNum", "addn", "AddN", "AccumulateNV2", "accumulate_n", "matmul", "MatMul",
     "BatchMatMul", "batch_mat_mul", "bmm", "mm", "dense", "Dense", "outer", "tensor_dot",
     "einsum", "cumsum", "cumprod", "CumSum", "CumProd",
@@ -123,7 +123,10 @@ def _two_floats(a: jax.Array | float, b: jax.Array | float) -> tuple[jax.Array, 
 
 
 def _times_log(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
-    return jax.scipy.special.xlogy(*_two_floats(a, b))
+    a, b = _two_floats(a, b)
+    # At (0, 0) MindSpore's gradients are 0, where the limits are not finite.
+    nothing = (a == 0) & (b == 0)
+    return jax.scipy.special.xlogy(a, jnp.where(nothing, jnp.ones_like(b), b))
 
 
 def _atan2(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
@@ -227,6 +230,7 @@ tensor_div = alias("tensor_div", div)
 tensor_floordiv = alias("tensor_floordiv", floor_div)
 tensor_mod = alias("tensor_mod", floor_mod)
 tensor_pow = alias("tensor_pow", pow)
+pows = alias("pows", pow)
 tensor_exp = alias("tensor_exp", exp)
 tensor_gt = alias("tensor_gt", greater)
 tensor_ge = alias("tensor_ge", greater_equal)

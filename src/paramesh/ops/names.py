@@ -12,13 +12,17 @@ from paramesh.ops import (
     boxes,
     changed_copies,
     collectives,
+    colours,
     composite,
     conv,
     counting,
     creation,
     ctc,
+    diagonals,
     fourier,
+    fractional_pooling,
     graph_marks,
+    grids,
     halo_exchange,
     indexing,
     linalg,
@@ -36,6 +40,8 @@ from paramesh.ops import (
     resharding,
     resizing,
     scattering,
+    segments,
+    sparse,
     special,
     state,
     unpooling,
@@ -51,13 +57,17 @@ from paramesh.ops.blocks import *
 from paramesh.ops.boxes import *
 from paramesh.ops.changed_copies import *
 from paramesh.ops.collectives import *
+from paramesh.ops.colours import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
 from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
+from paramesh.ops.diagonals import *
 from paramesh.ops.fourier import *
+from paramesh.ops.fractional_pooling import *
 from paramesh.ops.graph_marks import *
+from paramesh.ops.grids import *
 from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
 from paramesh.ops.linalg import *
@@ -75,6 +85,8 @@ from paramesh.ops.reduce import *
 from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
+from paramesh.ops.segments import *
+from paramesh.ops.sparse import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
 from paramesh.ops.unpooling import *
@@ -90,12 +102,16 @@ __all__ += blocks.__all__
 __all__ += boxes.__all__
 __all__ += changed_copies.__all__
 __all__ += collectives.__all__
+__all__ += colours.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
+__all__ += diagonals.__all__
 __all__ += fourier.__all__
+__all__ += fractional_pooling.__all__
 __all__ += graph_marks.__all__
+__all__ += grids.__all__
 __all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += linalg.__all__
@@ -115,6 +131,8 @@ __all__ += reduce.__all__
 __all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
+__all__ += segments.__all__
+__all__ += sparse.__all__
 __all__ += special.__all__
 __all__ += state.__all__
 __all__ += unpooling.__all__

@@ -15,6 +15,7 @@ from paramesh.ops.table import Array, Arrays, Floating, alias, function, primiti
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
+from paramesh.tensor.known import known_values
 from paramesh.tensor.promotion import cast
 
 __all__ = [
@@ -354,7 +355,7 @@ def unique_consecutive(
         return_counts: also how long each run is, Int64.
         dim: the axis; None: of the flattened Tensor.
     """
-    value = np.asarray(input)
+    value = known_values(input, "unique_consecutive gives a shape that depends on the values")
     parts = value.reshape(-1) if dim is None else np.moveaxis(value, dim, 0)
     rows = parts.reshape(parts.shape[0], -1)
     new = np.ones(len(rows), bool)
@@ -441,7 +442,7 @@ def fold(
     """Images from columns, which add up where they overlap; `unfold` turned around.
 
     Args:
-        input: (n, c * kh * kw, number of patches).
+        input: (n, c * kh * kw, number of patches), or (n, c, kh * kw, number of patches).
         output_size: (h, w).
         kernel_size: as in `unfold`, like the others.
         dilation: see there.
@@ -449,6 +450,8 @@ def fold(
         stride: see there.
     """
     kernel = pair("kernel_size", kernel_size)
+    if input.ndim == 4:
+        input = input.reshape(input.shape[0], -1, input.shape[3])
     n, channels = input.shape[0], input.shape[1] // (kernel[0] * kernel[1])
     settings = (pair("stride", stride), pads_of("padding", padding))
     steps = pair("dilation", dilation)
@@ -457,7 +460,7 @@ def fold(
         found = jax.lax.conv_general_dilated_patches(x, kernel, *settings, rhs_dilation=steps)
         return found.reshape(n, found.shape[1], -1)
 
-    sizes = output_size.tolist() if hasattr(output_size, "tolist") else output_size
+    sizes = ints(output_size) if hasattr(output_size, "tolist") else output_size
     images = jax.ShapeDtypeStruct((n, channels, *pair("output_size", sizes)), input.dtype)
     made = jax.eval_shape(patches, images)
     if made.shape != input.shape:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
+from paramesh.ops.array import ints
 from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive
 from paramesh.tensor import borders
 from paramesh.tensor.promotion import cast
@@ -31,7 +32,7 @@ def _axes(axis: Axis) -> int | tuple[int, ...] | None:
     """None and () both mean all axes."""
     if axis is None or isinstance(axis, int):
         return axis
-    return tuple(int(a) for a in axis) or None
+    return ints(axis) or None
 
 
 def _summable(value: jax.Array, dtype: DType | None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Images in another size, or read at other places: interpolation, grids, pixels against channels.
+"""Images in another size: interpolation, and pixels against channels.
 
 Glossary
     place   a position along an axis of the input, in elements, with a fraction
@@ -25,13 +25,14 @@ from paramesh.ops.table import Array, Floating, alias, function, primitive
 # fmt: off
 __all__ = [
     "interpolate", "upsample", "resize_nearest_neighbor", "resize_bilinear_v2",
-    "ResizeNearestNeighbor", "ResizeBilinear", "ResizeBilinearV2", "grid_sample", "affine_grid",
-    "crop_and_resize", "CropAndResize", "pixel_shuffle", "pixel_unshuffle", "depth_to_space",
-    "space_to_depth", "DepthToSpace", "SpaceToDepth",
+    "ResizeNearestNeighbor", "ResizeBilinear", "ResizeBilinearV2", "resize_linear_1d",
+    "ResizeLinear1D", "pixel_shuffle", "pixel_unshuffle", "depth_to_space", "space_to_depth",
+    "DepthToSpace", "SpaceToDepth",
 ]
 # fmt: on
 
 _ASYMMETRIC, _HALF, _ALIGNED = "asymmetric", "half pixel", "aligned"
+_PLACINGS = {"align_corners": _ALIGNED, "half_pixel": _HALF, "asymmetric": _ASYMMETRIC}
 #: Coefficients of cubic convolution, and into how many steps MindSpore divides an element for it.
 _CUBIC = {"half pixel": -0.5, "aligned": -0.75}
 _STEPS = 1024
@@ -226,173 +227,38 @@ ResizeBilinearV2 = primitive(
     ),
 )
 
-# Reading at places.
-
 
 @function
-def affine_grid(theta: Floating, size: Ints, align_corners: bool = False) -> Any:
-    """The places at which an affine map reads an image, for `grid_sample`.
-
-    Args:
-        theta: (n, 2, 3) for images, (n, 3, 4) for volumes: the maps.
-        size: (n, c, h, w) or (n, c, d, h, w) of the output.
-        align_corners: whether -1 and 1 are the centres of the corner elements, or their edges.
-
-    Returns:
-        (n, h, w, 2) or (n, d, h, w, 3), from -1 to 1, x first.
-    """
-    sizes = ints(size)[2:]
-    axes = []
-    for n in sizes:
-        line = np.linspace(-1, 1, n) if n > 1 else np.zeros(1)
-        axes.append(line if align_corners else line * ((n - 1) / n))
-    mesh = np.meshgrid(*axes, indexing="ij")[::-1]
-    points = jnp.asarray(np.stack([*mesh, np.ones(sizes)], -1), theta.dtype)
-    return jnp.einsum("...k,njk->n...j", points, theta)
-
-
-@function
-def grid_sample(
-    input: Floating,
-    grid: Floating,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    align_corners: bool = False,
+def resize_linear_1d(
+    x: Floating, size: Ints, coordinate_transformation_mode: str = "align_corners"
 ) -> Any:
-    """An image (n, c, h, w) or volume (n, c, d, h, w), read at the places of a grid.
+    """Sequences (n, c, l) in another length, each element between two of the input.
 
     Args:
-        input: the images.
-        grid: (n, h', w', 2) or (n, d', h', w', 3): places from -1 to 1, x first.
-        mode: `bilinear` (linear along each axis) or `nearest`.
-        padding_mode: what lies outside: `zeros`, `border` or `reflection`.
-        align_corners: whether -1 and 1 are the centres of the corner elements, or their edges.
-
-    Returns:
-        (n, c, h', w') or (n, c, d', h', w').
+        x: the sequences.
+        size: the new length.
+        coordinate_transformation_mode: where the elements of the output lie in the input:
+            `align_corners`, `half_pixel` or `asymmetric`.
 
     Raises:
-        ValueError: another mode, or a grid that does not fit.
+        ValueError: another mode, or no sequences.
     """
-    if mode not in ("bilinear", "nearest") or padding_mode not in ("zeros", "border", "reflection"):
+    placing = _PLACINGS.get(coordinate_transformation_mode)
+    if placing is None:
         raise ValueError(
-            f"expected a mode of bilinear and nearest, a padding_mode of zeros, border and "
-            f"reflection, got {mode!r} and {padding_mode!r}."
+            f"coordinate_transformation_mode must be one of {', '.join(_PLACINGS)}, got "
+            f"{coordinate_transformation_mode!r}."
         )
-    sizes = input.shape[2:]
-    if grid.ndim != input.ndim or grid.shape[-1] != len(sizes) or grid.shape[0] != input.shape[0]:
-        raise ValueError(
-            f"a grid for an input {tuple(input.shape)} is ({input.shape[0]}, ..., {len(sizes)}) "
-            f"with {input.ndim} axes, got {tuple(grid.shape)}."
-        )
-    places = []
-    for axis, n in enumerate(sizes):
-        at = grid[..., len(sizes) - 1 - axis]
-        at = (at + 1) / 2 * (n - 1) if align_corners else ((at + 1) * n - 1) / 2
-        places.append(_inside(at, n, padding_mode, align_corners))
-    if mode == "nearest":
-        return _read(input, [jnp.round(at) for at in places])
-    low = [jnp.floor(at) for at in places]
-    total: Any = 0
-    for corner in np.ndindex(*(2,) * len(sizes)):
-        at = [a + step for a, step in zip(low, corner, strict=True)]
-        share: Any = 1
-        for place, here in zip(places, at, strict=True):
-            share = share * (1 - jnp.abs(place - here))
-        total = total + _read(input, at) * share[:, None]
-    return total
+    if x.ndim != 3:
+        raise ValueError(f"expected (n, c, l), got {tuple(x.shape)}.")
+    return _resized(x, _sizes(x.shape[2:], size, None), placing, "linear")
 
 
-def _inside(at: jax.Array, n: int, padding_mode: str, align_corners: bool) -> Any:
-    if padding_mode == "zeros":
-        return at
-    if padding_mode == "reflection":
-        low, span = (0.0, n - 1.0) if align_corners else (-0.5, float(n))
-        if span == 0:
-            return jnp.zeros_like(at)
-        turned = jnp.mod(at - low, 2 * span)
-        at = low + jnp.minimum(turned, 2 * span - turned)
-    return jnp.clip(at, 0, n - 1)
-
-
-def _read(x: jax.Array, at: list[Any]) -> Any:
-    """(n, c, ...) at whole places, zeros outside: (n, c, *places)."""
-    inside: Any = True
-    found = []
-    for place, n in zip(at, x.shape[2:], strict=True):
-        inside = inside & (place >= 0) & (place <= n - 1)
-        found.append(jnp.clip(place, 0, n - 1).astype(jnp.int32))
-    picked = jax.vmap(lambda image, *places: image[(slice(None), *places)])(x, *found)
-    return jnp.where(inside[:, None], picked, jnp.zeros((), x.dtype))
-
-
-@function
-def crop_and_resize(
-    image: Floating,
-    boxes: Floating,
-    box_indices: Array,
-    crop_size: Ints,
-    method: str = "bilinear",
-    extrapolation_value: float = 0.0,
-) -> Any:
-    """Parts of images, each in the same size.
-
-    Args:
-        image: (n, h, w, c).
-        boxes: (m, 4): (top, left, bottom, right), where 0 and 1 are the first and last element.
-        box_indices: (m,): integers, of which image each part is.
-        crop_size: (h', w').
-        method: `bilinear`, `nearest`, or `bilinear_v2` (between the corners of the part alone).
-        extrapolation_value: what lies outside of the image.
-
-    Returns:
-        (m, h', w', c) in Float32.
-
-    Raises:
-        ValueError: another method.
-    """
-    if method not in ("bilinear", "nearest"):
-        raise ValueError(f"method must be 'bilinear' or 'nearest', got {method!r}.")
-    rows, columns = ints(crop_size)
-    x = image.astype(jnp.float32)
-
-    def places(low: jax.Array, high: jax.Array, size: int, out: int) -> Any:
-        steps = jnp.arange(out, dtype=jnp.float32)
-        if out == 1:
-            return 0.5 * (low + high) * (size - 1) + 0 * steps
-        return low * (size - 1) + steps * ((high - low) * (size - 1) / (out - 1))
-
-    def one(box: jax.Array, at: jax.Array) -> Any:
-        h, w = x.shape[1:3]
-        ys, xs = places(box[0], box[2], h, rows), places(box[1], box[3], w, columns)
-        inside = ((ys >= 0) & (ys <= h - 1))[:, None] & ((xs >= 0) & (xs <= w - 1))[None]
-        picked = x[at]
-        if method == "nearest":
-            # Halves go up, as in C's round.
-            far = [jnp.floor(jnp.clip(p, 0, n - 1) + 0.5).astype(jnp.int32) for p, n in
-                   ((ys, h), (xs, w))]  # fmt: skip
-            found = picked[far[0]][:, far[1]]
-        else:
-            found = _between(_between(picked, ys, 0), xs, 1)
-        return jnp.where(inside[..., None], found, jnp.float32(extrapolation_value))
-
-    return jax.vmap(one)(boxes.astype(jnp.float32), box_indices)
-
-
-def _between(x: jax.Array, places: jax.Array, axis: int) -> Any:
-    size = x.shape[axis]
-    places = jnp.clip(places, 0, size - 1)
-    low = jnp.floor(places).astype(jnp.int32)
-    part = (places - low).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-    here, after = jnp.take(x, low, axis), jnp.take(x, jnp.minimum(low + 1, size - 1), axis)
-    return here + part * (after - here)
-
-
-CropAndResize = primitive(
-    "CropAndResize",
-    crop_and_resize,
-    lambda method="bilinear", extrapolation_value=0.0: dict(
-        method=method, extrapolation_value=extrapolation_value
+ResizeLinear1D = primitive(
+    "ResizeLinear1D",
+    resize_linear_1d,
+    lambda coordinate_transformation_mode="align_corners": dict(
+        coordinate_transformation_mode=coordinate_transformation_mode
     ),
 )
 

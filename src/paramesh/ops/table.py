@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import to_dtype, x64
+from paramesh.errors import TracedValueError, ValueNeededError
 from paramesh.ops import autocast
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
@@ -117,6 +118,8 @@ class Operator:
                 result = self._compute(values)
             if rule is not None:
                 result = autocast.outputs(rule, self.name, result)
+        except (TracedValueError, jax.errors.ConcretizationTypeError) as error:
+            raise _needing_values(error, name, given) from error
         except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
             _bind(name, self.compute, args, kwargs)
             if type(error) in (TypeError, ValueError, IndexError, ZeroDivisionError):
@@ -485,6 +488,17 @@ def signature_text(fn: Callable[..., Any]) -> str:
 def _explained(error: Exception, name: str, given: dict[str, Any]) -> Exception:
     shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
     return type(error)(f"ops.{name}: {error}\nIt was given {shown}.")
+
+
+def _needing_values(error: Exception, name: str, given: dict[str, Any]) -> ValueNeededError:
+    if type(error) is ValueNeededError:
+        text = str(error)
+        if text.startswith("ops."):  # of an operator that this one uses
+            return error
+    else:
+        text = "the operator needs values of a Tensor that a compiled program has yet to compute."
+    shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
+    return ValueNeededError(f"ops.{name}: {text}\nIt was given {shown}.")
 
 
 def _shown(value: Any) -> str:

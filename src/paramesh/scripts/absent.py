@@ -12,10 +12,11 @@ import importlib.resources
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from paramesh import mindspore_version
 from paramesh.scripts import offered
 
 #: The version of MindSpore whose names and numbers paramesh follows.
-FOLLOWED = "2.10.0"
+FOLLOWED = mindspore_version.__version__
 
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
@@ -34,8 +35,6 @@ _CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 #: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
-    "mindspore.COOTensor": "jax.experimental.sparse",
-    "mindspore.CSRTensor": "jax.experimental.sparse",
     "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
@@ -61,11 +60,6 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Module": "mindspore.nn.Cell",
     "mindspore.nn.ModuleList": "mindspore.nn.CellList",
     "mindspore.nn.Parameter": "mindspore.Parameter",
-    **dict.fromkeys(
-        ("mindspore.nn.PipelineCell", "mindspore.parallel.nn.Pipeline"),
-        "the network itself, without stages, in auto_parallel or semi_auto_parallel; "
-        "grad_accumulation_step=N of set_auto_parallel_context splits the batch",
-    ),
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
     "mindspore.scipy": "jax.scipy",

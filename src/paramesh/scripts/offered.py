@@ -59,7 +59,8 @@ def _get(owner: object, path: str, name: str, default: object) -> Any:
         return getattr(owner, name, default)
     rest = f"{path}.{name}".partition(".")[2]
     if rest in compat.PATHS:
-        return getattr(owner, name, None) or importlib.import_module(f"paramesh.{rest}")
+        # A module of ours may have the name of a path, and only a part of its names.
+        return importlib.import_module(f"paramesh.{rest}")
     if name.startswith("__") and not hasattr(owner, name):
         return default
     value = getattr(owner, name, default)

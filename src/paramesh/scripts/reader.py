@@ -18,6 +18,7 @@ import builtins
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from paramesh.scripts import versions
 from paramesh.scripts.offered import TOP
 
 _CATCHES = frozenset({"ImportError", "ModuleNotFoundError", "AttributeError", "Exception"})
@@ -283,7 +284,19 @@ class _Reader(ast.NodeVisitor):
         if self.scope.parent is None and _asks_for_main(node.test):
             self.reading.is_main = True
         self.visit(node.test)
-        self._statements([*node.body, *node.orelse])
+        holds = versions.decided(node.test, self._symbol)
+        if holds is not False:
+            self._statements(node.body)
+        if holds is not True:
+            self._statements(node.orelse)
+
+    def visit_IfExp(self, node: ast.IfExp) -> None:
+        self.visit(node.test)
+        holds = versions.decided(node.test, self._symbol)
+        if holds is not False:
+            self.visit(node.body)
+        if holds is not True:
+            self.visit(node.orelse)
 
     def visit_Try(self, node: ast.Try | ast.TryStar) -> None:
         before = self.guard, self.fallback, self.weak

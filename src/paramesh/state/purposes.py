@@ -6,17 +6,20 @@ placement for one purpose only says so by the class that it takes.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import ClosedJaxpr
+from paramesh.array_types import Array
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
+from paramesh.state.divided import Divided
 from paramesh.state.participants import Participants
 from paramesh.state.protocols import State
 
@@ -30,6 +33,9 @@ class ProgramPlacement:
     pools = True
     #: How many devices there are.
     count = 1
+    #: States that pipeline stages have brought to some of the devices each. A program of a single
+    #: device cannot take them from different ones.
+    scattered: ClassVar[weakref.WeakSet[State]] = weakref.WeakSet()
 
     @property
     def platform(self) -> str:
@@ -51,7 +57,8 @@ class ProgramPlacement:
 
     def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether no array needs `reshard`; called at every step, with the lock of the states."""
-        return True
+        scattered = ProgramPlacement.scattered
+        return not scattered or scattered.isdisjoint(states)
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Replace, in `arrays`, those that are in another sharding than programs need.
@@ -59,6 +66,12 @@ class ProgramPlacement:
         It may wait for other processes, so it is never called with a lock that readers take; see
         `transforms/relocation.py`.
         """
+        scattered = ProgramPlacement.scattered
+        for i, state in enumerate(states):
+            if state in scattered:
+                # A copy, since `device_put` may share memory with what it was given.
+                arrays[i] = jax.device_put(arrays[i].copy(), jax.devices()[0])
+                scattered.discard(state)
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, sharded over the devices."""
@@ -97,6 +110,19 @@ class ProgramPlacement:
             written: whose new values it returns.
         """
         return closed
+
+    def divided(
+        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
+    ) -> Divided | None:
+        """A program, that of `rewritten`, as several that run by turns; None: it is one.
+
+        Args:
+            closed: its jaxpr; inputs and outputs as for `rewritten`.
+            states: whose values it takes.
+            written: whose new values it returns.
+            name: of the program.
+        """
+        return None
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """The outputs of a program as the user receives them."""
@@ -232,6 +258,28 @@ class OperatorPlacement:
     def constrain(self, values: tuple[Any, ...], strategies: object, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
+
+    def in_stage(self, stage: int, name: str, arrays: Sequence[Any], begins: bool) -> Sequence[Any]:
+        """The raw inputs or outputs of a Cell that has a pipeline stage.
+
+        Args:
+            stage: of the Cell.
+            name: of the Cell.
+            arrays: its inputs or outputs.
+            begins: whether they are inputs.
+        """
+        return arrays
+
+    def follow_data(self, params: Sequence[State]) -> None:
+        """Note Parameters that belong to the stage whose results they meet.
+
+        Args:
+            params: of Cells around those that have a stage.
+        """
+
+    def sensitivity(self, value: Array) -> Any:
+        """What the backward pass of a micro-batch starts from; raw."""
+        return value
 
     def undivided(self, compute: Callable[..., Any], *operands: object) -> Any:
         """The result of an operator that XLA partitions wrongly; `compute` takes raw operands.

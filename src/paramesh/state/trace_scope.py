@@ -25,7 +25,7 @@ import jax
 import jax.core
 import numpy as np
 
-from paramesh.errors import TraceError
+from paramesh.errors import TracedValueError, TraceError
 from paramesh.state.protocols import State
 
 #: Where the files of paramesh are; not relative to this file, which may move.
@@ -305,7 +305,7 @@ def user_line() -> str:
     return ""
 
 
-def no_value(what: str, value: jax.Array) -> TraceError:
+def no_value(what: str, value: jax.Array) -> TracedValueError:
     """The error for a value that is needed while it is not known.
 
     Args:
@@ -313,7 +313,7 @@ def no_value(what: str, value: jax.Array) -> TraceError:
         value: the tracer.
     """
     about = f"shape {tuple(value.shape)}, dtype {value.dtype}"
-    return TraceError(_NO_VALUE.format(what=what, about=about, where=user_line()))
+    return TracedValueError(_NO_VALUE.format(what=what, about=about, where=user_line()))
 
 
 _ATTRIBUTE = (

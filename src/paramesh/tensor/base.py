@@ -33,6 +33,7 @@ from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
+from paramesh.tensor.operator_methods import OperatorMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
 
@@ -59,7 +60,7 @@ _INSTEAD = {
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(TableMethods, ArrayMethods, JaxMethods):
+class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
     """A multi-dimensional array of one element type.
 
     Args:
@@ -254,6 +255,9 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
         """Run the recipe now, if there is one; returns self."""
         self._get()
         return self
+
+    def flush_from_cache(self) -> None:
+        """Nothing: MindSpore writes a Tensor back from the cache of its former servers."""
 
     # Leaving paramesh.
 

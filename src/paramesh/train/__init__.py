@@ -62,12 +62,13 @@ from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLROnPlateau
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.occlusion import OcclusionSensitivity
+from paramesh.train.pipeline_cell import PipelineCell, PipelineGradReducer
 from paramesh.train.summary import Summary
 from paramesh.train.summary_collector import SummaryCollector
 from paramesh.train.summary_record import SummaryRecord
 from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
-from paramesh.train.workers import first_step, pending_steps
+from paramesh.train.workers import WorkerShare, divided, first_step, pending_steps, worker_share
 
 __all__ = [
     "Model",
@@ -80,9 +81,14 @@ __all__ = [
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
     "MicroBatchInterleaved",
+    "PipelineCell",
+    "PipelineGradReducer",
     # workers of servers
     "pending_steps",
     "first_step",
+    "worker_share",
+    "WorkerShare",
+    "divided",
     # paramesh watch
     "report",
     "LossScaleManager",
@@ -141,10 +147,11 @@ __all__ = [
     "auc",
 ]
 
-#: MindSpore has those of checkpoints here, too; the others import `scipy.ndimage`.
+#: MindSpore has some of other packages here, too; the others import `scipy.ndimage`.
 _LAZY = lazy_names.homes(
     {
         "paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint",
+        "paramesh.mindspore_names": "data_sink",
         "paramesh.train.surface_metrics": """
             HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
         """,

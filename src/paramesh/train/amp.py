@@ -168,6 +168,7 @@ def build_train_network(
     boost_level: str = "O0",
     *,
     loss_scale_manager: LossScaleManager | None = None,
+    keep_batchnorm_fp32: bool | None = None,
 ) -> Cell:
     """A training Cell of a network, in mixed precision.
 
@@ -178,6 +179,7 @@ def build_train_network(
         level: as `amp_level` of `auto_mixed_precision`.
         boost_level: MindSpore's; "O0".
         loss_scale_manager: None: a dynamic scale at "O2", otherwise none.
+        keep_batchnorm_fp32: as of `Model`.
 
     Raises:
         TypeError: an argument of the wrong type.
@@ -187,6 +189,8 @@ def build_train_network(
     if boost_level != "O0":
         raise ValueError(f"build_train_network: boost_level must be 'O0', got {boost_level!r}.")
     auto_mixed_precision(network, level)
+    if keep_batchnorm_fp32 is not None and level in ("O2", "O3"):
+        keep_batchnorm(network, keep_batchnorm_fp32)
     if level == "O2" and loss_scale_manager is None:
         loss_scale_manager = DynamicLossScaleManager()
     body = with_loss(network, loss_fn, level)

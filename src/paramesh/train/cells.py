@@ -30,6 +30,7 @@ from paramesh.tensor.argument_types import NumberLike, TensorFunction, TensorLik
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
+from paramesh.train.pipeline_cell import OverSteps, PipelineCell
 from paramesh.train.step_members import LOSS_SCALE, STEP, LazyAttributes
 from paramesh.transforms import GradientFunction, GradOperation
 
@@ -218,8 +219,11 @@ class TrainOneStepCell(LazyAttributes):
                 axes.
         """
         params = list(self.optimizer.parameters)
-        derived = GradientFunction(self.network, None, params, with_sens=True)
         count = context.get_auto_parallel_context("grad_accumulation_step")
+        if count > 1 and isinstance(self.network, PipelineCell):
+            steps = OverSteps(self.network, count)
+            return GradientFunction(steps, None, params, with_sens=True)(*inputs, sens)
+        derived = GradientFunction(self.network, None, params, with_sens=True)
         if count == 1:
             return derived(*inputs, sens)
         return accumulated(lambda *batch: derived(*batch, sens), inputs, params, count)

@@ -179,7 +179,7 @@ class Model:
     def train(
         self,
         epoch: int,
-        train_dataset: Dataset,
+        train_dataset: Dataset | workers.Divided,
         callbacks: Callbacks | None = None,
         dataset_sink_mode: bool = False,
         sink_size: int = -1,
@@ -199,7 +199,8 @@ class Model:
 
         Args:
             epoch: how many; the number of the last one, if `initial_epoch` is given.
-            train_dataset: see `batches.py`.
+            train_dataset: see `batches.py`; or `divided`, of which each worker of servers takes its
+                share.
             callbacks: a Callback or several.
             dataset_sink_mode: whether `sink_size` counts; steps are always dispatched ahead.
             sink_size: batches of an epoch, in which the dataset goes on where the epoch before
@@ -223,6 +224,7 @@ class Model:
         Raises:
             TypeError, ValueError: an argument of the wrong type; a dataset that gives no batch, or
                 can be iterated only once, or is another than that of the checkpoint.
+            WorkerLeft: the run on servers goes on without this worker.
             FileNotFoundError, CheckpointError: `resume` is not a checkpoint of such a run, differs
                 between processes, or does not fit the training Cell; nothing was loaded.
         """
@@ -237,6 +239,9 @@ class Model:
             raise ValueError(
                 f"Model.train: initial_epoch {initial_epoch} must be below epoch {epoch}."
             )
+        divides = isinstance(train_dataset, workers.Divided)
+        if isinstance(train_dataset, workers.Divided):
+            train_dataset = train_dataset.dataset
         start = Position(initial_epoch + 1, 0, 0, None)
         source = in_epochs_of(train_dataset, sink_size) if dataset_sink_mode else train_dataset
         if resume is not None:
@@ -258,6 +263,8 @@ class Model:
             args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch
             args.cur_step_num = start.step
         pace = self._pace()
+        if pace is not None and divides:
+            pace.divide()
         if pace is not None and pace.passed:
             start = passed_over(start, pace, epoch, source)
             args.cur_step_num = start.step
@@ -273,7 +280,7 @@ class Model:
                 _notify(shown, "on_train_begin", run)
                 for number in range(start.epoch, epoch + 1):
                     args.cur_epoch_num, args.cur_step_in_epoch = number, seen
-                    begun = self._epoch(run, shown, interrupts, pace, watching, source)
+                    begun = self._epoch(run, shown, interrupts, pace, watching, source, divides)
                     seen = 0
                     if not begun:
                         continue
@@ -317,6 +324,7 @@ class Model:
         pace: StepSynchronizer | None,
         watching: Watching,
         dataset: Dataset,
+        divides: bool,
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
@@ -326,6 +334,10 @@ class Model:
         batches.set_epoch(dataset, args.cur_epoch_num)
         source = batches.batches(dataset, "train_dataset", seen)
         for inputs, following in waiting_for(batches.looking_ahead(source, _looks_ahead)):
+            if divides:
+                inputs = workers.part_of(inputs, workers.share_of(pace))
+                if following is not None:
+                    following = workers.part_of(following, workers.share_of(pace, 1))
             watching.examples = examples_of(inputs)
             self._check_columns("train_dataset", inputs, network)
             _notify(shown, "on_train_step_begin", run)
@@ -340,6 +352,8 @@ class Model:
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
             _notify(shown, "on_train_step_end", run)
+            if pace is not None:
+                workers.check_stays(pace)
             if run.get_stop_requested():
                 break
         return args.cur_step_in_epoch > seen

@@ -1,10 +1,11 @@
 """Programs over Parameters: compiling, gradients, and JAX transforms."""
 
+from paramesh.transforms.batching import vmap
 from paramesh.transforms.compiled_function import CompiledFunction, jit, parameters_of
 from paramesh.transforms.control_flow import cond, fori_loop, scan, switch, while_loop
 from paramesh.transforms.custom_derivatives import custom_vjp
 from paramesh.transforms.derivatives import hessian, jacfwd, jacrev, jvp, vjp
-from paramesh.transforms.functional import functional_call, remat, vmap
+from paramesh.transforms.functional import functional_call, remat
 from paramesh.transforms.gradients import GradientFunction, GradOperation, grad, value_and_grad
 
 __all__ = [

@@ -15,6 +15,7 @@ from paramesh.dtype import watch_64bit, x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import Pool, forming, ranks_of, state_of
 from paramesh.state import placement, trace_scope, tracing
+from paramesh.state.divided import Divided
 from paramesh.transforms.bodies import name_of
 from paramesh.transforms.callbacks import calls_back
 from paramesh.transforms.executable import (
@@ -26,6 +27,7 @@ from paramesh.transforms.executable import (
     settings_now,
 )
 from paramesh.transforms.reachability import cells_of, is_cell
+from paramesh.transforms.several_programs import SeveralPrograms
 
 
 def attempt(
@@ -85,7 +87,10 @@ def attempt(
         return None, program.missing, met_64bit
     with x64_if(use_64bit):
         closed = place.rewritten(closed, states, written)
-    executable = _compile(name_of(fn), donate, closed, states, program, written, outputs, use_64bit)
+        divided = place.divided(closed, states, written, name_of(fn))
+    executable = _compile(
+        name_of(fn), donate, closed, states, program, written, outputs, use_64bit, divided
+    )
     return executable, {}, met_64bit
 
 
@@ -98,6 +103,7 @@ def _compile(
     written: list[State],
     outputs: Outputs,
     use_64bit: bool,
+    divided: Divided | None,
 ) -> Executable:
     n_out = len(closed.jaxpr.outvars) - len(written)
     prefetch_keys = [s for s in written if isinstance(s, placement.PrefetchKey)]
@@ -106,9 +112,14 @@ def _compile(
     )
     handed = [i + n_out for i, s in enumerate(written) if not isinstance(s, placement.PrefetchKey)]
     written = [s for s in written if not isinstance(s, placement.PrefetchKey)]
+    if divided is not None:
+        written, handed = [written[i] for i in divided.order], [handed[i] for i in divided.order]
     after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
     waits = calls_back(closed.jaxpr)
     donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
+    if divided is not None:
+        again = {states[i] for i in divided.donated}
+        donated = [s for s in donated if s in again]
     if waits or not donate:
         donated = []
     given_away = set(donated)
@@ -129,7 +140,10 @@ def _compile(
     run.__name__ = name
     cells = [cell for cell in program.cells if cell not in program.created]
     guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
-    compiled = jax.jit(run, donate_argnums=0)
+    if divided is None:
+        compiled: Callable[..., Any] = jax.jit(run, donate_argnums=0)
+    else:
+        compiled = SeveralPrograms(name, divided, order, ZERO)
     met, waits = list(program.met), waits or not donate
     return Executable(
         compiled,

@@ -11,6 +11,7 @@ Glossary
 from __future__ import annotations
 
 import functools
+import threading
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable
@@ -22,7 +23,7 @@ from paramesh import random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
-from paramesh.errors import TraceError
+from paramesh.errors import TraceError, UncompiledWarning, ValueNeededError
 from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
@@ -44,6 +45,14 @@ _MANY_VERSIONS = 16
 #: Called with a function, its program and its arguments before a new program runs for the first
 #: time; what plans a script, and does not run its training, sets it.
 before_first_run: Callable[[CompiledFunction, Executable, Any, Any], object] | None = None
+
+
+class _Thread(threading.local):
+    #: Whether this thread is inside of a function that cannot be compiled.
+    by_operators = False
+
+
+_thread = _Thread()
 
 
 class CompiledFunction:
@@ -76,6 +85,8 @@ class CompiledFunction:
             fn if kept_with is None else kept_with, way
         )
         self._warned = False
+        #: The arguments for which there is no program, because a shape depends on values.
+        self._uncompiled: set[Hashable] = set()
 
     def _function_inside(self) -> Any:
         return self.fn
@@ -93,6 +104,8 @@ class CompiledFunction:
             return self.fn(*args, **kwargs)
         key, leaves, rebuild = call
         scope = trace_scope.thread.scope
+        if key in self._uncompiled:
+            return self._by_operators(args, kwargs)
         while True:
             try:
                 for executable in self._executables.get(key, ()):
@@ -112,10 +125,37 @@ class CompiledFunction:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if isinstance(error, TraceError) and providers.convert_control_flow(error):
                     continue
+                if isinstance(error, ValueNeededError) and placement.current().count == 1:
+                    self._warn_of(error)
+                    break
                 tracebacks.shorten(error)
                 raise
             finally:  # see `tracing.public_call`
                 tracing.thread.frame, trace_scope.thread.scope = None, scope
+        found = self._by_operators(args, kwargs)
+        self._uncompiled.add(key)
+        return found
+
+    @tracing.public_call
+    def _by_operators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run without a program, as in PyNative mode: a shape depends on values."""
+        outermost = not _thread.by_operators
+        _thread.by_operators = True
+        try:
+            return tracing.together(lambda: self.fn(*args, **kwargs))
+        finally:
+            if outermost:
+                _thread.by_operators = False
+
+    def _warn_of(self, error: ValueNeededError) -> None:
+        if _thread.by_operators:  # part of a function that has said so
+            return
+        reason = str(error).partition("\n")[0]
+        warnings.warn(
+            f"'{self.__name__}' cannot be compiled, and runs operator by operator: {reason}",
+            UncompiledWarning,
+            stacklevel=4,
+        )
 
     def _located(
         self, error: Exception, leaves: list[Any], rebuild: Callable[..., Any]

@@ -11,13 +11,12 @@ from typing import Any
 
 import jax
 
-from paramesh.array_types import Tree
-from paramesh.errors import DuplicateNameError, TraceError
+from paramesh.errors import DuplicateNameError
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import tracing
 from paramesh.tensor.base import TensorInput, as_value, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
-from paramesh.transforms.bodies import Body, lifted
+from paramesh.transforms.bodies import lifted
 from paramesh.transforms.reachability import parameters_of
 
 
@@ -93,29 +92,3 @@ def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         options: passed to `jax.checkpoint` (`policy`, `prevent_cse`, …).
     """
     return lifted(lambda pure: jax.checkpoint(pure, **options), fn)
-
-
-def vmap(fn: Callable[..., Any], in_axes: Tree = 0, out_axes: Tree = 0) -> Callable[..., Any]:
-    """`jax.vmap` of a Cell or function that reads Parameters (shared by the whole batch).
-
-    Raises:
-        TraceError: `fn` writes a Parameter: over a batch there would be many new values for one
-            Parameter. Use `functional_call(..., mutable=True)` and reduce them yourself.
-    """
-    return jax.vmap(_read_only(fn, "vmap"), in_axes, out_axes)
-
-
-def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
-    @tracing.public_call
-    def run(*args: object, **kwargs: object) -> Any:
-        body = Body(fn, args, kwargs, {})
-        if body.written:
-            names = ", ".join(f"'{p.name}'" for p in body.written)
-            raise TraceError(
-                f"{what}: the function writes {names}, which would get one value for each example. "
-                "Use functional_call(net, values, x, mutable=True) under jax.vmap and reduce "
-                "the values it returns, or set_train(False)."
-            )
-        return body.nest.build(body.hand_out()[0])
-
-    return run

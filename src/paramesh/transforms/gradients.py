@@ -88,9 +88,14 @@ class GradientFunction:
         positions = tuple(range(len(args))) if self._all else self._checked_positions(args)
         weights = self._weights or []
         variables, of_weights = placement.current().variables(weights)
-        value, aux, by_input, by_variable = _gradients(
-            self.fn, args, kwargs, positions, variables, sens, self._has_aux
-        )
+        in_parts = getattr(self.fn, "gradients_in_parts", None)
+        if in_parts is not None and not (positions or kwargs or self._has_aux):
+            value, by_variable = in_parts(_by_weights(variables), args, variables, sens)
+            aux, by_input = (), []
+        else:
+            value, aux, by_input, by_variable = _gradients(
+                self.fn, args, kwargs, positions, variables, sens, self._has_aux
+            )
         overflow.saw([*jax.tree.leaves(by_input), *by_variable])
         by_weight = [
             _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
@@ -163,6 +168,16 @@ def _hooked(weight: Parameter, gradient: Tensor) -> Tensor:
                 )
             gradient = wrap(value)
     return gradient
+
+
+def _by_weights(variables: Sequence[Any]) -> Callable[..., tuple[Any, list[Any]]]:
+    """(function, inputs, sens) -> (value, raw gradients by these), for `gradients_in_parts`."""
+
+    def compute(fn: Callable[..., Any], inputs: Sequence[Any], sens: Tree) -> Any:
+        value, _, _, by_variable = _gradients(fn, tuple(inputs), {}, (), variables, sens, False)
+        return value, by_variable
+
+    return compute
 
 
 def _gradients(

@@ -52,6 +52,7 @@ from paramesh.transforms.compiled_versions import (
 )
 from paramesh.transforms.escaped_buffers import contents_of, copied, copy_shared
 from paramesh.transforms.relocation import relocate
+from paramesh.transforms.several_programs import SeveralPrograms
 from paramesh.transforms.uninterrupted import run_on_own_thread
 
 State = Parameter | Pool
@@ -150,10 +151,21 @@ class Handoff:
                 self._called_before = True
                 return outputs
             return self._inside(place, leaves, current, None, self.program)
+        if isinstance(self.program, SeveralPrograms):
+            return self._several(place, leaves, current)
         if looks_for_nans():
             version = self._version(place, leaves)
             return self._inside(place, leaves, current, None, version.compiled, copies=True)
         return self._donating(place, leaves, current)
+
+    def _several(
+        self, place: Placement, leaves: list[ArrayLike], current: Callable[[], bool]
+    ) -> list[Array]:
+        """Several programs, of which the last use up what is donated: on another thread."""
+        copies = looks_for_nans()
+        return run_on_own_thread(
+            lambda: self._inside(place, leaves, current, None, self.program, copies=copies)
+        )
 
     def _donating(
         self, place: Placement, leaves: list[ArrayLike], current: Callable[[], bool]

@@ -100,12 +100,38 @@ class Lowered:
             LayoutError: strategies, layouts or a batch do not fit the devices.
         """
         if target is not None:
-            stage = self._lower_for(target).compile(compiler_options)
+            stage = compiled_for_target(self._lower_for(target), compiler_options)
             return CompiledForTarget(self._name, target, stage)
         lowered = self.stage
         with x64_if(self._entry.use_64bit):
             stage = lowered.compile(compiler_options)
         return Compiled(self._name, self._parse, self._key, self._entry, stage)
+
+
+#: What XLA says of a product whose kernel it cannot generate, and the option to call a library.
+_NO_TILES = "Couldn't find output tile sizes"
+_WITH_LIBRARY = {"xla_gpu_enable_triton_gemm": False}
+
+
+def compiled_for_target(
+    lowered: jax.stages.Lowered, compiler_options: dict[str, Any] | None = None
+) -> jax.stages.Compiled:
+    """A program compiled for devices that need not be there.
+
+    With no GPU to try tiles on, XLA takes the first ones for the products that it generates kernels
+    for, and gives up where those do not fit (jaxlib 0.10.2: a vision transformer with 197
+    positions). Such a program calls the library for its products.
+
+    Args:
+        lowered: for those devices.
+        compiler_options: of XLA.
+    """
+    try:
+        return lowered.compile(compiler_options)
+    except jax.errors.JaxRuntimeError as error:
+        if _NO_TILES not in str(error):
+            raise
+    return lowered.compile(_WITH_LIBRARY | (compiler_options or {}))
 
 
 class CompiledForTarget:

@@ -95,6 +95,8 @@ def test_it_says_what_it_found(planned: Any) -> None:
     text = str(plan)
     assert "TrainOneStepCell on cpu:8 (8 x cpu), mesh " in text
     assert "It fits: " in text
+    assert "Bytes are the compiler's. Before it was compiled, " in text
+    assert f"{plan.memory.predicted / plan.memory.total - 1:+.0%}) was predicted." in text
     assert "0.0.weight" in text
     assert "Each device sends " in text
     assert plan.explain().startswith("the plan")
@@ -235,6 +237,16 @@ ENTRY %main (a: f32[8]) -> f32[8] {
         "reduce-scatter": (1, 16 * 3),
         "collective-permute": (1, 40),
     }
+
+
+def test_each_reduce_scatter_of_gpus_counts() -> None:
+    shape, groups = "((f32[8]), f32[2])", "replica_groups={{0,1,2,3}}, to_apply=%add"
+    text = f"""ENTRY %main (a: f32[8]) -> f32[8] {{
+  %r.1 = {shape} reduce-scatter-start(%a), channel_id=1, {groups}
+  %r.2 = {shape} reduce-scatter-start(%b), channel_id=2, {groups}
+}}
+"""
+    assert sent_by(text) == [("reduce-scatter", 2, 2 * 8 * 3)]
 
 
 def test_a_sum_of_which_tpus_keep_a_part_is_a_reduce_scatter() -> None:

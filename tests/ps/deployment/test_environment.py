@@ -119,12 +119,13 @@ def test_ray_that_cannot_start_is_one_error(
 
 
 def test_the_transport_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(environment.TRANSPORT, "auto")
+    assert context.get_ps_context("transport") == "auto"
+    monkeypatch.setenv(environment.TRANSPORT, "ray")
     try:
         context.set_ps_context(enable_ps=True)
-        assert context.get_ps_context("transport") == "auto"
-        with pytest.raises(ContextError, match="PARAMESH_PS_TRANSPORT=auto"):
-            context.set_ps_context(transport="ray")
+        assert context.get_ps_context("transport") == "ray"
+        with pytest.raises(ContextError, match="PARAMESH_PS_TRANSPORT=ray"):
+            context.set_ps_context(transport="zmq")
         monkeypatch.setenv(environment.TRANSPORT, "pigeon")
         with pytest.raises(ContextError, match="'pigeon': the transport is one of"):
             context.set_ps_context(enable_ps=True)

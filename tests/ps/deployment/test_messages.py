@@ -30,13 +30,13 @@ ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 PACKED = pack_updates(
     {"v": {"grad": np.ones(4, np.float32)}, "t": {"ids": IDS, "grad": ROWS}, "u": {"grad": ROWS}}
 )
-PUSH = (1, 2, 3, PACKED, {"learning_rate": 0.1, "steps": 4, "none": float("inf")})
+PUSH = (1, 2, 3, PACKED, {"learning_rate": 0.1, "steps": 4, "none": float("inf")}, 2, True)
 WATCHES = {"t": Watch(IDS[:1], IDS[1:])}
 CALLS: list[Any] = [
     ("push", PUSH),
     ("step", (*PUSH, ["v", "u"], 4, None, 0)),
     ("step", (*PUSH, [], 4, WATCHES, 3)),
-    ("step", (1, 2, 3, pack_updates({}), {}, [], 4, {}, 3)),
+    ("step", (1, 2, 3, pack_updates({}), {}, 1, False, [], 4, {}, 3)),
     ("pull", (7, ["v"])),
     ("pull_tables", (7, pack_ids({"t": IDS, "u": IDS[:0]}))),
     ("pull_items", ("t", -1, 10)),
@@ -48,6 +48,7 @@ REPLIES = [
     Reply(10, 2, 3, {}, {"t": News(None, IDS, ROWS), "u": News(IDS, IDS[:0], ROWS[:0])}),
     Reply(10, 2, 3, {}, {}, pack_rows([ROWS, ROWS[:1].astype(np.float64)])),
     Reply(10, 2, 3, {}, {}, pack_rows([])),
+    Reply(10, 2, 3, {}, sets=((7, 3), (9, 1))),
 ]
 ERRORS: list[Exception] = [
     PushesMissing("missing"),

@@ -15,7 +15,8 @@ from paramesh.ps.durability import identity, moves, run_lock
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.moves import Move
 from paramesh.ps.durability.run_lock import RunTaken, mover_lock
-from paramesh.ps.resizing.live import resize_live
+from paramesh.ps.resizing import live
+from paramesh.ps.resizing.live import move_live, resize_live
 from paramesh.ps.specification.partition import Partition
 from server_folders import RunOfServers
 
@@ -61,6 +62,63 @@ def test_a_fenced_server_answers_no_push(tmp_path: Path) -> None:
     assert isinstance(found.value, Fenced) or "was removed" in str(found.value)
     assert resize_live(run.folder, 1).version == 1
     run.close()
+
+
+def test_a_mover_that_another_one_has_overtaken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen after it had read which servers there are, and before it began."""
+    run = RunOfServers(tmp_path / "run")
+    run.push()
+    before, check = [3], live.check_saves
+
+    def overtaken(sources: Any) -> None:
+        check(sources)
+        if before:
+            move_live(run.folder, Partition(before.pop()), lambda name: None, silent)
+
+    monkeypatch.setattr(live, "check_saves", overtaken)
+    done = move_live(run.folder, Partition(1), lambda name: None, silent)
+    assert (done.before, done.after, done.version) == (3, 1, 1)
+    assert identity.generation(run.folder) == 3  # the second one was given up
+    run.close()
+
+
+def test_of_two_moves_one_begins(tmp_path: Path) -> None:
+    first, late, higher = Move(tmp_path, 2, 1), Move(tmp_path, 1, 2), Move(tmp_path, 3, 3)
+    assert first.begin()
+    assert not higher.begin()
+    assert not late.begin()
+    assert moves.open_move(tmp_path) == 2
+    first.finish({"folder": "resized-2"})
+    for other in (1, 3):
+        end = moves.end_of(tmp_path, other)
+        assert end is not None
+        assert (end["run"], end["why"]) == (None, "another move came first")
+    first.close()
+
+
+def test_a_move_that_a_power_cut_has_brought_back_is_ended(tmp_path: Path) -> None:
+    before = Move(tmp_path, 1, 1)
+    assert before.begin()
+    before.close()
+    assert moves.abandon(tmp_path, 1, "dead")
+    left = (tmp_path / "move-1.json").read_bytes()
+    after = Move(tmp_path, 2, 1)
+    assert after.begin()
+    after.finish({"folder": "resized-2"})
+    after.close()
+    moves.clear(tmp_path)
+    (tmp_path / "move-1.json").write_bytes(left)
+    now = [0.0]
+    watch = moves.MoveWatch(tmp_path, lambda: now[0])
+    assert watch.look() == moves.open_move(tmp_path) == 1
+    now[0] += moves.LEASE
+    assert watch.look() == 0
+    assert moves.open_move(tmp_path) == 0
+    third = Move(tmp_path, 3, 1)
+    assert third.begin()
+    third.close()
 
 
 def test_who_else_moves_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

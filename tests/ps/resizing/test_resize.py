@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -223,6 +224,38 @@ def test_damage_is_named_where_it_keeps_older_versions_away(tmp_path: Path) -> N
     log.write_bytes(b"\1" + log.read_bytes()[1:])
     with pytest.raises(ParameterServerError, match=f"can be rebuilt.*'{log}' is damaged at byte 0"):
         resize(run.folder, 2)
+
+
+@pytest.mark.parametrize("hole", ["segment", "text", "array", "snapshot"])
+def test_what_a_later_snapshot_makes_up_for(hole: str, tmp_path: Path) -> None:
+    """A power cut has taken a part of the log, say, and the server has gone on from a snapshot."""
+    config = dataclasses.replace(SYNC, snapshot_every=2)
+    run = Fleet(tmp_path / "run", 2, config)
+    run.steps(range(6))
+    run.close()
+    server = identity.server_folder(run.folder, 0)
+    middle = sorted(server.glob("log-*"))[-2]
+    before = middle.read_bytes()
+    place = {"text": 70, "array": len(before) - 80}.get(hole)
+    if place is not None:
+        middle.write_bytes(before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+    elif hole == "segment":
+        middle.unlink()
+    else:
+        oldest = min(server.glob("snapshot-*"))
+        oldest.write_bytes(b"\1" + oldest.read_bytes()[1:])
+        min(server.glob("log-*")).unlink()
+    assert resize(run.folder, 3).version == 6
+
+    always = Fleet(tmp_path / "always", 3, SYNC)
+    always.steps(range(6))
+    resized = Fleet(run.folder, 3, config)
+    check_same(resized, always)
+    resized.steps(range(6, 8))
+    always.steps(range(6, 8))
+    check_same(resized, always)
+    resized.close()
+    always.close()
 
 
 def test_pushes_that_only_some_servers_have(tmp_path: Path) -> None:

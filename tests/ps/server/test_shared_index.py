@@ -66,3 +66,42 @@ def test_a_table_without_room_for_its_keys_has_no_shared_index() -> None:
     assert last is not None
     last.add(np.array([(1 << 61) - 1]), np.array([3]))
     assert last.find(np.array([(1 << 61) - 1])).tolist() == [3]
+
+
+def test_what_was_found_last_is_forgotten_when_rows_come_or_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = parts(2)
+    first.add(np.array([1, 2]), np.array([0, 1]))
+    second.add(np.array([2]), np.array([0]))
+    asked: list[tuple[Index | IndexPart, np.ndarray]] = [
+        (first, np.array([1, 2, 3])),
+        (second, np.array([2])),
+    ]
+    looked: list[int] = []
+    real = Index.find
+
+    def find(index: Index, keys: np.ndarray) -> np.ndarray:
+        looked.append(len(keys))
+        return real(index, keys)
+
+    monkeypatch.setattr(Index, "find", find)
+
+    def found() -> list[list[int]]:
+        return [slots.tolist() for slots in find_many(asked)]
+
+    assert found() == [[0, 1, -1], [0]]
+    # Whoever has the answer may write to it.
+    find_many(asked)[0][...] = 9
+    assert found() == [[0, 1, -1], [0]]
+    assert looked == [4]
+    with first.shared.deferred():
+        first.add(np.array([3]), np.array([2]))
+        assert found() == [[0, 1, -1], [0]]
+    assert found() == [[0, 1, 2], [0]]
+    second.remove(np.array([2]))
+    assert found() == [[0, 1, 2], [-1]]
+    second.add(np.array([2]), np.array([5]))
+    assert found() == [[0, 1, 2], [5]]
+    asked[1] = (second, np.array([1]))
+    assert found() == [[0, 1, 2], [-1]]

@@ -177,6 +177,8 @@ CASES = [
     Case("triu", [m], np.triu),
     Case("diag", [f(3)], np.diag),
     Case("diag", [f(3, 3)], np.diag),
+    Case("diag_part", [f(3, 3)], np.diag, grad=True),
+    Case("diag_part", [f(2, 3, 2, 3)], lambda v: np.einsum("abab->ab", v)),
     Case("cast", [x, "int32"], lambda v, d: v.astype(d)),
     Case("cast", [m, "float64"], lambda v, d: v.astype(d)),
     Case("cast", [x, "float16"], lambda v, d: v.astype(d), wide=False),

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from paramesh.cli.change_workers import change_workers
 from paramesh.cli.compact_checkpoint import compact_checkpoint
 from paramesh.cli.export_run import export_run
 from paramesh.cli.resize_run import resize_run
 from paramesh.cli.servers import show_status
 from paramesh.ps.specification.partition import SHARDS
+from paramesh.ps.specification.worker_sets import MOST_WORKERS
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("status")(_status)
     group.command("export")(_export)
     group.command("resize")(_resize)
+    group.command("workers")(_workers)
     group.command("compact")(_compact)
     app.add_typer(group)
 
@@ -126,6 +129,35 @@ def _resize(
     when it is started with that number. With --out it must not be live.
     """
     resize_run(wal_dir, servers, out, Console())
+
+
+def _workers(
+    wal_dir: Annotated[Path, typer.Argument(metavar="WAL_DIR", help="Of the run.")],
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers", min=1, max=MOST_WORKERS, metavar="N", help="How many workers it gets."
+        ),
+    ],
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=1.0, metavar="SECONDS", help="Give up if not all that join are there by then."
+        ),
+    ] = 300.0,
+) -> None:
+    """Change the number of workers of a live run, at the border of a step.
+
+    `paramesh launch`, which has started the run, starts those that join. When
+    they are there, the run goes on with N workers from a step on that this
+    command prints; until then it is not held up. Those that leave are the
+    last ones: they end with exit code 0. From that step on, the run has the
+    bits of one that has N workers there.
+
+    The script has to divide its batches anew (paramesh.train.divided, or
+    worker_share). Not in mode async.
+    """
+    change_workers(wal_dir, workers, timeout, Console())
 
 
 def _compact(

@@ -14,6 +14,7 @@ from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
 from paramesh.dataset.operations.columns import as_names, check_new, places
 from paramesh.dataset.operations.selecting import where, whole
+from paramesh.dataset.operations.stacking import stacked
 from paramesh.dataset.registry import operation
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import Lazy, Place, Stream, Task, Work
@@ -118,11 +119,14 @@ class Collated:
 
     def __call__(self, task: Task) -> Any:
         """The batch."""
-        rows = [self.inner(each) for each in task[2]]
-        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-        if self.function is not None:
-            columns = self._mapped(columns, BatchInfo(task[0], task[1]))
-        batch = collate(columns, self.names, self.padding)
+        if self.function is None and self.padding is None:
+            batch = stacked(self.inner, task[2], self.names)
+        else:
+            rows = [self.inner(each) for each in task[2]]
+            columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+            if self.function is not None:
+                columns = self._mapped(columns, BatchInfo(task[0], task[1]))
+            batch = collate(columns, self.names, self.padding)
         return batch if self.order is None else tuple(batch[i] for i in self.order)
 
     def _mapped(self, columns: list[Any], info: BatchInfo) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from paramesh.dataset.argument_types import ColumnNames
 from paramesh.dataset.dataset import Dataset
+from paramesh.dataset.pixels import made, ready
 from paramesh.dataset.registry import operation
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import FREE, Lazy, Task, Work
@@ -67,7 +68,11 @@ class Chosen:
 
     def __call__(self, task: Task) -> Any:
         """The chosen columns."""
-        row = self.inner(task)
+        return tuple(map(made, self.waiting(task)))
+
+    def waiting(self, task: Task) -> Any:
+        """The chosen columns; images may wait."""
+        row = ready(self.inner)(task)
         return tuple(row[i] for i in self.which)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset import opencv
 from paramesh.dataset.samplers import BuiltinSampler, DistributedSampler, Indices, Shuffle
 from paramesh.dataset.sources.base import MappableDataset
 
@@ -132,8 +133,9 @@ class ImageFile:
             return data
         image = pillow(self.who)
         try:
-            with image.open(io.BytesIO(data.tobytes())) as opened:
-                return np.array(opened.convert("RGB"))
+            with image.open(io.BytesIO(data.data)) as opened:
+                found = opencv.jpeg(data, opened)
+                return np.array(opened.convert("RGB")) if found is None else found
         except OSError as error:
             raise RuntimeError(f"{self.who}: '{path}' is no image: {error}") from None
 

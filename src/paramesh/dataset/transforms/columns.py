@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from paramesh.dataset.argument_types import Values
+from paramesh.dataset.pixels import Pixels, made
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import TensorOperation
 from paramesh.dtype import DType, DTypeLike, bool_, to_dtype
@@ -97,6 +98,11 @@ class TypeCast(TensorOperation):
 
     def __init__(self, data_type: DTypeLike) -> None:
         self.data_type = numpy_type(data_type, "TypeCast.data_type")
+
+    def lazily(self, array: Values | Pixels) -> Any:
+        """As when it is called; an image that waits and has the type already goes on waiting."""
+        waits = isinstance(array, Pixels) and array.dtype == self.data_type
+        return array if waits else self(made(array))
 
     def __call__(self, array: Values) -> np.ndarray:
         """Cast as C does.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paramesh.dataset import pixels
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import CompoundOperation
 
@@ -53,6 +54,13 @@ class Compose(CompoundOperation):
                 "Compose([...])()."
             )
         return _run(self.transforms, columns)
+
+    def lazily(self, column: object) -> Any:
+        """As when it is called with one column; the results may wait."""
+        columns: tuple[Any, ...] = (column,)
+        for transform in self.transforms:
+            columns = pixels.run(transform, columns)
+        return columns[0] if len(columns) == 1 else columns
 
 
 class RandomApply(CompoundOperation):

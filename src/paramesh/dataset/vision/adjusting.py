@@ -13,7 +13,13 @@ from PIL import Image, ImageEnhance
 
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision.color_spaces import gray, hsv, rgb_of_hsv
-from paramesh.dataset.vision.images import ImageOperation, colored, ranked, saturated
+from paramesh.dataset.vision.images import (
+    ImageOperation,
+    colored,
+    looked_up,
+    ranked,
+    saturated,
+)
 
 __all__ = [
     "AdjustBrightness",
@@ -27,6 +33,9 @@ __all__ = [
 ]
 
 
+_LEVELS = np.arange(256, dtype=np.uint8)
+
+
 def mixed(
     first: np.ndarray, weight: float, second: np.ndarray | float, other: float, kind: np.dtype[Any]
 ) -> np.ndarray:
@@ -36,6 +45,16 @@ def mixed(
     """
     if kind.itemsize > 4:
         return saturated(first * weight + np.asarray(second) * other, kind)
+    if kind == np.uint8 and isinstance(second, float) and first.size > _LEVELS.size:
+        return looked_up(first, mixed(_LEVELS, weight, second, other, kind))
+    if isinstance(second, np.ndarray) and second.shape != first.shape:
+        # One is gray. Numpy is slow where its innermost axis is as short as a colour.
+        shape = np.broadcast_shapes(first.shape, second.shape)
+        done = np.empty(shape, kind)
+        for c in range(shape[2]):
+            a, b = (x[..., c if x.shape[2] > 1 else 0] for x in (first, second))
+            done[..., c] = mixed(a, weight, b, other, kind)
+        return done
     product = np.multiply(first, np.float32(weight), dtype=np.float32)
     total = np.multiply(second, float(np.float32(other)), dtype=np.float64)
     return saturated(np.add(product, total).astype(np.float32), kind)
@@ -51,8 +70,14 @@ def blend(image: np.ndarray, second: np.ndarray | float, share: float) -> np.nda
 def brightness(image: np.ndarray, factor: float, name: str) -> np.ndarray:
     """An array `factor` times as bright."""
     colored(image, name)
-    work = np.float64 if image.dtype.itemsize > 4 else np.float32
-    return saturated(np.multiply(image, work(np.float32(factor)), dtype=work), image.dtype)
+    if image.dtype == np.uint8:
+        return looked_up(image, _brighter(_LEVELS, factor))
+    return _brighter(image, factor)
+
+
+def _brighter(values: np.ndarray, factor: float) -> np.ndarray:
+    work = np.float64 if values.dtype.itemsize > 4 else np.float32
+    return saturated(np.multiply(values, work(np.float32(factor)), dtype=work), values.dtype)
 
 
 def contrast(image: np.ndarray, factor: float, name: str) -> np.ndarray:
@@ -223,7 +248,7 @@ class AdjustGamma(ImageOperation):
         at = (np.arange(256) / 255.0).astype(np.float32)
         powered = np.power(at, np.float32(self.gamma)).astype(np.float64)
         table = np.floor(np.minimum(powered * (255.0 + 1 - 1e-3) * self.gain, 255.0))
-        return table.astype(np.int64).astype(np.uint8)[image]
+        return looked_up(image, table.astype(np.int64).astype(np.uint8))
 
     def _pil(self, image: Image.Image) -> Image.Image:
         table = [

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from paramesh.dataset import opencv
+
 #: The share of red, green and blue in gray.
 _GRAY = (0.299, 0.587, 0.114)
 _GRAY_15 = (9798, 19235, 3735)
@@ -15,6 +17,10 @@ _GRAY_15 = (9798, 19235, 3735)
 
 def gray(image: np.ndarray, red: int = 0, blue: int = 2) -> np.ndarray:
     """(height, width) of an image whose red and blue are at these channels."""
+    if image.dtype == np.uint8 and (red, blue, image.shape[-1]) == (0, 2, 3):
+        found = opencv.gray(image)
+        if found is not None:
+            return found
     r, g, b = image[..., red], image[..., 1], image[..., blue]
     if image.dtype == np.uint8:
         total = r * np.int32(_GRAY_15[0])
@@ -44,36 +50,59 @@ _HUE = _table(256, 6.0)
 
 def hsv(image: np.ndarray) -> np.ndarray:
     """Hue (a circle of 256), saturation and value of a uint8 image (height, width, 3) in RGB."""
+    found = opencv.hsv(image)
+    if found is not None:
+        return found
+    # By channels: numpy is slow where its innermost axis is as short as a colour.
     r, g, b = (image[..., i].astype(np.int32) for i in range(3))
-    value = image.max(-1).astype(np.int32)
-    range_ = value - image.min(-1)
+    value = np.maximum(np.maximum(r, g), b)
+    range_ = value - np.minimum(np.minimum(r, g), b)
     saturation = (range_ * _SATURATION[value] + (1 << 11)) >> 12
     hue = np.where(value == r, g - b, np.where(value == g, b - r + 2 * range_, r - g + 4 * range_))
     hue = (hue * _HUE[range_] + (1 << 11)) >> 12
-    hue = np.where(hue < 0, hue + 256, hue)
-    return np.stack([np.clip(hue, 0, 255), saturation, value], -1).astype(np.uint8)
+    hue[hue < 0] += 256
+    made = np.empty(image.shape, np.uint8)
+    for i, channel in enumerate((np.clip(hue, 0, 255), saturation, value)):
+        made[..., i] = channel
+    return made
+
+
+def _shades() -> np.ndarray:
+    """(3, 256): of each hue of a byte, g in `v (1 - s g)`, which red, green and blue are."""
+    h = np.arange(256, dtype=np.float32) * np.float32(6.0 / 255)
+    h = np.where(h >= 6, h - np.float32(6), h)
+    sector = np.floor(h)
+    f = h - sector
+    sector = np.clip(sector.astype(np.intp), 0, 5)
+    choices = np.stack([np.zeros_like(f), np.ones_like(f), f, 1 - f])
+    order = np.array(((0, 2, 1, 1, 3, 0), (3, 0, 0, 2, 1, 1), (1, 1, 3, 0, 0, 2)))
+    return np.ascontiguousarray(choices[order[:, sector], np.arange(256)])
+
+
+_SHADES = _shades()
 
 
 def rgb_of_hsv(image: np.ndarray) -> np.ndarray:
     """The RGB image of what `hsv` gives; OpenCV's way back takes the circle of hues as 255 wide."""
-    one = np.float32(1)
-    h = image[..., 0].astype(np.float32) * np.float32(6.0 / 255)
-    s = image[..., 1].astype(np.float32) * np.float32(1 / 255)
-    v = image[..., 2].astype(np.float32) * np.float32(1 / 255)
-    h = np.where(h >= 6, h - np.float32(6), h)
-    sector = np.floor(h)
-    f = h - sector
-    sector = sector.astype(np.int32)
-    tab = [v, v * (one - s), v * (one - s * f), v * (one - s * (one - f))]
-    sector = np.clip(sector, 0, 5)
-    order = ((0, 2, 1, 1, 3, 0), (3, 0, 0, 2, 1, 1), (1, 1, 3, 0, 0, 2))
-    made = np.stack([np.choose(sector, [tab[k] for k in row]) for row in order], -1)
-    made *= np.float32(255)
-    # OpenCV's vector code takes 32 pixels at a time and cuts fractions off; the rest of a row is
-    # rounded.
-    rest = made[:, image.shape[1] // 32 * 32 :]
-    np.rint(rest, out=rest)
-    return np.clip(made, 0, 255).astype(np.uint8)
+    h = np.ascontiguousarray(image[..., 0])
+    s = image[..., 1].astype(np.float32)
+    s *= np.float32(1 / 255)
+    v = image[..., 2].astype(np.float32)
+    v *= np.float32(1 / 255)
+    made = np.empty(image.shape, np.uint8)
+    channel = np.empty(h.shape, np.float32)
+    for i, shades in enumerate(_SHADES):
+        opencv.look_up(h, shades, channel)
+        channel *= s
+        np.subtract(1, channel, out=channel)
+        channel *= v
+        channel *= np.float32(255)
+        # OpenCV's vector code takes 32 pixels at a time and cuts fractions off; the rest of a row
+        # is rounded.
+        rest = channel[:, image.shape[1] // 32 * 32 :]
+        np.rint(rest, out=rest)
+        made[..., i] = np.clip(channel, 0, 255, out=channel)
+    return made
 
 
 def hsv_floats(image: np.ndarray, axis: int) -> np.ndarray:

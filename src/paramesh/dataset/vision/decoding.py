@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paramesh.dataset import opencv
 from paramesh.dataset.argument_types import EncodedImage, Picture
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import TensorOperation
@@ -75,6 +76,32 @@ def rgb(picture: Image.Image, name: str) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
+def decoded(
+    data: memoryview, picture: Image.Image, name: str, box: tuple[int, int, int, int] | None = None
+) -> np.ndarray:
+    """The pixels, or a part of them.
+
+    Args:
+        data: the encoded image.
+        picture: `opened` of it.
+        name: of the transform, for errors.
+        box: (top, left, height, width) of the part; None: all.
+
+    Returns:
+        (height, width, 3) of uint8.
+
+    Raises:
+        RuntimeError: the data are damaged.
+    """
+    image = opencv.jpeg(data, picture)
+    if box is None:
+        return np.array(rgb(picture, name)) if image is None else image
+    top, left, height, width = box
+    if image is not None:
+        return image[top : top + height, left : left + width]
+    return np.asarray(rgb(picture, name).crop((left, top, left + width, top + height)))
+
+
 def _of_cmyk(picture: Image.Image) -> Image.Image:
     """MindSpore multiplies inks as integers; Pillow has inverted those of Adobe's files."""
     inks = np.asarray(picture).astype(np.int32)
@@ -107,9 +134,9 @@ class Decode(TensorOperation):
         """
         data = encoded_bytes(image, "Decode")
         try:
-            picture = rgb(opened(data, "Decode"), "Decode")
+            picture = opened(data, "Decode")
+            return rgb(picture, "Decode") if self.to_pil else decoded(data, picture, "Decode")
         except RuntimeError as error:
             if self.to_pil:
                 raise ValueError(str(error)) from None
             raise
-        return picture if self.to_pil else np.array(picture)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset import opencv
 from paramesh.dataset.argument_types import Picture
 from paramesh.dataset.transforms.operation import TensorOperation
 
@@ -119,6 +120,16 @@ def saturated(values: np.ndarray, kind: np.dtype[Any]) -> np.ndarray:
         np.rint(values, out=values)
         np.clip(values, info.min, info.max, out=values)
     return values.astype(kind, copy=False)
+
+
+def looked_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`table[image]`, both of uint8."""
+    if opencv.library() is None:
+        made = np.frombuffer(bytearray(image.tobytes()).translate(table.tobytes()), np.uint8)
+        return made.reshape(image.shape)
+    out = np.empty(image.shape, np.uint8)
+    opencv.look_up(image, table, out)
+    return out
 
 
 def fill_colors(value: int | Sequence[int], channels: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from paramesh.dataset import opencv
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision.adjusting import blend, check_degrees
 from paramesh.dataset.vision.images import ImageOperation, ranked, saturated
@@ -181,6 +182,9 @@ class GaussianBlur(ImageOperation):
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "GaussianBlur")
+        found = opencv.blur(image, self.kernel_size, self.sigma)
+        if found is not None:
+            return found
         (wide, tall), (across, down) = self.kernel_size, self.sigma
         if image.dtype == np.uint8:
             total = _along(image.astype(np.int32), _fixed_kernel(wide, across), 1)

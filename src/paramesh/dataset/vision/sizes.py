@@ -11,7 +11,7 @@ from PIL import Image
 from paramesh.dataset.argument_types import EncodedImage, Picture, Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision import arguments
-from paramesh.dataset.vision.decoding import encoded_bytes, opened, rgb
+from paramesh.dataset.vision.decoding import decoded, encoded_bytes, opened
 from paramesh.dataset.vision.images import ImageOperation, ranked
 from paramesh.dataset.vision.modes import Inter
 from paramesh.dataset.vision.resampling import resize
@@ -320,7 +320,7 @@ class RandomCropDecodeResize(RandomResizedCrop):
                 f"{image.dtype} "
                 f"of the shape {image.shape}."
             )
-        picture = opened(encoded_bytes(image, name), name)
-        top, left, height, width = self._drawn(picture.height, picture.width)
-        part = rgb(picture, name).crop((left, top, left + width, top + height))
-        return resize_array(np.asarray(part), self.size, self.interpolation, name)
+        data = encoded_bytes(image, name)
+        picture = opened(data, name)
+        part = decoded(data, picture, name, self._drawn(picture.height, picture.width))
+        return resize_array(part, self.size, self.interpolation, name)

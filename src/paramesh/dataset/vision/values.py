@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset.argument_types import Picture
+from paramesh.dataset.pixels import Pixels, Step, lazy, made
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.columns import TypeCast, cast, numpy_type
 from paramesh.dataset.transforms.operation import PyTensorOperation
-from paramesh.dataset.vision.images import ImageOperation, ranked
+from paramesh.dataset.vision.images import ImageOperation, is_pil, ranked
 from paramesh.dtype import DTypeLike
 
 __all__ = [
@@ -67,16 +70,35 @@ class Normalize(ImageOperation):
         self.is_hwc = is_hwc
         self._mean = np.asarray(mean, np.float32)
         self._std = np.asarray(std, np.float32)
+        self._steps: tuple[Step, ...] = (
+            (np.subtract, tuple(self._mean.tolist())),
+            (np.divide, tuple(self._std.tolist())),
+        )
 
-    def _array(self, image: np.ndarray) -> np.ndarray:
-        ranked(image, "Normalize")
-        planes = image if image.ndim == 3 else image[..., None] if self.is_hwc else image[None]
-        channels = planes.shape[2 if self.is_hwc else 0]
+    def _check(self, shape: tuple[int, ...]) -> None:
+        channels = 1 if len(shape) == 2 else shape[2 if self.is_hwc else 0]
         if len(self._std) not in (1, channels):
             raise RuntimeError(
                 f"Normalize: mean and std have {len(self._std)} values, the image of shape "
-                f"{image.shape} has {channels} channels."
+                f"{shape} has {channels} channels."
             )
+
+    def lazily(self, image: Picture | Pixels) -> Any:
+        """As when it is called; the result may wait."""
+        pixels = lazy(image)
+        if pixels is None or (pixels.planar and self.is_hwc):
+            return self(made(image))
+        self._check(pixels.shape)
+        if not (self.is_hwc or pixels.planar or pixels.source.ndim == 2):
+            if pixels.steps:  # they are of the channels of the last axis
+                return self(made(image))
+            pixels = Pixels(pixels.source.transpose(1, 2, 0), True)
+        return pixels.then(*self._steps)
+
+    def _array(self, image: np.ndarray) -> np.ndarray:
+        ranked(image, "Normalize")
+        self._check(image.shape)
+        planes = image if image.ndim == 3 else image[..., None] if self.is_hwc else image[None]
         mean, std = self._mean, self._std
         if planes.dtype.itemsize > 2 and planes.dtype != np.float32:
             planes = planes.astype(np.float32)
@@ -165,6 +187,14 @@ class Rescale(ImageOperation):
         self.rescale = rescale
         self.shift = shift
 
+    def lazily(self, image: Picture | Pixels) -> Any:
+        """As when it is called; the result may wait."""
+        pixels = lazy(image)
+        if pixels is None:
+            return self(image)
+        steps: tuple[Step, ...] = ((np.multiply, (self.rescale,)), (np.add, (self.shift,)))
+        return pixels.then(*(steps if self.shift else steps[:1]))
+
     def _array(self, image: np.ndarray) -> np.ndarray:
         if image.dtype.itemsize > 2 and image.dtype != np.float32:
             image = image.astype(np.float32)
@@ -176,6 +206,13 @@ class Rescale(ImageOperation):
 
 class HWC2CHW(ImageOperation):
     """(height, width, channels) to (channels, height, width); (height, width) stays."""
+
+    def lazily(self, image: Picture | Pixels) -> Any:
+        """As when it is called; the result may wait."""
+        pixels = lazy(image)
+        if pixels is None or pixels.planar:
+            return self(made(image))
+        return image if pixels.source.ndim == 2 else pixels.with_planes()
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "HWC2CHW")
@@ -194,6 +231,17 @@ class ToTensor(ImageOperation):
 
     def __init__(self, output_type: DTypeLike = np.float32) -> None:
         self.output_type = numpy_type(output_type, "ToTensor.output_type")
+
+    def lazily(self, image: Picture | Pixels) -> Any:
+        """As when it is called; the result may wait."""
+        plain = is_pil(image)
+        pixels = lazy(np.asarray(image) if plain else image)
+        if pixels is None or pixels.planar or self.output_type != np.float32:
+            return self(made(image))
+        if pixels.source.ndim == 2:
+            pixels = pixels.of(pixels.source[..., None])
+        step = (np.divide, (255.0,)) if plain else (np.multiply, (1 / np.float32(255),))
+        return pixels.with_planes().then(step)
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "ToTensor")

@@ -55,15 +55,19 @@ class ProgramInputs:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._batch = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
-    def place(self, leaves: Sequence[Any]) -> list[Any]:
+    def place(self, leaves: Sequence[Any], first: int = 0) -> list[Any]:
         """Raw inputs, laid out.
+
+        Args:
+            leaves: the inputs.
+            first: how many inputs with axes are before these.
 
         Raises:
             LayoutError: a strategy does not fit its input, there are more inputs than strategies,
                 or a process's slice of a batch cannot be sharded over its devices.
         """
         placed: list[Any] = []
-        seen = 0
+        seen = first
         for leaf in leaves:
             if np.ndim(leaf):
                 here = isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set

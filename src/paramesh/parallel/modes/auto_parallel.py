@@ -140,18 +140,22 @@ class AutoParallel(Cell):
         interleave: bool = False,
         scheduler: str = "1f1b",
     ) -> None:
-        """The setting `pipeline_stages`, of which 1 is the only value.
+        """The settings `pipeline_stages`, `pipeline_config` and `pipeline_result_broadcast`.
 
         Args:
-            stages: 1.
-            output_broadcast: of no effect with one stage, like `interleave` and `scheduler`.
-            interleave: see `output_broadcast`.
-            scheduler: see `output_broadcast`.
+            stages: how many stages; Cells say by `pipeline_stage` where they belong.
+            output_broadcast: recorded; the process has the results of all stages.
+            interleave: False only.
+            scheduler: "1f1b" or "gpipe".
 
         Raises:
-            ValueError: more stages.
+            TypeError, ValueError: as the settings.
         """
-        set_auto_parallel_context(pipeline_stages=stages)
+        set_auto_parallel_context(
+            pipeline_stages=stages,
+            pipeline_config={"pipeline_interleave": interleave, "pipeline_scheduler": scheduler},
+            pipeline_result_broadcast=output_broadcast,
+        )
 
     # What is sent.
 

@@ -42,6 +42,8 @@ class LayoutRow:
         replicas: how many devices hold each shard.
         bytes_whole: bytes of the full array.
         bytes_per_device: bytes of one shard.
+        stage: the pipeline stage whose devices hold it; None without stages, or before a program
+            that uses it has been compiled.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LayoutRow:
     replicas: int
     bytes_whole: int
     bytes_per_device: int
+    stage: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,17 @@ class LayoutTable:
     """The layouts of Parameters over `device_num` devices; `print` shows it.
 
     Attributes:
-        device_num: how many devices there are.
+        device_num: how many devices there are; with pipeline stages, in each stage.
         rows: one for each Parameter, in the order they were given.
         plan: of the search that found the layouts; `print(table.plan)` shows what is sent in a
         step.
+        stages: how many pipeline stages there are.
     """
 
     device_num: int
     rows: tuple[LayoutRow, ...]
     plan: Explanation | None = None
+    stages: int = 1
 
     def explain(self) -> str:
         """The plan that was found beside data parallel, ZeRO-1 and ZeRO-3 in the same cost model.
@@ -86,8 +91,11 @@ class LayoutTable:
 
     @property
     def bytes_per_device(self) -> int:
-        """Bytes that all Parameters take on one device."""
-        return sum(row.bytes_per_device for row in self.rows)
+        """Bytes that all Parameters take on one device: with stages, where it is most."""
+        stages = range(self.stages)
+        return max(
+            sum(r.bytes_per_device for r in self.rows if (r.stage or 0) == s) for s in stages
+        )
 
     @property
     def bytes_whole(self) -> int:
@@ -96,10 +104,13 @@ class LayoutTable:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The rows as dicts of plain data; `layout` is what `Layout.to_dict` gives, or None."""
-        return [
-            asdict(row) | {"layout": None if row.layout is None else row.layout.to_dict()}
-            for row in self.rows
-        ]
+        found: list[dict[str, Any]] = []
+        for row in self.rows:
+            data = asdict(row) | {"layout": None if row.layout is None else row.layout.to_dict()}
+            if self.stages == 1:
+                del data["stage"]
+            found.append(data)
+        return found
 
     def to_tuples(self) -> dict[str, tuple[Any, ...]]:
         """{name: MindSpore's tuple}, see `layout_tuple.to_nested_tuple`.
@@ -119,8 +130,10 @@ class LayoutTable:
         from rich.table import Table
         from rich.text import Text
 
+        staged = self.stages > 1
         cells = [
             (
+                *((("-" if row.stage is None else str(row.stage)),) if staged else ()),
                 str(row.shape),
                 row.dtype,
                 _sharding_text(row),
@@ -131,10 +144,12 @@ class LayoutTable:
             for row in self.rows
         ]
         per_device = f"{byte_text(self.bytes_per_device)}\nof {byte_text(self.bytes_whole)}"
+        devices = _count(self.device_num * self.stages, "device")
         columns = (
+            *((("stage", _count(self.stages, "stage")),) if staged else ()),
             ("shape", ""),
             ("dtype", ""),
-            ("sharding", _count(self.device_num, "device")),
+            ("sharding", devices),
             ("slice", ""),
             ("copies", ""),
             ("per device", per_device),
@@ -147,7 +162,7 @@ class LayoutTable:
                 header,
                 footer=footer,
                 no_wrap=header in _FIXED,
-                justify="right" if at > 3 else "left",
+                justify="right" if header in ("copies", "per device") else "left",
             )
             texts = [header, *footer.split("\n"), *(line[at] for line in cells)]
             room -= max(map(len, texts)) + 2
@@ -163,14 +178,19 @@ class LayoutTable:
 
 
 def layout_table(
-    params: Mapping[str, tuple[Sequence[int], Any, Layout | None]], device_num: int
+    params: Mapping[str, tuple[Sequence[int], Any, Layout | None]],
+    device_num: int,
+    stages: Mapping[str, int] | None = None,
+    stage_num: int = 1,
 ) -> LayoutTable:
     """The layouts of Parameters, and what each device holds.
 
     Args:
         params: full name -> (shape, element type, layout); the layout None for a Parameter that
             is replicated.
-        device_num: how many devices there are.
+        device_num: how many devices there are, in each stage.
+        stages: full name -> pipeline stage, where it is known.
+        stage_num: how many stages there are.
 
     Raises:
         LayoutError: a layout that does not fit its shape, or is for other than `device_num`
@@ -199,9 +219,10 @@ def layout_table(
                 replicas=used.replicas(),
                 bytes_whole=math.prod(shape) * size,
                 bytes_per_device=math.prod(slice_shape) * size,
+                stage=(stages or {}).get(name),
             )
         )
-    return LayoutTable(device_num, tuple(rows))
+    return LayoutTable(device_num, tuple(rows), stages=stage_num)
 
 
 def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:

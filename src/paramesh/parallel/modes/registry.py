@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from paramesh.context import get_auto_parallel_context
+from paramesh.context import get_auto_parallel_context, get_ps_context
+from paramesh.errors import ContextError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.layout_tuple import to_nested_tuple
 from paramesh.parallel.modes.auto import SEARCHES, Auto
 from paramesh.parallel.modes.data_parallel import DataParallel
 from paramesh.parallel.modes.layout_table import LayoutTable, layout_table
+from paramesh.parallel.modes.pipelined import Pipelined, PipelinedAuto, PipelinedSemiAuto
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.processes.groups import devices_of_settings
 from paramesh.parallel.processes.membership import join
@@ -27,11 +29,23 @@ def placement_of(mode: str) -> Placement:
     """
     join()
     devices = devices_of_settings()
+    stages = get_auto_parallel_context("pipeline_stages")
+    if stages > 1 and get_ps_context("enable_ps"):
+        raise ContextError(
+            f"set_auto_parallel_context: pipeline_stages={stages} does not work with a parameter "
+            "server (set_ps_context(enable_ps=True)). Use one of them."
+        )
     if mode in ("data_parallel", "hybrid_parallel"):
+        if stages > 1:
+            raise ContextError(
+                f"set_auto_parallel_context: pipeline_stages={stages} needs parallel_mode="
+                f"'semi_auto_parallel' or 'auto_parallel', not '{mode}', in which every device "
+                "has all layers."
+            )
         return DataParallel(devices, mode)
     if mode == "auto_parallel" and get_auto_parallel_context("search_mode") in SEARCHES:
-        return Auto(devices, mode)
-    return SemiAuto(devices, mode)
+        return PipelinedAuto(devices, mode) if stages > 1 else Auto(devices, mode)
+    return PipelinedSemiAuto(devices, mode) if stages > 1 else SemiAuto(devices, mode)
 
 
 def tuples_of(params: Sequence[Parameter]) -> dict[str, tuple[Any, ...]]:
@@ -62,7 +76,12 @@ def table_of(params: Sequence[Parameter]) -> LayoutTable:
     place = current()
     layouts = place.layouts(params)
     rows = {p.name: (p.shape, p.dtype, layout) for p, layout in zip(params, layouts, strict=True)}
-    table = layout_table(rows, place.count)
+    if isinstance(place, Pipelined):
+        homes = {p.name: place.home_of(p) for p in params}
+        stages = {name: home for name, home in homes.items() if home is not None}
+        table = layout_table(rows, place.count, stages, place.stages.count)
+    else:
+        table = layout_table(rows, place.count)
     if isinstance(place, Auto):
         return dataclasses.replace(table, plan=place.plan_of(params))
     return table

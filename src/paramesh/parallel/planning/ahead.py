@@ -16,7 +16,7 @@ from paramesh import context
 from paramesh.parallel.modes.auto import SEARCHES
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import target_devices
-from paramesh.parallel.planning.lowering import lowered_over, refuse_servers
+from paramesh.parallel.planning.lowering import lowered_over, refuse_servers, refuse_stages
 from paramesh.parallel.planning.placements import placement_over
 from paramesh.parallel.planning.step import planned_program
 
@@ -43,6 +43,7 @@ def lowered_for(
         LayoutError: strategies, layouts or a batch do not fit the devices.
     """
     refuse_servers("compile")
+    refuse_stages("compile")
     settings = context.get_auto_parallel_context
     on, mode = target_devices(target), settings("parallel_mode")
     if mode == "auto_parallel" and settings("search_mode") in SEARCHES:

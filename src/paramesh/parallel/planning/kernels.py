@@ -20,11 +20,18 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles
+from paramesh.parallel.planning.tiles import (
+    OF_CHIP,
+    filled_up,
+    in_rows,
+    in_tiles,
+    lanes_filled,
+    of_images,
+)
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, seconds, steps
 
 Buffer = tuple[Hashable, ...]
 
@@ -41,6 +48,7 @@ class Habits:
         takes: products take cheap operands as they are computed.
         early: kernels run as soon as what they read is there, in place of in the order of the
             program.
+        zeros: what loops write into piece by piece is there from the beginning.
         on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
             as they run: the VMEM of TPUs ("How to Scale Your Model",
             jax-ml.github.io/scaling-book: 128 MiB on v5e).
@@ -51,13 +59,18 @@ class Habits:
     turns: bool = False
     takes: bool = False
     early: bool = False
+    zeros: bool = False
     on_chip: int = 0
 
 
 _TPU = Habits(takes=True, on_chip=128 << 20)
-#: By target; others are GPUs.
+_GPU = Habits(zeros=True)
+#: By target.
 HABITS = {
-    "cpu": Habits(through=True, apart=True, turns=True, early=True),
+    "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True),
+    "a100": _GPU,
+    "h100": _GPU,
+    "h200": _GPU,
     "v5e": _TPU,
     "v5p": _TPU,
     "v6e": _TPU,
@@ -89,8 +102,9 @@ class Kernel:
             needs them any more.
         passing: bytes that it needs while it runs.
         on_chip: bytes that it needs of the memory on the chip while it runs.
-        seconds: that it takes, as modelled.
+        seconds: that it takes in one turn of the loops around it, as modelled.
         loop: see the glossary; None outside of loops.
+        depth: how many loops are around it.
     """
 
     place: int
@@ -101,6 +115,7 @@ class Kernel:
     on_chip: float = 0.0
     seconds: float = 0.0
     loop: Path | None = None
+    depth: int = 0
 
 
 def kernels_of(plan: Plan) -> list[Kernel]:
@@ -126,6 +141,7 @@ class _Kernels:
         self._updates = {
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
+        self._images = of_images(self.graph)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
@@ -139,25 +155,27 @@ class _Kernels:
         for number, operator in enumerate(self.graph.operators):
             before = len(self._kernels)
             self._operator(number, operator)
-            loop = self._loop(operator)
+            loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
-                kernel.loop = loop
-            self._take_time(self._kernels[before:], operator.cluster)
+                kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
+            self._take_time(self._kernels[before:], operator)
         return self._kernels
 
-    def _take_time(self, kernels: list[Kernel], cluster: int) -> None:
+    def _take_time(self, kernels: list[Kernel], operator: Operator) -> None:
         """Have the first kernel of a cluster take its time."""
+        cluster = operator.cluster
         if kernels and cluster not in self._timed:
             self._timed.add(cluster)
             node = self.problem.nodes[cluster]
-            if node.times > 1:
-                return  # what a loop uses is there for all of its turns
-            kernels[-1].seconds = float(node.seconds[self.choice[cluster]])
+            took = float(node.seconds[self.choice[cluster]]) / node.times
+            if self._habits.on_chip:
+                took *= lanes_filled(self.problem, self.choice, operator)
+            kernels[-1].seconds += took
 
-    def _loop(self, operator: Operator) -> Path | None:
+    def _loops_around(self, operator: Operator) -> list[Path]:
         path = operator.path
         starts = (path[:end] for end in range(1, len(path)))
-        return next((start for start in starts if start in self._loops), None)
+        return [start for start in starts if start in self._loops]
 
     def _operator(self, number: int, operator: Operator) -> None:
         reads: set[Buffer] = set()
@@ -202,8 +220,13 @@ class _Kernels:
                 gathered: Buffer = ("gathered", tensor, wanted)
                 self._kernels.append(Kernel(number, reads, {gathered: size}))
                 reads = {gathered}
-            self._kernels.append(Kernel(number, reads, {copy: size}))
+            took = self._sending(tensor, home, wanted)
+            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took))
         return frozenset([copy]), frozenset([copy])
+
+    def _sending(self, tensor: int, start: Spec, end: Spec) -> float:
+        """Seconds of the collectives from one layout of a tensor to another, in one turn."""
+        return seconds(self.problem.machine, start, end, self.graph.tensors[tensor].nbytes)
 
     def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
         """Whether what the CPU gathers for a loop is copied once more.
@@ -249,7 +272,7 @@ class _Kernels:
             kernel.passing = filled
         else:
             kernel.on_chip = filled
-        if self._habits.early:
+        if self._habits.zeros:
             self._begin_with_zeros(number, operator, kernel)
         for tensor, _ in operator.outputs:
             home = self._specs.home(tensor)
@@ -264,7 +287,10 @@ class _Kernels:
             if SUM in made and summands != home:  # a reduce-scatter: both are there
                 kernel.makes[tensor, made] = self._size(tensor, summands)
                 reduced = Kernel(
-                    number, {(tensor, made)}, {(tensor, home): self._size(tensor, home)}
+                    number,
+                    {(tensor, made)},
+                    {(tensor, home): self._size(tensor, home)},
+                    seconds=self._sending(tensor, made, home),
                 )
                 self._kernels += [kernel, reduced]
                 kernel = Kernel(number, set(reads), replaces=replaces)
@@ -275,7 +301,8 @@ class _Kernels:
 
     def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
         """What is written into piece by piece is there from the beginning."""
-        scatters = operator.name.startswith("scatter") and len(operator.inputs) < 3
+        scatters = self._habits.early and operator.name.startswith("scatter")
+        scatters = scatters and len(operator.inputs) < 3
         if not scatters and operator.name != "stack of scan":
             return
         tensor, factors = operator.outputs[0]
@@ -295,8 +322,10 @@ class _Kernels:
         size = local(machine, nbytes, spec)
         if not self._habits.on_chip:
             return size
-        lies = in_rows if tensor in self._updates else in_tiles
-        return lies(size, self.graph.tensors[tensor].shape, spec, machine.sizes)
+        shape = self.graph.tensors[tensor].shape
+        if tensor in self._updates:
+            return in_rows(size, shape, spec, machine.sizes)
+        return in_tiles(size, shape, spec, machine.sizes, self._images.get(tensor, ()))
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""

@@ -49,6 +49,21 @@ def refuse_servers(call: str) -> None:
         )
 
 
+def refuse_stages(call: str) -> None:
+    """Refuse pipeline stages.
+
+    Raises:
+        ContextError: they are set.
+    """
+    stages = context.get_auto_parallel_context("pipeline_stages")
+    if stages > 1:
+        raise ContextError(
+            f"{call}: pipeline_stages={stages}, but a target is planned for as one program over "
+            "all its devices. Set pipeline_stages=1; for what one stage takes, plan a network of "
+            "its Cells for the devices of a stage."
+        )
+
+
 def lowered_over(
     place: PlacementOfTarget,
     fn: Callable[..., Any],

@@ -32,6 +32,7 @@ from paramesh.parallel.planning.step_time import step_time_of
 from paramesh.tensor.base import Tensor, raw
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.reachability import cells_of, is_cell
+from paramesh.transforms.stages import compiled_for_target
 
 
 def plan(
@@ -99,7 +100,7 @@ def planned(
 
     def made(most: float | None = None) -> StepPlan:
         program = planned_program(fn, args, kwargs, on, target, most)
-        return _counted(fn, program, program.lowered.compile(), room, measured)
+        return _counted(fn, program, compiled_for_target(program.lowered), room, measured)
 
     found = made()
     if found.fits is False and remedies:

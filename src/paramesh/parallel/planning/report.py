@@ -208,7 +208,21 @@ class StepPlan:
             table.add_row(Text(name), Text(byte_text(size)), Text(part), Text(text))
         source = "measured" if self.calibrated else "published"
         model = f"Time is modelled with {source} figures and the peak of {self.dtype}."
-        return [Text(title, style="bold"), table, Text(self._verdict()), Text(model), Text("")]
+        said = Text(self._source_of_bytes())
+        return [
+            Text(title, style="bold"),
+            table,
+            Text(self._verdict()),
+            said,
+            Text(model),
+            Text(""),
+        ]
+
+    def _source_of_bytes(self) -> str:
+        memory = self.memory
+        off = memory.predicted / max(memory.total, 1) - 1
+        predicted = f"{byte_text(memory.predicted)} ({off:+.0%})"
+        return f"Bytes are the compiler's. Before it was compiled, {predicted} was predicted."
 
     def _verdict(self) -> str:
         memory = self.memory

@@ -64,8 +64,8 @@ def sent_by(text: str) -> list[SentByCompiler]:
                 kind, size = "reduce-scatter", size / 2
             channel = re.search(r"channel_id=(\d+)", line)
             key = kind, channel[1] if channel else line
-            if kind == "reduce-scatter" and match["shape"].startswith("("):
-                key = kind, name  # sums that were joined are all on one channel
+            if kind == "reduce-scatter" and match["shape"].startswith("(") and not match["start"]:
+                key = kind, name  # sums that TPUs have joined are all on one channel
             if size:
                 channels[key] = min(size, channels.get(key, size))
     counts: collections.Counter[str] = collections.Counter()

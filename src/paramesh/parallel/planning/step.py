@@ -23,7 +23,7 @@ from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.planning.devices import TargetDevices
-from paramesh.parallel.planning.lowering import lowered_over, refuse_servers
+from paramesh.parallel.planning.lowering import lowered_over, refuse_servers, refuse_stages
 from paramesh.parallel.planning.placements import GlobalViewOfTarget
 from paramesh.parallel.planning.placements import platform_of as platform_of
 from paramesh.parallel.search.apply import applied
@@ -160,6 +160,7 @@ def planned_program(
         ContextError: the settings ask for a parameter server.
     """
     refuse_servers("plan")
+    refuse_stages("plan")
     place = Planning(on, target, memory)
     call = lowered_over(place, fn, args, kwargs)
     if place.plan is None:

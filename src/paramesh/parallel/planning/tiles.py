@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from paramesh.parallel.search.graph import Operator
+from paramesh.parallel.search.graph import Graph, Operator
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import Spec, local
 
@@ -45,7 +45,13 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     return lies if filled > size else 0.0
 
 
-def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:
+def in_tiles(
+    nbytes: float,
+    shape: tuple[int, ...],
+    spec: Spec,
+    sizes: tuple[int, ...],
+    dims: tuple[int, ...] = (),
+) -> float:
     """Bytes of an array with what fills up its tiles.
 
     The compiler lays out two of the dimensions in tiles so that it fills up least. Tiles of arrays
@@ -56,11 +62,66 @@ def in_tiles(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int
         shape: of the full array.
         spec: how it is sharded.
         sizes: of the mesh.
+        dims: the dimensions that may be in tiles; () for all.
     """
     if len(shape) < 2:
         return nbytes
-    own = [max(size // _parts(dim, spec, sizes), 1) for dim, size in enumerate(shape)]
+    own = [max(shape[dim] // _parts(dim, spec, sizes), 1) for dim in dims or range(len(shape))]
     return nbytes * min(itertools.starmap(_of_tiles, itertools.permutations(own, 2)))
+
+
+def lanes_filled(problem: Problem, choice: Sequence[int], operator: Operator) -> float:
+    """How much longer a TPU takes for a convolution than its operations say.
+
+    It multiplies 128 by 128 channels at a time, however few there are. In the gradient of a kernel
+    the sum goes over the batch and all places, and the channels are those of both images.
+
+    Args:
+        problem: with the operator.
+        choice: the strategy of each node.
+        operator: of any kind; 1 for what is no convolution.
+    """
+    if operator.name != "conv_general_dilated" or len(operator.inputs) < 2:
+        return 1.0
+    node, graph = problem.nodes[operator.cluster], problem.graph
+    (kernel, places), (made, after) = operator.inputs[1], operator.outputs[0]
+    space = [
+        math.prod(n for n, f in zip(graph.tensors[t].shape, factors, strict=True) if f is None)
+        for t, factors in ((kernel, places), (made, after))
+    ]
+    tensor, factors = (made, after) if space[0] > space[1] else (kernel, places)
+    spec = problem.spec(node.strategies[choice[operator.cluster]], factors)
+    more = 1.0
+    for dim, (size, factor) in enumerate(zip(graph.tensors[tensor].shape, factors, strict=True)):
+        if factor is not None:
+            part = max(size // _parts(dim, spec, problem.machine.sizes), 1)
+            more *= math.ceil(part / _TILE[1]) * _TILE[1] / part
+    return more
+
+
+def of_images(graph: Graph) -> dict[int, tuple[int, ...]]:
+    """The dimensions that are in tiles, of tensors that convolutions and work on their images have.
+
+    A TPU computes convolutions with batch and channels in tiles, however few there are of both, and
+    has what is elementwise before and after lie alike (libtpu 0.0.42).
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for operator in graph.operators:
+        if operator.name == "conv_general_dilated":
+            for tensor, factors in (*operator.inputs, *operator.outputs):
+                dims = tuple(dim for dim, factor in enumerate(factors) if factor is not None)
+                if len(dims) == 2 < len(factors):
+                    found[tensor] = dims
+    for operators in (graph.operators, list(reversed(graph.operators))):
+        for operator in operators:
+            own = [tensor for tensor, _ in (*operator.inputs, *operator.outputs)]
+            shape = graph.tensors[own[-1]].shape
+            alike = [tensor for tensor in own if graph.tensors[tensor].shape == shape]
+            known = next((found[tensor] for tensor in alike if tensor in found), None)
+            if operator.joins and known is not None:
+                for tensor in alike:
+                    found.setdefault(tensor, known)
+    return found
 
 
 def in_rows(nbytes: float, shape: tuple[int, ...], spec: Spec, sizes: tuple[int, ...]) -> float:

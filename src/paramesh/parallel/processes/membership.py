@@ -68,6 +68,7 @@ class Membership:
 
 class _State:
     membership: Membership | None = None
+    workers: int | None = None
 
 
 _state = _State()
@@ -171,7 +172,12 @@ def worker_of_servers() -> tuple[int, int] | None:
     if "PARAMESH_PS_WORKERS" not in os.environ or jax.process_count() > 1:
         return None
     count, rank = Variables(os.environ).members("PARAMESH_PS_WORKERS", "PARAMESH_PS_RANK")
-    return rank, count
+    return rank, _state.workers or count
+
+
+def set_workers_of_servers(count: int | None) -> None:
+    """The parameter servers have another number of workers by now; None: as when they began."""
+    _state.workers = count
 
 
 def leave() -> None:

@@ -151,6 +151,11 @@ class RowCache:
             self._following, self._lacked = None, NO_IDS
             self.resting = True
 
+    def share(self) -> None:
+        """From now on rows change by others than this worker's pushes."""
+        self._shared = True
+        self.rest()
+
     def _drop_ready(self) -> None:
         self._ready_ids = NO_IDS
         self._ready = np.empty((0, *self._row_shape), self._dtype)

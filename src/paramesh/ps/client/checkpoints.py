@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paramesh.ps.client.worker import FanOut, Operation, ServersChanged, Worker
+from paramesh.ps.client.fan_out import FanOut, Operation
+from paramesh.ps.client.worker import ServersChanged, Worker
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder, shard_range
 
 

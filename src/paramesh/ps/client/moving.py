@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.caller import Caller
-from paramesh.ps.client.worker import Operation, T, Worker
+from paramesh.ps.client.fan_out import Operation, T
+from paramesh.ps.client.worker import Worker
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
 

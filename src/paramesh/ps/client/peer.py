@@ -16,6 +16,7 @@ from paramesh.ps.client.exchange import Floor
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import News
 from paramesh.ps.specification.packing import PackedRows
+from paramesh.ps.specification.worker_sets import Entries
 
 
 class Reply(NamedTuple):
@@ -28,6 +29,7 @@ class Reply(NamedTuple):
         values: of dense Parameters, by name.
         news: of tables that the worker caches.
         rows: of the tables that were requested.
+        sets: of workers, where their number changes (see `worker_sets`).
     """
 
     pid: int
@@ -36,6 +38,7 @@ class Reply(NamedTuple):
     values: dict[str, Array]
     news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
     rows: PackedRows | None = None
+    sets: Entries = ()
 
 
 def state_in(answer: Json) -> Floor | None:

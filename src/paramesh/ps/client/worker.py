@@ -10,6 +10,7 @@ Glossary
     life            a random number of the process of a worker
     move            the run gets another number of servers while this worker goes on (see `moving`)
     last-seen       the version up to which a server has reported which rows changed
+    joiner          a worker that waits until the run has steps for it (see `worker_sets`)
     ahead           rows that are requested before the step that reads them begins: the servers
                     answer when they have the version that it reads
 
@@ -20,7 +21,7 @@ its fan-outs carried out (see `caller`), over Ray or in a simulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -28,7 +29,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
+from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.peer import Reply
+from paramesh.ps.client.whole_tables import dump_rows, put_rows
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
 from paramesh.ps.specification.packing import (
     PackedIds,
@@ -43,6 +46,7 @@ from paramesh.ps.specification.packing import (
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
 from paramesh.ps.specification.specs import check_same, known_among
+from paramesh.ps.specification.worker_sets import WorkerSets
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -56,23 +60,13 @@ class ServersChanged(ParameterServerError):
     """What was asked for names servers, and the run has another number of them by now."""
 
 
-class FanOut(NamedTuple):
-    """One call for each server.
+class _Push(NamedTuple):
+    """What a push says, as the server takes it."""
 
-    Attributes:
-        calls: by server.
-        sent: how they were sent already; None: they are sent now.
-        fresh: they were sent just now: none of them can be answered yet.
-        ahead: they ask for rows ahead.
-    """
-
-    calls: Mapping[int, Call]
-    sent: Mapping[int, Request] | None = None
-    fresh: bool = True
-    ahead: bool = False
-
-
-Operation = Generator[FanOut, dict[int, Any], T]
+    update: PackedUpdates
+    numbers: dict[str, float]
+    of: int
+    divides: bool
 
 
 class _InFlight(NamedTuple):
@@ -122,6 +116,8 @@ class Worker:
         start: the step that this worker goes on from: the least that a server waits for.
         rows_pulled: how many rows of tables it was sent.
         moves: the servers have changed, and do not know this worker's pushes yet.
+        sets: how many workers there are at which step, as far as it is told.
+        divides: the script divides its batches anew when that changes.
     """
 
     def __init__(
@@ -139,15 +135,15 @@ class Worker:
         self.rows_pulled = 0
         self.in_flight: dict[int, _InFlight] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._unconfirmed: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
-            {} for _ in range(count)
-        ]
+        self._unconfirmed: list[dict[int, _Push]] = [{} for _ in range(count)]
         #: The version before which each server has applied all pushes. Those that another one may
         #: lack are kept for all: servers that take their place begin where the least one is.
         self._confirmed = [0] * count
         #: The version up to which each server has reported to this worker which rows moved.
         self._last_seen = [0] * count
         self.moves = False
+        self.sets = WorkerSets(caller.workers)
+        self.divides = False
         #: What was requested ahead, and how it was sent; what will be, with the next push.
         self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
         self._to_ask: _Wanted | None = None
@@ -170,8 +166,32 @@ class Worker:
             else:
                 break
         self.incarnation = mine
+        self.sets = WorkerSets(found[0]["workers"], found[0]["sets"])
         self.start = min(said["next"] for said in found.values())
         self._last_seen = [peer.version for peer in self.caller.peers]
+
+    def join(self) -> Operation[str]:
+        """After `greet`: wait until there are steps for this worker, and until the first comes.
+
+        Returns:
+            Why there are none; "" if there are.
+        """
+        if self.rank < self.sets.at(self.start) or (self.eager and self.rank < self.sets.first):
+            return ""
+        while True:
+            answers = yield FanOut({0: ("join", (self.rank, self.incarnation))})
+            said = answers[0]
+            self.sets.take(said["sets"])
+            if said["why"] and not said["waits"]:
+                return said["why"]
+            first = self.sets.first_step(self.rank, self.start)
+            if first is not None and not said["waits"]:
+                break
+        self.start = first
+        # The steps before it are others': no server may ask this worker for them.
+        yield self._all(("pull", (first + self.staleness, [])))
+        self._last_seen = [peer.version for peer in self.caller.peers]
+        return ""
 
     def change_servers(self, caller: Caller, partition: Partition) -> None:
         """Go on with other servers, which have the state of one version that all former ones had.
@@ -181,15 +201,13 @@ class Worker:
             partition: of Parameters over them.
         """
         steps = sorted(set[int]().union(*self._unconfirmed))
-        kept: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
-            {} for _ in range(partition.servers)
-        ]
+        kept: list[dict[int, _Push]] = [{} for _ in range(partition.servers)]
         for step in steps:
-            parts = [unpack_updates(mine[step][0]) for mine in self._unconfirmed]
-            numbers = self._unconfirmed[0][step][1]
+            parts = [unpack_updates(mine[step].update) for mine in self._unconfirmed]
+            first = self._unconfirmed[0][step]
             split = partition.split_updates(self.partition.join_updates(parts))
             for server, mine in enumerate(split):
-                kept[server][step] = pack_updates(mine), numbers
+                kept[server][step] = first._replace(update=pack_updates(mine))
         self._unconfirmed = kept
         self._confirmed = [min(self._confirmed)] * partition.servers
         self._last_seen = [min(self._last_seen)] * partition.servers
@@ -262,17 +280,17 @@ class Worker:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
-        numbers = dict(hyper)
+        numbers, of = dict(hyper), self.sets.at(step)
         asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
-            packed = pack_updates(mine)
-            self._unconfirmed[server][step] = (packed, numbers)
+            pushed = _Push(pack_updates(mine), numbers, of, self.divides)
+            self._unconfirmed[server][step] = pushed
             # What it answers with is read as many steps later as reads lag behind.
             reader = step + 1 + (self.staleness if asked is None else 0)
             watches = None if asked is None else asked[server]
             last_seen = self._last_seen[server]
-            push = (self.rank, self.incarnation, step, packed, numbers)
+            push = (self.rank, self.incarnation, step, *pushed)
             calls[server] = ("step", (*push, names[server], reader, watches, last_seen))
         self.in_flight[step] = _InFlight(calls, self.caller.send(calls), wanted)
         asked_next, self._to_ask = self._to_ask, None
@@ -291,6 +309,7 @@ class Worker:
         """What a flying push is answered with."""
         calls, sent, asked = self.in_flight.pop(step)
         replies = yield FanOut(calls, sent, step == now)
+        self._take_sets(replies)
         if refresh is not None:
             refresh.news = join_news(reply.news for reply in replies.values())
             self.rows_pulled += sum(len(news.ids) for news in refresh.news.values())
@@ -313,8 +332,20 @@ class Worker:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
-        replies = yield FanOut({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
+        # The first server always: it may have decided about the workers.
+        calls: dict[int, Call] = {
+            server: ("pull", (step, mine))
+            for server, mine in enumerate(names)
+            if mine or server == 0
+        }
+        replies = yield FanOut(calls)
+        self._take_sets(replies)
         return self._joined(wanted, replies)
+
+    def _take_sets(self, replies: Mapping[int, Reply]) -> None:
+        """Learn what the first server has decided about the workers."""
+        if 0 in replies:
+            self.sets.take(replies[0].sets)
 
     def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
         """As in `Client`; a `pull_tables` of the same step and rows takes the answer."""
@@ -388,19 +419,15 @@ class Worker:
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Operation[None]:
         """As in `Client`."""
-        calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         if ids is not None:
-            for server, mine in enumerate(self.partition.split_rows(ids)):
-                rows = {field: values[mine] for field, values in fields.items()}
-                calls[server] = ("put", ({name: rows}, ids[mine]))
-        else:
-            pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
-            for field, values in fields.items():
-                for server, parts in enumerate(self.partition.split_values(name, values)):
-                    for piece, part in parts.items():
-                        pieces[server].setdefault(piece, {})[field] = part
-            calls = {i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine}
-        yield FanOut(calls)
+            yield from put_rows(self.partition, name, fields, ids)
+            return
+        pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
+        for field, values in fields.items():
+            for server, parts in enumerate(self.partition.split_values(name, values)):
+                for piece, part in parts.items():
+                    pieces[server].setdefault(piece, {})[field] = part
+        yield FanOut({i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine})
 
     def dump(self, name: str) -> Operation[dict[str, Array]]:
         """As in `Client`, at the version after all of this worker's pushes."""
@@ -416,12 +443,7 @@ class Worker:
                 )
                 for field in fields
             }
-        answers = yield self._all(("dump", ([name],)))
-        tables = [answers[i][name] for i in sorted(answers)]
-        order = np.argsort(np.concatenate([table["ids"] for table in tables]))
-        return {
-            field: np.concatenate([table[field] for table in tables])[order] for field in tables[0]
-        }
+        return (yield from dump_rows(self.servers, name, one_version=not self.eager))
 
     def stats(self) -> Operation[list[dict[str, Any]]]:
         """Of each server, as `Server.stats`."""

@@ -33,7 +33,7 @@ from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
 from paramesh.ps.deployment.shared_arena import Whereabouts
 from paramesh.ps.deployment.zmq_module import Admission
-from paramesh.ps.durability import identity, moves
+from paramesh.ps.durability import identity, moves, worker_files
 from paramesh.ps.durability.log import Fenced, latest_incarnation
 from paramesh.ps.durability.moves import MoveWatch
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
@@ -74,6 +74,9 @@ FOLLOW, WATCH = 0.05, 0.2
 SEEK = 10.0
 #: Between two looks of one that is parked for good.
 PARKED = 3600.0
+#: Between two looks of the first server whether another number of workers is wanted; and how long
+#: a worker that wants to join waits for an answer.
+LOOK, JOIN = 0.2, 2.0
 
 
 class Kill(NamedTuple):
@@ -163,7 +166,11 @@ class ServerActor(CheckpointCalls):
             "fsync": fsync,
             "snapshots_beside": True,
             "claimed": self._check_home,
+            "elastic": home is not None,
+            "leads": run is None or run[1] == 0,
         }
+        #: When the folder was looked at for another number of workers.
+        self._looked = float("-inf")
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
@@ -184,10 +191,16 @@ class ServerActor(CheckpointCalls):
                 self._follow()
             else:
                 self._server = Server(self._folder, self._config, **self._options)
-        except Moving as moving:
-            self._parked = moving
+        except (Moving, Fenced) as late:
+            if isinstance(late, Fenced):
+                if home is None:
+                    raise
+                # A mover has fenced it while it recovered; its death would count as a failure.
+                late = Moving(f"{self.title} was fenced before it served: {late}", 0)
+            self._parked = late
             self._host.repeat("parked", self._stay)
             return
+        self._host.give_back()
         server = self._server
         if server is not None:
             self._watcher.look(server)
@@ -226,6 +239,56 @@ class ServerActor(CheckpointCalls):
                 yield WATCH  # the folder is away, or being removed
             else:
                 self._host.end(0)
+
+    # Another number of workers.
+
+    def _look_for_changes(self, *, now: bool = False) -> bool:
+        """Decide about the number of workers, if somebody wants another one and it is time.
+
+        Args:
+            now: also if it has just been looked for.
+
+        Returns:
+            False: what is wanted could not be read, or not be decided.
+        """
+        server, home, at = self._server, self._home, self._host.clock()
+        if server is None or home is None or not self._options["leads"]:
+            return True
+        if not now and at < self._looked + LOOK:
+            return True
+        self._looked = at
+        try:
+            change = worker_files.open_change(home)
+            verdict = None if change is None else server.change_workers(change)
+            if verdict is not None:
+                worker_files.tell(home, verdict)
+        except (ParameterServerError, OSError):
+            # It is tried again; if another server was started, that one decides.
+            return False
+        return True
+
+    @names_shortage
+    async def join(self, worker: int, incarnation: int) -> dict[str, Any]:
+        """Whether there are steps for a worker; waits a little for that.
+
+        Returns:
+            `sets`, as `Server.hello`, and `waits` and `why`, see `worker_changes.Place`.
+
+        Raises:
+            Replaced: a later incarnation of the worker is known.
+        """
+        server, until = self._state(), self._host.clock() + JOIN
+        while True:
+            server.workers.check(worker, incarnation)
+            looked = self._look_for_changes(now=True)
+            place = server.changes.place_of(worker, server.version, server.workers)
+            waits = place.waits or (bool(place.why) and not looked)
+            if not waits or self._host.clock() > until:
+                said = {"incarnation": server.incarnation, "version": server.version}
+                sets = server.changes.sets.others
+                return {"sets": sets, "waits": waits, "why": place.why, **said}
+            await self._host.pause(LOOK)
+            server = self._state()
 
     # A standby. It belongs to a thread until it is promoted.
 
@@ -325,7 +388,8 @@ class ServerActor(CheckpointCalls):
             self._at("reply")
         self._watcher.sent(values)
         self._watcher.look(server)
-        return Reply(self._host.pid, server.incarnation, server.version, values)
+        sets = server.changes.sets.tail(server.version - self._config.behind)
+        return Reply(self._host.pid, server.incarnation, server.version, values, sets=sets)
 
     def _move(self, failure: Exception | None = None) -> None:
         self._failure = failure
@@ -372,6 +436,16 @@ class ServerActor(CheckpointCalls):
         return {name: self._state().dump(name) for name in names}
 
     @names_shortage
+    async def dump_rows(self, name: str, after: int, count: int) -> Reply:
+        """As `Server.dump_rows`; the values are `ids`, fields of the rows, and how many are `left`.
+
+        The rows that are sent are among these.
+        """
+        fields, left = self._state().dump_rows(name, after, count)
+        self._watcher.sent(fields)
+        return self._reply(None, ())._replace(values=fields | {"left": np.array([left])})
+
+    @names_shortage
     async def push(
         self,
         worker: int,
@@ -379,9 +453,11 @@ class ServerActor(CheckpointCalls):
         step: int,
         packed: PackedUpdates,
         hyper: dict[str, float],
+        of: int,
+        divides: bool,
     ) -> Reply:
         """As `Server.push`; does not wait for the other workers."""
-        self._push(worker, incarnation, step, packed, hyper)
+        self._push(worker, incarnation, step, packed, hyper, of, divides)
         return self._reply(None, ())
 
     def _push(
@@ -391,13 +467,16 @@ class ServerActor(CheckpointCalls):
         step: int,
         packed: PackedUpdates,
         hyper: dict[str, float],
+        of: int,
+        divides: bool,
     ) -> None:
+        self._look_for_changes()
         updates = unpack_updates(packed)
         check_update(updates)
         server = self._state()
         before = server.version
         try:
-            server.push(worker, incarnation, step, updates, hyper)
+            server.push(worker, incarnation, step, updates, hyper, of, divides)
         except (Replaced, PushesMissing):
             raise  # only the worker that spoke is concerned
         except (ParameterServerError, OSError, MemoryError, RuntimeError) as error:
@@ -423,8 +502,9 @@ class ServerActor(CheckpointCalls):
                 reads them, of each table that is watched its watch, or None, and the version of the
                 last news.
         """
-        worker, incarnation, step, packed, hyper, names, reader, watches, last_seen = asked
-        self._push(worker, incarnation, step, packed, hyper)
+        *push, names, reader, watches, last_seen = asked
+        step = push[2]
+        self._push(*push)
         await self._released(reader)
         reply = self._reply(reader, names)
         if watches is None:
@@ -526,7 +606,7 @@ class ServerActor(CheckpointCalls):
             "pid": self._host.pid,
             "bytes_pulled": self._watcher.bytes_pulled,
             "over_zmq": [] if self._door is None else self._door.heard,
-            "workers": self._config.workers,
+            "workers": self._state().changes.sets.at(self._state().version),
         }
 
     async def look(self) -> dict[str, Any]:

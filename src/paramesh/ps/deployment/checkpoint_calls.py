@@ -76,6 +76,8 @@ class CheckpointCalls:
             at,
             lambda: time.monotonic() > until,
         )
+        if following >= stop:
+            self._host.give_back()
         return self._where() | {"next": following}
 
     def _where(self) -> dict[str, Any]:

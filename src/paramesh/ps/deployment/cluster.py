@@ -228,7 +228,8 @@ class Cluster:
                 token=given_token(),
             )
         except BaseException:
-            self.close(servers=config.get("workers", 1) == 1)  # or they may be others' already
+            alone = config.get("workers", 1) == 1 and not environment.is_placed()
+            self.close(servers=alone)  # or they may be others' already
             raise
 
     def _make_actors(self, servers: int) -> None:
@@ -254,7 +255,10 @@ class Cluster:
         for i in range(servers):
             planned = [] if generation else list(self._kills.get(i, ()))
             where = str(identity.server_folder(Path(folder), i))
-            arguments = (where, self._config, planned)
+            config = self._config
+            if run is not None:
+                config = config | {"workers": run.workers}
+            arguments = (where, config, planned)
             more: dict[str, Any] = {"pair": standby, "fsync": self._fsync, "job": self.job}
             if run is not None:
                 more |= {"run": (run.name, i), "home": str(run.path)}
@@ -273,6 +277,11 @@ class Cluster:
                 made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
                 actor = made.options(**options)
                 actors.append(actor.remote(*arguments, **more))
+
+    @property
+    def fixed_workers(self) -> bool:
+        """Whether the run has had one number of workers since it was started this time."""
+        return self._run is not None and not self._run.changed
 
     @property
     def generation(self) -> int:
@@ -303,6 +312,11 @@ class Cluster:
                 if self._entry is not None:
                     self._entry.resize(self._run.servers)
         return self._run.generation > generation
+
+    def staff(self, workers: int) -> None:
+        """The run has another number of workers now."""
+        if self._entry is not None:
+            self._entry.staff(workers)
 
     def pairs(self) -> list[list[Any]]:
         """The actors of each server."""

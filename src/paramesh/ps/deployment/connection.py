@@ -5,18 +5,20 @@ from __future__ import annotations
 import atexit
 import functools
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from paramesh.errors import ParameterServerError
+from paramesh.errors import ParameterServerError, WorkerLeft
 from paramesh.ps.client import checkpoints
 from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call
+from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.moving import persistently
-from paramesh.ps.client.worker import FanOut, Operation, Worker
+from paramesh.ps.client.worker import Worker
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
@@ -53,7 +55,7 @@ class RayClient:
     Args:
         cluster: of the run.
         rank: of this worker.
-        workers: how many there are.
+        workers: how many there are, or were when it was started.
         timeout: seconds until a call that is not answered is an error.
         eager: the servers are in async mode.
         staleness: of the servers, in stale mode.
@@ -65,6 +67,7 @@ class RayClient:
 
     Raises:
         ParameterServerError: a server cannot start, or does not answer in time.
+        WorkerLeft: the run has no steps for this worker.
     """
 
     _delivery: type[Delivery] = Delivery
@@ -99,10 +102,26 @@ class RayClient:
         life = secrets.randbits(63) | 1
         self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
         self._run(self.worker.greet)
+        #: Others may join, or have left.
+        self._placed = workers > 1 or environment.is_placed()
+        atexit.register(self.close)
+        why = self._run(self.worker.join)
+        if why:
+            self.close()
+            left = WorkerLeft(rank, why)
+            print(f"paramesh: {left}", file=sys.stderr, flush=True)
+            raise left
         self.start = self.worker.start
+        needed = self.worker.sets.at(self.start)
+        if cluster.fixed_workers and needed > workers:
+            self.close()
+            raise ParameterServerError(
+                f"step {self.start} of the run in '{cluster.folder}' has {needed} workers (it has "
+                f"{self.worker.sets}), and {workers} were started. Start it with "
+                f"worker_num={needed}; those that it does not need later end by themselves."
+            )
         if transport == "zmq":
             check_carried(self.delivery.transport)
-        atexit.register(self.close)
 
     @property
     def retries(self) -> int:
@@ -183,6 +202,14 @@ class RayClient:
 
     # What a session needs.
 
+    def workers_at(self, step: int) -> int:
+        """As in `Client`."""
+        return self.worker.sets.at(step)
+
+    def divide(self) -> None:
+        """As in `Client`."""
+        self.worker.divides = True
+
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """As in `Client`."""
         self._run(lambda: self.worker.declare(specs, values))
@@ -203,6 +230,8 @@ class RayClient:
         wanted = list(wanted)
         values = self._run(lambda: self.worker.step(step, updates, hyper, wanted, refresh))
         self._watcher.stepped(step + 1, self.retries, self.rows_pulled)
+        if self.workers_at(step) != self.workers_at(step + 1):
+            self._cluster.staff(self.workers_at(step + 1))
         return values
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
@@ -313,7 +342,7 @@ class RayClient:
         """
         atexit.unregister(self.close)
         try:
-            last = self._goodbye() if self.workers > 1 else not self.delivery.gone
+            last = self._goodbye() if self._placed else not self.delivery.gone
         except ParameterServerError:
             last = False  # who cannot be asked is left alone: others may be at work with it
         finally:
@@ -413,5 +442,5 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             transport=settings["transport"],
         )
     except BaseException:
-        cluster.close(servers=workers == 1)
+        cluster.close(servers=workers == 1 and not environment.is_placed())
         raise

@@ -37,7 +37,7 @@ from paramesh.errors import ParameterServerError
 Array = np.ndarray[Any, Any]
 
 #: The version of this format. Ends that differ in it talk through Ray.
-VERSION = 3
+VERSION = 4
 
 #: The most bytes of a text, and of a payload that is in the frame itself.
 MOST_TEXT, MOST_INLINE = 1 << 20, 1 << 18

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from paramesh.files.ownership import open_own
 from paramesh.ps.deployment.door import Door, Serve
 from paramesh.ps.deployment.metrics import ServerWatch
 from paramesh.ps.deployment.zmq_module import zmq_module
+from paramesh.ps.processes import freed_memory
 from paramesh.ps.processes.descriptors import patiently
 from paramesh.ps.processes.lifeline import Beacon, host_identity
 
@@ -38,6 +40,10 @@ class Host:
     def pid(self) -> int:
         """Its number."""
         return os.getpid()
+
+    def clock(self) -> float:
+        """Seconds, from any beginning; never back."""
+        return time.monotonic()
 
     def where(self) -> str:
         """Which it is, in messages."""
@@ -97,6 +103,10 @@ class Host:
     def lock(self) -> asyncio.Lock:
         """What one has at a time."""
         return asyncio.Lock()
+
+    def give_back(self) -> None:
+        """Give memory that was freed back to the system (see `freed_memory`)."""
+        freed_memory.give_back()
 
     async def pause(self, seconds: float) -> None:
         """Let others have a turn for a while."""

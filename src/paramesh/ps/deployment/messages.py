@@ -9,6 +9,7 @@ for a call that Ray has brought (`packing.unpack_updates`, `actors.check_update`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -50,7 +51,7 @@ class _Taking:
     def __init__(self, said: Json, arrays: Sequence[Array], fields: int) -> None:
         if type(said) is not list or len(said) != fields:
             self.wrong(f"{fields} fields were expected, got {type(said).__name__}")
-        self._fields = iter(said)
+        self._fields: Iterator[Json] = iter(said)
         self._arrays = iter(arrays)
 
     def wrong(self, what: str) -> NoReturn:
@@ -68,6 +69,12 @@ class _Taking:
         if type(number) is not int or not _LEAST <= number <= _MOST:
             self.wrong("a field must be a whole number of 64 bits")
         return number
+
+    def flag(self) -> bool:
+        flag = next(self._fields)
+        if type(flag) is not bool:
+            self.wrong("a field must be true or false")
+        return flag
 
     def text(self) -> str:
         text = next(self._fields)
@@ -94,6 +101,15 @@ class _Taking:
         if type(wholes) is not list or not all(type(n) is int for n in wholes):
             self.wrong("a field must be a list of whole numbers")
         return tuple(wholes)
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        pairs = next(self._fields)
+        if type(pairs) is not list:
+            self.wrong("a field must be a list of pairs")
+        for pair in pairs:
+            if type(pair) is not list or [type(n) for n in pair] != [int, int]:
+                self.wrong("a field must be a list of pairs of whole numbers")
+        return tuple((first, second) for first, second in pairs)
 
     def array(self) -> Array:
         array = next(self._arrays, None)
@@ -122,6 +138,14 @@ class _Taking:
         if not 0 <= count <= len(groups):
             self.wrong(f"{len(groups)} tables make {count} groups")
         return PackedRows(groups, tuple(self.array() for _ in range(count)))
+
+    def packed_rows_or_none(self) -> PackedRows | None:
+        groups = next(self._fields)
+        if groups is None:
+            self.whole()
+            return None
+        self._fields = itertools.chain([groups], self._fields)
+        return self.packed_rows()
 
     def packed_updates(self) -> PackedUpdates:
         dense = self.by_name()
@@ -155,17 +179,20 @@ def _joined(*parts: Text | Any) -> Text:
 # Calls.
 
 
-def _push(worker: int, life: int, step: int, packed: PackedUpdates, hyper: Json) -> Text:
+def _push(
+    worker: int, life: int, step: int, packed: PackedUpdates, hyper: Json, of: int, divides: bool
+) -> Text:
     update = (_by_name(packed.dense), _packed_ids(packed.ids), _packed_rows(packed.grads))
-    return _joined(worker, life, step, *update, dict(hyper))
+    return _joined(worker, life, step, *update, dict(hyper), of, divides)
 
 
-_PUSH_FIELDS = 8
+_PUSH_FIELDS = 10
 
 
 def _taken_push(taking: _Taking) -> tuple[Any, ...]:
     worker, life, step = taking.whole(), taking.whole(), taking.whole()
-    return worker, life, step, taking.packed_updates(), taking.numbers()
+    update, hyper = taking.packed_updates(), taking.numbers()
+    return worker, life, step, update, hyper, taking.whole(), taking.flag()
 
 
 def _step(*asked: Any) -> Text:
@@ -262,7 +289,13 @@ def answer_text(reply: Reply) -> Text:
     rows = Text([None, 0], []) if reply.rows is None else _packed_rows(reply.rows)
     values = _by_name(reply.values)
     return _joined(
-        reply.pid, reply.incarnation, reply.version, values, Text([tables], arrays), rows
+        reply.pid,
+        reply.incarnation,
+        reply.version,
+        values,
+        Text([tables], arrays),
+        rows,
+        [list(entry) for entry in reply.sets],
     )
 
 
@@ -272,15 +305,14 @@ def taken_answer(said: Json, arrays: Sequence[Array]) -> Reply:
     Raises:
         BadFrame: it is none.
     """
-    taking = _Taking(said, arrays, 7)
+    taking = _Taking(said, arrays, 8)
     pid, incarnation, version = taking.whole(), taking.whole(), taking.whole()
     values = taking.by_name()
     news = dict(_taken_news(taking))
-    rows = None
-    if said[5] is not None:
-        rows = taking.packed_rows()
+    rows = taking.packed_rows_or_none()
+    sets = taking.pairs()
     taking.end()
-    return Reply(pid, incarnation, version, values, news, rows)
+    return Reply(pid, incarnation, version, values, news, rows, sets)
 
 
 def _taken_news(taking: _Taking) -> Iterator[tuple[str, News]]:

@@ -111,6 +111,13 @@ class Entry:
             with contextlib.suppress(OSError):  # the old content stays
                 self._entry.replace(self._content())
 
+    def staff(self, workers: int) -> None:
+        """The run has another number of workers now; see `Run`."""
+        self._facts = self._facts._replace(workers=workers)
+        if self._entry is not None:
+            with contextlib.suppress(OSError):  # the old content stays
+                self._entry.replace(self._content())
+
     def close(self) -> None:
         """The run has ended."""
         if self._entry is not None:
@@ -133,8 +140,9 @@ def runs() -> list[Run]:
     for run in sorted(entered, key=lambda run: run.started):
         first = found.setdefault((run.address, run.job), run)
         found[run.address, run.job] = first._replace(
-            # Workers know of moves, and start after their launcher.
+            # Workers know of moves and changes, and start after their launcher.
             servers=run.servers,
+            workers=run.workers,
             wal_dir=first.wal_dir or run.wal_dir,
             token=first.token or run.token,
             places=first.places or run.places,

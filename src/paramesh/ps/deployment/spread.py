@@ -201,6 +201,16 @@ class Assignment:
         """A host is gone for good."""
         self._lost.add(host)
 
+    def place(self, worker: int) -> int:
+        """The host of a worker, which need not have been there before.
+
+        Raises:
+            ParameterServerError: as `place_again`.
+        """
+        if worker in self._slots:
+            return self.place_again(worker)
+        return self._place(worker)
+
     def place_again(self, worker: int) -> int:
         """The host of a worker that is started again: its own, or another if that one is lost.
 
@@ -211,17 +221,20 @@ class Assignment:
         if before[0] not in self._lost:
             return before[0]
         del self._slots[worker]
+        try:
+            return self._place(worker)
+        except ParameterServerError:
+            self._slots[worker] = before
+            raise
+
+    def _place(self, worker: int) -> int:
         counts = Counter(self.hosts.values())
         workers = [counts[host] for host in range(len(self._servers))]
         free = [
             host not in self._lost and (room is None or workers[host] < room)
             for host, room in enumerate(self._rooms)
         ]
-        try:
-            at = host_for_worker(workers, self._servers, free)
-        except ParameterServerError:
-            self._slots[worker] = before
-            raise
+        at = host_for_worker(workers, self._servers, free)
         self._slots[worker] = at, self._free_slot(at)
         return at
 

@@ -15,7 +15,8 @@ logs fits.
 `paramesh ps resize` builds the folders of the new servers in `wal_dir/resized-K`, and replaces
 `run.json` by one that names this folder (`"folder": "resized-1"`, format 2). That one replacement
 moves the run; the folders of the former servers are left over from then on. A live run is moved by
-the end of a move (see `moves`), which counts before `run.json` has been replaced.
+the end of a move (see `moves`), which counts before `run.json` has been replaced. The number of
+workers of a run that was changed is in a file of its own (see `worker_files`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import write_atomically
 from paramesh.files.ownership import own_folder
-from paramesh.ps.durability import moves
+from paramesh.ps.durability import moves, worker_files
 from paramesh.ps.durability.log import read_log
 from paramesh.ps.durability.run_lock import session_in
 from paramesh.ps.durability.snapshot import read_snapshot, snapshots
@@ -209,6 +210,8 @@ def check(folder: Path, mine: Identity) -> str | None:
         return None
     if theirs.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, theirs)
+    if mine.worker_num == theirs.get("workers_before"):
+        theirs = {**theirs, "worker_num": mine.worker_num}
     _compare(folder, dataclasses.asdict(mine), theirs)
     check_servers(folder, str(theirs["run"]), mine.server_num)
     return str(theirs["run"])
@@ -386,7 +389,7 @@ def _run(folder: Path) -> Mapping[str, Any] | None:
         found = moves.current(folder, said)
         again = _said(folder / RUN)
         if again == said:  # or what it has taken over may have been removed meanwhile
-            return found
+            return worker_files.current(folder, found)
         said = again
     return None
 

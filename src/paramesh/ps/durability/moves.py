@@ -23,10 +23,8 @@ will by this move, even if its mover was only frozen. So servers of at most one 
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -34,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.files.atomic import directory_to_disk, is_locked, lock
+from paramesh.files.atomic import is_locked, lock
+from paramesh.ps.durability.marks import content, create, damaged, names_in, read
 from paramesh.ps.processes.lifeline import host_identity
 
 #: Seconds between two changes of the beat, and until a move whose beat does not change is ended.
@@ -65,7 +64,7 @@ def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
         ParameterServerError: the end of a move is damaged.
         OSError: from the file system.
     """
-    for number in reversed(_numbers(_names(folder), "end")):
+    for number in reversed(_numbers(names_in(folder), "end")):
         if number <= generation_of(said):
             break
         moved = _end(folder, number)
@@ -75,16 +74,15 @@ def current(folder: Path, said: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def open_move(folder: Path) -> int:
-    """The number of the move that is open; 0: none is.
+    """The number of the move that is open, the first if there are several; 0: none is.
+
+    Several are open only for a moment, until all but one have been given up (see `Move.begin`); or
+    after a power cut, which has brought back the beginning of one that had ended.
 
     Raises:
         OSError: from the file system.
     """
-    names = _names(folder)
-    begun = _numbers(names, "json")
-    if not begun or begun[-1] in _numbers(names, "end"):
-        return 0
-    return begun[-1]
+    return next(iter(_open(names_in(folder))), 0)
 
 
 def end_of(folder: Path, number: int) -> Mapping[str, Any] | None:
@@ -104,7 +102,7 @@ def next_number(folder: Path, generation: int) -> int:
         OSError: from the file system.
     """
     found = [generation]
-    for name in _names(folder):
+    for name in names_in(folder):
         known = _FILE.fullmatch(name) or _FOLDER.fullmatch(name)
         if known is not None:
             found.append(int(known[1]))
@@ -117,7 +115,7 @@ def abandon(folder: Path, number: int, why: str) -> bool:
     Raises:
         OSError: from the file system.
     """
-    return _create(folder, f"move-{number}.end", {"run": None, "why": why})
+    return create(folder, f"move-{number}.end", {"run": None, "why": why})
 
 
 def clear(folder: Path) -> None:
@@ -129,7 +127,7 @@ def clear(folder: Path) -> None:
     Raises:
         OSError: from the file system.
     """
-    ended = _numbers(_names(folder), "end")
+    ended = _numbers(names_in(folder), "end")
     for number in ended:
         for kind in ("beat", "json"):
             (folder / f"move-{number}.{kind}").unlink(missing_ok=True)
@@ -153,6 +151,9 @@ class Move:
     def begin(self) -> bool:
         """Have servers that start wait. False: another process has begun one since.
 
+        From then on until this move ends no other one begins. What the run is must be looked up
+        again: it may have been moved before.
+
         Raises:
             OSError: from the file system; nothing has begun.
         """
@@ -169,17 +170,25 @@ class Move:
             "identity": host_identity(),
         }
         try:
-            begun = _create(self.folder, f"move-{self.number}.json", said)
+            begun = create(self.folder, f"move-{self.number}.json", said)
         except BaseException:
             self.close()
             raise
-        if begun and _numbers(_names(self.folder), "end")[-1:] >= [self.number]:
-            # This process is late: others have moved the run since the number was found.
-            abandon(self.folder, self.number, "another move has ended")
+        if begun and not self._alone():
+            abandon(self.folder, self.number, "another move came first")
             begun = False
         if not begun:
             self.close()
         return begun
+
+    def _alone(self) -> bool:
+        """Whether no other move is open, nor a later one has ended since the number was found.
+
+        Of two that begin at one time, both may see the other, and one does: each has created its
+        file before it looks.
+        """
+        names = names_in(self.folder)
+        return _open(names) == [self.number] and _numbers(names, "end")[-1:] < [self.number]
 
     def beat(self) -> None:
         """Tell that this process lives.
@@ -200,7 +209,7 @@ class Move:
             MoveEnded: somebody has; the run has not moved.
             OSError: from the file system; `end_of` says what has become of the move.
         """
-        if not _create(self.folder, f"move-{self.number}.end", {"run": dict(run)}):
+        if not create(self.folder, f"move-{self.number}.end", {"run": dict(run)}):
             raise MoveEnded(
                 f"the move of '{self.folder}' to {self.servers} servers was ended by its servers: "
                 f"its process had given no sign of life for {LEASE:g} seconds. The run goes on as "
@@ -240,7 +249,7 @@ class MoveWatch:
         if not number:
             self._seen = None
             return 0
-        seen = number, _content(self.folder / f"move-{number}.beat")
+        seen = number, content(self.folder / f"move-{number}.beat")
         now = self._clock()
         if seen != self._seen:
             self._seen, self._since = seen, now
@@ -251,15 +260,10 @@ class MoveWatch:
 
     def _is_dead(self, number: int) -> bool:
         """Whether this host knows that the mover has ended."""
-        said = _read(self.folder / f"move-{number}.json")
+        said = read(self.folder / f"move-{number}.json")
         if said is None or not host_identity() or said.get("identity") != host_identity():
             return False
         return not is_locked(self.folder / f"move-{number}.beat")
-
-
-def _names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
 
 
 def _numbers(names: list[str], kind: str) -> list[int]:
@@ -268,56 +272,14 @@ def _numbers(names: list[str], kind: str) -> list[int]:
     return sorted(int(one[1]) for one in found if one is not None and one[2] == kind)
 
 
+def _open(names: list[str]) -> list[int]:
+    """The numbers of the moves that have begun and not ended, sorted."""
+    ended = set(_numbers(names, "end"))
+    return [number for number in _numbers(names, "json") if number not in ended]
+
+
 def _end(folder: Path, number: int) -> Mapping[str, Any] | None:
-    said = _read(folder / f"move-{number}.end")
+    said = read(folder / f"move-{number}.end")
     if said is not None and not isinstance(said.get("run"), dict | None):
-        raise _damaged(folder / f"move-{number}.end")
+        raise damaged(folder / f"move-{number}.end")
     return said
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        said = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise _damaged(path)
-    return said
-
-
-def _damaged(path: Path) -> ParameterServerError:
-    return ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a backup.")
-
-
-def _content(path: Path) -> bytes:
-    # Opened anew each time: over a network that is what brings the present content.
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def _create(folder: Path, name: str, said: Mapping[str, Any]) -> bool:
-    """Create a file with its content, at once; False: it is there."""
-    path, mark = folder / name, secrets.token_hex(8)
-    content = (json.dumps({**said, "mark": mark}) + "\n").encode()
-    beside = folder / f".{name}.{os.getpid()}-{mark[:8]}.tmp"
-    try:
-        file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(file, content)
-            os.fsync(file)
-        finally:
-            os.close(file)
-        try:
-            os.link(beside, path)
-            mine = True
-        except FileExistsError:
-            # On a network's file system this may be the answer to a repetition of what was done.
-            mine = _content(path) == content
-    finally:
-        beside.unlink(missing_ok=True)
-    directory_to_disk(folder)
-    return mine

@@ -67,6 +67,11 @@ def _xxh3() -> Any:
         ) from None
 
 
+@functools.cache
+def _name_of(dtype: np.dtype[Any]) -> str:
+    return dtype.name  # numpy puts it together anew each time
+
+
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
@@ -80,7 +85,7 @@ def encoded(
     it is given, and is at most about `BLOCK` bytes.
     """
     flat = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    table = [[key, a.dtype.name, list(arrays[key].shape)] for key, a in flat.items()]
+    table = [[key, _name_of(a.dtype), arrays[key].shape] for key, a in flat.items()]
     text = _encode({"meta": meta, "arrays": table}).encode()
     text += b" " * (_padded(len(text)) - len(text))
     size = sum(_padded(array.nbytes) for array in flat.values())

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.identity import Identity
-from paramesh.ps.durability.run_lock import LaunchLock, RunLock, WorkerLock
+from paramesh.ps.durability.run_lock import LaunchLock, RunLock, WorkerLock, session_in
 
 
 class RunFolder:
@@ -27,6 +27,8 @@ class RunFolder:
         path: without links at its end.
         name: of the run, once it was entered; and
         servers: how many it has, and
+        workers: how many workers, as far as its files say, and
+        changed: that may be another number than this process was started with, and
         generation: how often they were moved (see `moves`).
 
     Raises:
@@ -41,6 +43,8 @@ class RunFolder:
         self._worker = None if rank is None else WorkerLock(self.path, rank)
         self.name: str | None = None
         self.servers = mine.server_num
+        self.workers = mine.worker_num
+        self.changed = False
         self.generation = 0
 
     def check(self) -> None:
@@ -55,16 +59,24 @@ class RunFolder:
     def _here(self, session: str | None = None) -> Identity:
         """What the run is here, if it is that of a session that goes on.
 
-        What was started with a number of servers goes on with the one that its run has by now; a
-        process that is started again says the former one.
+        What was started with a number of servers, or workers, goes on with the one that its run has
+        by now; a process that is started again says the former one, and a worker that is about to
+        join the next one.
 
         Args:
             session: which; None: any.
         """
+        mine = self._mine
         moved = identity.moved_from(self.path, session)
-        if moved is None or moved[0] != self._mine.server_num:
-            return self._mine
-        return dataclasses.replace(self._mine, server_num=moved[1])
+        if moved is not None and moved[0] == mine.server_num:
+            mine = dataclasses.replace(mine, server_num=moved[1])
+        if not self.path.exists():
+            return mine
+        known = session or session_in(self.path)
+        self.changed = mine.worker_num in worker_files.numbers_in_session(self.path, known)
+        if self.changed:
+            mine = dataclasses.replace(mine, worker_num=identity.read(self.path).worker_num)
+        return mine
 
     def look(self) -> bool:
         """Learn whether the run has moved to other servers since it was entered, or this was asked.
@@ -82,7 +94,8 @@ class RunFolder:
     def _learn(self) -> None:
         while True:  # the three are of one generation
             self.generation = identity.generation(self.path)
-            self.servers = identity.read(self.path).server_num
+            now = identity.read(self.path)
+            self.servers, self.workers = now.server_num, now.worker_num
             self.name = identity.run_name(self.path)
             if self.generation == identity.generation(self.path):
                 return
@@ -102,9 +115,13 @@ class RunFolder:
         self.check()
         with _said_of_folders(self.path):
             identity.own(self.path, make=True)
+            before = session_in(self.path)
             first = self._lock.take(session)
-            mine = self._here(session)
             try:
+                if first and before != session and (self.path / identity.RUN).exists():
+                    first_server = identity.server_folder(self.path, 0)
+                    worker_files.settle(self.path, first_server)
+                mine = self._here(session)
                 if self._worker is not None:
                     self._worker.take()
                 if first:

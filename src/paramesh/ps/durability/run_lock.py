@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.files.atomic import write_atomically
+from paramesh.files.atomic import is_locked, write_atomically
 from paramesh.files.ownership import open_own, user_name
 from paramesh.ps.processes.lifeline import host_identity
 
@@ -39,7 +39,7 @@ except ImportError:  # not POSIX: the lease alone
     fcntl = None
 
 LOCK, HOLDER, BEAT_FILE = "run.lock", "run.holder.json", "run.beat"
-LAUNCH, MOVER = "launch.lock", "resize.lock"
+LAUNCH, MOVER, CHANGER = "launch.lock", "resize.lock", "workers.lock"
 #: What the session of who changes the number of servers at rest begins with.
 AT_REST = "resize/"
 
@@ -215,6 +215,25 @@ def session_in(folder: Path) -> str:
     return "" if holder.get("ended") else str(holder.get("session", ""))
 
 
+def is_live(folder: Path) -> bool:
+    """Whether a process has a run, as far as can be seen from here; takes a while if it is not.
+
+    Raises:
+        OSError: from the file system.
+    """
+    if (folder / LOCK).exists() and is_locked(folder / LOCK):
+        return True
+    if not session_in(folder):
+        return False
+    # It may be on a host whose locks this one does not see: its beat tells.
+    before, until = _beat_of(folder), time.monotonic() + 2 * BEAT
+    while time.monotonic() < until:
+        if _beat_of(folder) != before:
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
 def described(holder: dict[str, Any]) -> str:
     """A holder in words."""
     if "pid" not in holder:
@@ -348,6 +367,15 @@ def mover_lock(folder: Path) -> PlaceLock:
     return PlaceLock(
         folder / MOVER,
         f"the number of servers of the run in '{_literal(folder)}' is being changed: {{holder}} "
+        "does it. Repeat the command when it has ended.",
+    )
+
+
+def changer_lock(folder: Path) -> PlaceLock:
+    """The place of who changes the number of workers of a live run."""
+    return PlaceLock(
+        folder / CHANGER,
+        f"the number of workers of the run in '{_literal(folder)}' is being changed: {{holder}} "
         "does it. Repeat the command when it has ended.",
     )
 

@@ -89,9 +89,13 @@ class Served(Placement):
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
         self.inner = inner
         self.settings = settings
-        self.key = ("served", *inner.key)
         self._trace = _Trace()
         self._rows: dict[Any, Rows] = {}
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What programs are made for: another number of workers is another share of the mean."""
+        return ("served", self.divisor, *self.inner.key)
 
     @property
     def session(self) -> Session:
@@ -101,7 +105,7 @@ class Served(Placement):
     @property
     def divisor(self) -> int:
         """What a gradient is divided by before it is pushed; the servers add up all workers'."""
-        return self.settings["worker_num"]
+        return sessions.workers_now(self.settings)
 
     # How values pass between programs and this worker's memory.
 

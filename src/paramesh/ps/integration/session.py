@@ -20,6 +20,7 @@ import numpy as np
 from paramesh import context
 from paramesh.checkpoint import background
 from paramesh.errors import ParameterServerError
+from paramesh.parallel.processes import membership
 from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
@@ -50,13 +51,21 @@ class Client(Protocol):
 
     Attributes:
         rank: of this worker, from 0.
-        workers: how many there are.
+        workers: how many there are, or were when this one was started.
         start: the first step of this worker: 0, or where the servers are.
     """
 
     rank: int
     workers: int
     start: int
+
+    def workers_at(self, step: int) -> int:
+        """How many workers make up a step: one that is made, the next one or the one after it."""
+        ...
+
+    def divide(self) -> None:
+        """The script divides its batches anew when the number of workers changes."""
+        ...
 
     @property
     def incarnation(self) -> int:
@@ -203,6 +212,13 @@ class LocalClient(LocalCheckpoints):
     start = 0
     incarnation = 0
 
+    def workers_at(self, step: int) -> int:
+        """As in `Client`."""
+        return self.workers
+
+    def divide(self) -> None:
+        """There are no others."""
+
     def __init__(self, servers: int) -> None:
         super().__init__(servers)
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -267,12 +283,12 @@ class LocalClient(LocalCheckpoints):
 
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
+        if len(self.stores) == 1:
+            return self.stores[0].read_tables(wanted)
         return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
 
     def _pull_rows(self, name: str, ids: Array) -> Array:
         parts = self.partition.split_rows(ids)
-        if len(parts) == 1:
-            return self.stores[0].read(name, ids)
         rows = [s.read(name, ids[mine]) for s, mine in zip(self.stores, parts, strict=True)]
         out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
         for mine, values in zip(parts, rows, strict=True):
@@ -383,6 +399,10 @@ class Session:
     Args:
         client: made by `connect`.
         settings: those that it was made by.
+
+    Attributes:
+        at: the step that comes next.
+        workers: how many make it up.
     """
 
     def __init__(self, client: Client, settings: dict[str, Any]) -> None:
@@ -400,6 +420,10 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        #: Of the step that comes next.
+        self.workers = client.workers_at(self.at)
+        if self.workers != settings["worker_num"]:
+            membership.set_workers_of_servers(self.workers)
         self.remote = not isinstance(client, LocalClient)
         self.rows = StepRows(self, trials=settings["row_trials"])
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.
@@ -450,18 +474,30 @@ class Session:
         wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
         if not self.caches or not self.rows.ways.way.cached:
             values = self.client.step(self.at, updates, hyper, wanted)
-            self.at += 1
+            self._stepped()
             return values
         for name, cache in self.caches.items():
             cache.pushing(updates[name]["ids"] if name in updates else NO_IDS)
         refresh = Refresh({name: cache.watch() for name, cache in self.caches.items()})
         values = self.client.step(self.at, updates, hyper, wanted, refresh)
-        self.at += 1
+        self._stepped()
         for name, cache in self.caches.items():
             news = refresh.news.get(name)
             cache.take(news)
             self._count(name, 0 if news is None else len(news.ids))
         return values
+
+    def _stepped(self) -> None:
+        """A step was made; the next one may be that of other workers."""
+        self.at += 1
+        workers = self.client.workers_at(self.at)
+        if workers == self.workers:
+            return
+        self.workers = workers
+        membership.set_workers_of_servers(workers)
+        for cache in self.caches.values():
+            cache.share()
+        self.note("workers", workers=workers, step=self.at)
 
     def pull(self, names: Iterable[str]) -> dict[str, Array]:
         """The values of dense Parameters."""
@@ -517,7 +553,7 @@ class Session:
                 table.dtype.np_dtype,
                 table.cache_shape[0],
                 lag=self.settings["staleness"] if stale else 0,
-                shared=self.settings["worker_num"] > 1
+                shared=max(self.workers, self.settings["worker_num"]) > 1
                 or any(spec.get(key, 0) > 0 for key in ("expire", "max_rows")),
             )
         return cache
@@ -556,6 +592,14 @@ def running() -> Session | None:
     return session if session is not None and session.settings == settings_now() else None
 
 
+def workers_now(settings: dict[str, Any]) -> int:
+    """How many workers make up the step that comes next, as far as is known here."""
+    session = _running.session
+    if session is None or session.settings != settings:
+        return settings["worker_num"]
+    return session.workers
+
+
 def session_before(settings: dict[str, Any]) -> Session | None:
     """The session, before anything was declared: None where servers can have nothing yet.
 
@@ -575,6 +619,7 @@ def end() -> None:
     session, _running.session = _running.session, None
     report.sources.pop("servers", None)
     if session is not None:
+        membership.set_workers_of_servers(None)
         background.settle()  # servers may be writing
         session.client.close()
 

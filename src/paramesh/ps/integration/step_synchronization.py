@@ -44,6 +44,25 @@ class StepSynchronizer:
         words = [int(word) for word in random.default_generator().get_state().asnumpy()]
         self._seed, self._begin = words[:2], (words[2] << 32) + words[3]
 
+    def share(self, ahead: int = 0) -> tuple[int, int]:
+        """Which of how many parts of a batch this worker takes: its rank, and their number.
+
+        Args:
+            ahead: 0 for the step that comes next, 1 for the one after it.
+        """
+        session = self._session
+        return session.client.rank, session.client.workers_at(session.at + ahead)
+
+    def divide(self) -> None:
+        """The batches of this script are divided by `share`: others may join, and leave."""
+        self._session.client.divide()
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the run goes on without this worker."""
+        rank, workers = self.share()
+        return rank >= workers
+
     @property
     def passed(self) -> int:
         """How many of the next steps are not pending any more."""

@@ -78,7 +78,8 @@ class RunReader:
         self._partition = Partition(run.server_num, run.shards)
         folders = [place / f"server-{number}" for number in range(run.server_num)]
         self._servers = [
-            Server(folder, self._config, following=True, holds_saves=False) for folder in folders
+            Server(folder, self._config, following=True, holds_saves=False, elastic=True)
+            for folder in folders
         ]
         self._followers = [
             LogFollower(server, folder)

@@ -116,11 +116,38 @@ def build(
     sources, config = sources_of(folder, mine)
     if live:
         check_saves(sources)
-    cut = common_cut(sources, config)
     before = Partition(mine.server_num, mine.shards)
+
+    def attempt() -> tuple[int, dict[str, int]]:
+        return _written(sources, config, _Order(folder, place, run, before, after), point, live)
+
+    try:
+        return attempt()
+    except ParameterServerError:
+        if not any([source.look_at_arrays() for source in sources]):
+            raise
+        shutil.rmtree(place)
+        identity.own(place, make=True)
+        return attempt()
+
+
+class _Order(NamedTuple):
+    """What is wanted: see `build`."""
+
+    folder: Path
+    place: Path
+    run: str
+    before: Partition
+    after: Partition
+
+
+def _written(
+    sources: list[Source], config: RunConfig, order: _Order, point: Point, live: bool
+) -> tuple[int, dict[str, int]]:
+    folder, place, run, before, after = order
+    cut = common_cut(sources, config)
     plan = make_plan(folder, [source.facts(cut) for source in sources], before, after)
     meta = {
-        "workers": config.workers,
         "mode": config.mode,
         "staleness": config.staleness,
         "version": cut.base,

@@ -151,7 +151,7 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
                 version = _read(version_of, folder, mine)
                 return Resized(folder, after.servers, after.servers, version, {})
             check_saves(_read(sources_of, folder, mine)[0])
-            move = _begun(folder, after)
+            move = _begun(folder, generation, after)
             if move is not None:
                 try:
                     return _move(move, mine, after, point, beating)
@@ -179,12 +179,20 @@ def _read(look: Callable[[Path, Identity], T], folder: Path, mine: Identity) -> 
     return look(folder, mine)
 
 
-def _begun(folder: Path, after: Partition) -> Move | None:
+def _begun(folder: Path, generation: int, after: Partition) -> Move | None:
+    """Begin a move of the run as it was at a generation; None: another process came first."""
+    number = moves.next_number(folder, generation)
     # What earlier ones have left. Who has read `run.json` before takes it from there.
-    number = moves.next_number(folder, identity.generation(folder))
     identity.settle(folder)
     move = Move(folder, number, after.servers)
-    return move if move.begin() else None
+    if not move.begin():
+        return None
+    # Whoever was frozen before it began knows the servers of a run that others have moved since.
+    if identity.generation(folder) == generation:
+        return move
+    moves.abandon(folder, number, "the run was moved before it began")
+    move.close()
+    return None
 
 
 def _move(move: Move, mine: Identity, after: Partition, point: Point, beating: Beating) -> Resized:

@@ -27,6 +27,7 @@ from paramesh.ps.durability.log import latest_incarnation, read_log
 from paramesh.ps.durability.record import Record
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot, snapshots
 from paramesh.ps.server.server import Server
+from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
 
@@ -75,7 +76,8 @@ class Source:
         version: the last one.
         oldest: the oldest version that can be rebuilt.
         damage: what keeps older versions from it; "": nothing.
-        workers: what it knows of them.
+        workers: what it knows of them, and
+        changes: of how many there are at which step.
         incarnation: its latest.
         saves: the checkpoints that it took part in, by identity: None while it is writing, why it
             could not, or "".
@@ -93,13 +95,12 @@ class Source:
         self._listed = snapshots(folder)
         self.incarnation = latest_incarnation(folder)
         self.workers = WorkerRegistry(config.workers)
+        self.changes = WorkerChanges(config)
         self.saves: dict[str, str | None] = {}
         self.version = 0
         self.damage = ""
         self._scan()
-        self.oldest = min((one.version for one in self._listed), default=0)
-        if self._complete():
-            self.oldest = 0
+        self.oldest = self._oldest()
 
     def _scan(self) -> None:
         number = 0
@@ -108,6 +109,7 @@ class Source:
             snapshot, meta = newest
             number, self.version = snapshot.number, meta["version"]
             self.workers.load(meta)
+            self.changes.load(meta)
             self.saves |= dict(meta.get("saves", ()))
         for record in read_log(self.folder, number, arrays=False):
             number = record.number + 1
@@ -120,6 +122,10 @@ class Source:
                 self.workers.introduce(meta)
             elif kind == "leave":
                 self.workers.leave(meta["worker"])
+            elif kind == "rules":
+                self.changes.load(meta)
+            elif kind == "workers":
+                self.changes.replay(meta, self.workers)
             elif kind == "save":
                 self.saves[meta["order"]["identity"]] = None
             elif kind == "saved":
@@ -139,13 +145,30 @@ class Source:
             return snapshot, meta
         return None
 
-    def _complete(self) -> bool:
-        """Whether the log begins with the run."""
-        try:
-            return next(iter(read_log(self.folder, 0, arrays=False)), None) is not None
-        except ParameterServerError as error:
-            self.damage = str(error)
-            return False
+    def look_at_arrays(self) -> bool:
+        """Let `oldest` be from where on the arrays, too, are undamaged; whether it has moved."""
+        before, self.oldest = self.oldest, self._oldest(arrays=True)
+        return self.oldest != before
+
+    def _oldest(self, *, arrays: bool = False) -> int:
+        """The oldest version from which on nothing is missing, nor damaged.
+
+        What a power cut or a disk has taken of the log, a later snapshot may make up for.
+        """
+        for start in (None, *reversed(self._listed)):
+            if start is not None and self._newest([start]) is None:
+                continue  # it is damaged
+            first = 0 if start is None else start.number
+            try:
+                records = sum(1 for _ in read_log(self.folder, first, arrays=arrays))
+            except ParameterServerError as error:
+                self.damage = str(error)
+                continue
+            if start is not None:
+                return start.version
+            if records:
+                return 0  # the log begins with the run
+        return self.version if self._listed else 0
 
     def _bases(self, cut: Cut) -> list[Snapshot]:
         """The snapshots that have nothing from behind the cut's base, the newest first."""
@@ -197,7 +220,9 @@ class Source:
         """
         reasons: list[str] = []
         for base in [*self._bases(cut), None]:
-            server = Server(self.folder, self._config, following=True, holds_saves=False)
+            server = Server(
+                self.folder, self._config, following=True, holds_saves=False, elastic=True
+            )
             try:
                 if base is not None:
                     server.load_snapshot(base)
@@ -331,5 +356,9 @@ def merged_workers(sources: Sequence[Source], cut: Cut, *, live: bool = False) -
     left = set(states[0]["left"])
     if not live:
         left = left.intersection(*(set(state["left"]) for state in states))
+        left |= {worker for worker in incarnations if worker >= sources[0].changes.sets.last[1]}
     following = {w: n for w, n in (cut.pushes or {}).items() if n}
-    return {"incarnations": incarnations, "lives": lives, "next": following, "left": sorted(left)}
+    known = {"incarnations": incarnations, "lives": lives, "next": following, "left": sorted(left)}
+    # The first one has decided it. What it has decided counts, also if its step is behind the cut.
+    changes = sources[0].changes
+    return {**known, "workers": changes.sets.first, **changes.state()}

@@ -70,7 +70,7 @@ class History:
             ValueError: ids outside the table.
         """
         undos = self._undos_behind(step, version)
-        if name not in self._store.specs():
+        if not self._store.has(name):
             raise ParameterStateError(f"Parameter '{name}' does not exist on this server.")
         return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from paramesh.array_types import Json
 from paramesh.errors import ParameshError, ParameterServerError
 from paramesh.ps.durability.snapshot_view import PATIENCE, SnapshotView
+from paramesh.ps.processes import freed_memory
 from paramesh.ps.server.background import BackgroundThread
 from paramesh.ps.server.part_writer import write_part
 from paramesh.ps.specification.checkpoints import SaveOrder
@@ -202,10 +203,14 @@ class Saves:
             one.writing.set_exception(error)
 
     def _write(self, one: _Pending) -> None:
+        if self._in_background:
+            freed_memory.give_back()
         try:
             write_part(one.order, one.view, one.version, one.since, self._point)
         finally:
             one.view.release()
+            if self._in_background:
+                freed_memory.give_back()
 
     def done(self) -> list[tuple[str, str]]:
         """The saves whose part is there, or cannot be written: identity, and why not."""

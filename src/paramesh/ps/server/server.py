@@ -39,9 +39,11 @@ from paramesh.ps.server.recovery import recover
 from paramesh.ps.server.saves import Saves, unfinished_saves
 from paramesh.ps.server.snapshot_writer import SnapshotWriter
 from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
+from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.checkpoints import taken_order
 from paramesh.ps.specification.protocol import PushesMissing, RunConfig
+from paramesh.ps.specification.worker_sets import Change, Verdict
 
 
 class Server(Checkpointed):
@@ -59,6 +61,9 @@ class Server(Checkpointed):
             before anything is read or written.
         holds_saves: hold the versions of checkpoints that are to be written; False for who only
             reads.
+        elastic: the number of workers is that of the logs, and may be changed; without it, it has
+            to be that of `config`.
+        leads: it is the first server of the run, which decides about the number of workers.
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -77,8 +82,11 @@ class Server(Checkpointed):
         following: bool = False,
         claimed: Callable[[], None] = lambda: None,
         holds_saves: bool = True,
+        elastic: bool = False,
+        leads: bool = True,
     ) -> None:
         self.folder = folder
+        self._elastic, self._leads = elastic, leads
         super().__init__(config)
         self._named_point = point
         self.beside = beside
@@ -89,8 +97,9 @@ class Server(Checkpointed):
         self.saves = Saves(self.reach, in_background=snapshots_beside, holding=holds_saves)
         self._fsync = fsync
         self.clear()
-        #: Pushes that wait: by step, by worker.
+        #: Pushes that wait: by step, by worker. And how many workers make up a step.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        self._expected: dict[int, int] = {}
         if not following:
             began = time.monotonic()
             incarnation = start_incarnation(folder)
@@ -126,6 +135,7 @@ class Server(Checkpointed):
         """Forget everything that was recovered."""
         self.forget()
         self.workers = WorkerRegistry(self.config.workers)
+        self.changes = WorkerChanges(self.config)
         self.saves.forget()
         #: What `put` gave values, or what was loaded.
         self._given: set[str] = set()
@@ -168,17 +178,20 @@ class Server(Checkpointed):
         self._check_config(meta)
         self.version = meta["version"]
         self.workers.load(meta)
+        self.changes.load(meta)
         self.saves.load(meta)
         self._valued = set(meta["valued"])
         self._given = set(meta.get("given", ()))
 
     def _config_fields(self) -> dict[str, Any]:
-        config = self.config
-        return {"workers": config.workers, "mode": config.mode, "staleness": config.staleness}
+        config, workers = self.config, self.changes.sets.first
+        return {"workers": workers, "mode": config.mode, "staleness": config.staleness}
 
     def _check_config(self, meta: Mapping[str, Any]) -> None:
-        mine = self._config_fields()
+        mine = self._config_fields() | {"workers": self.config.workers}
         theirs = mine | {key: meta[key] for key in mine if key in meta}
+        if self._elastic:
+            mine["workers"] = theirs["workers"]
         if theirs != mine:
             said = "{workers} workers in mode {mode!r}, staleness {staleness}"
             raise ParameterServerError(
@@ -196,10 +209,13 @@ class Server(Checkpointed):
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
             self._check_config(meta)
+            self.changes.load(meta)
         elif kind == "worker":
             self.workers.introduce(meta)
         elif kind == "leave":
             self.workers.leave(meta["worker"])
+        elif kind == "workers":
+            self.changes.replay(meta, self.workers)
         elif kind == "declare":
             self._declare(meta["specs"], record.arrays)
         elif kind == "put":
@@ -253,13 +269,15 @@ class Server(Checkpointed):
 
         Returns:
             `version`, `next` (the step that this server would take from the worker), `incarnation`
-            (of the server) and `worker` (the worker's).
+            (of the server), `worker` (the worker's), `workers` (how many there were at first) and
+            `sets` (those since, see `worker_sets`).
 
         Raises:
             ParameterServerError: no such worker.
             Replaced: a later incarnation of it is known, or another life of this one.
         """
-        self.workers.check_exists(worker)
+        if not self._elastic:
+            self.workers.check_exists(worker)
         known = self.workers.incarnations.get(worker, 0)
         if incarnation is None:
             incarnation = known + 1
@@ -278,6 +296,8 @@ class Server(Checkpointed):
             "next": next_push,
             "incarnation": self.incarnation,
             "worker": incarnation,
+            "workers": self.changes.sets.first,
+            "sets": self.changes.sets.others,
         }
 
     def leave(self, worker: int, incarnation: int) -> int:
@@ -290,7 +310,31 @@ class Server(Checkpointed):
         if not self.workers.has_left(worker):
             self._append({"kind": "leave", "worker": worker}, {})
             self.workers.leave(worker)
-        return self.workers.remaining
+        return self.workers.remaining(self.changes.sets.last[1])
+
+    def change_workers(self, change: Change) -> Verdict | None:
+        """Another number of workers is wanted. Only the first server is asked.
+
+        To be called again and again: what keeps a change from its verdict passes with steps, and
+        when workers start.
+
+        Returns:
+            The verdict on it; None: there is none yet, or there was one on a later change.
+
+        Raises:
+            Fenced, OSError: the log cannot be written; nothing was decided.
+        """
+        self.changes.want(change)
+        verdict = self.changes.judge(self.version, self.workers)
+        if verdict is not None:
+            self._set_workers(verdict)
+        known = self.changes.verdict
+        return known if known.number == change.number else None
+
+    def _set_workers(self, verdict: Verdict) -> None:
+        record = self.changes.record(verdict)
+        self._append(record, {})
+        self.changes.replay(record, self.workers)
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """Declare Parameters (see `Store.declare`); the first values that are given count.
@@ -361,6 +405,8 @@ class Server(Checkpointed):
         step: int,
         updates: Update,
         hyper: Mapping[str, float],
+        of: int | None = None,
+        divides: bool = False,
     ) -> None:
         """Take one worker's gradients of one step; a second time changes nothing.
 
@@ -370,6 +416,9 @@ class Server(Checkpointed):
             step: which; in async mode the number of this worker's push.
             updates: as for `Store.apply`.
             hyper: as for `Store.apply`; the same from all workers.
+            of: how many workers make up the step, as far as the worker knows; None: it does not
+                say.
+            divides: its script divides its batches anew when that changes.
 
         Raises:
             Replaced: a later incarnation of the worker is known.
@@ -379,6 +428,7 @@ class Server(Checkpointed):
             ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
         """
         self.workers.check(worker, incarnation)
+        self.workers.divides[worker] = divides
         if self.config.mode == "async":
             self._push_async(worker, step, updates, hyper)
             return
@@ -390,6 +440,7 @@ class Server(Checkpointed):
                 f"{self.version}: at most {self.config.staleness} steps ahead are allowed."
             )
         self.check_pushed(worker, step)
+        self._check_set(worker, step, of)
         self._check_push(worker, updates, hyper)
         staged = self._staged.setdefault(step, {})
         mine = (updates, dict(hyper))
@@ -402,6 +453,8 @@ class Server(Checkpointed):
                         f"the same script."
                     )
             staged[worker] = mine
+            if of is not None:
+                self._expected[step] = of
             self._count(updates)
             self.reach("staged")
         elif staged[worker][1] != mine[1] or not _same(staged[worker][0], updates):
@@ -427,6 +480,24 @@ class Server(Checkpointed):
                     f"arrived."
                 )
 
+    def _check_set(self, worker: int, step: int, of: int | None) -> None:
+        """Raise ParameterServerError for a push of a worker that does not know the step's set."""
+        border, number = self.changes.sets.last
+        if self._leads or step < border:
+            number = self.changes.sets.at(step)
+        elif of is not None:  # the first server has decided it, and this one meets it now
+            number = self._expected.get(step, of)
+        if of not in (None, number) or worker >= number:
+            raise ParameterServerError(
+                f"worker {worker} pushed step {step} as one of {of} workers, and that step has "
+                f"{number} (the run has {self.changes.sets}). Check that all processes are those "
+                "of one run, with one version of paramesh."
+            )
+
+    def _workers_of(self, step: int) -> int:
+        """How many workers make up a step."""
+        return self._expected.get(step) or self.changes.sets.at(step)
+
     def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
         self.store.check(updates)
         for name, number in hyper.items():
@@ -441,11 +512,15 @@ class Server(Checkpointed):
         self.bytes_pushed += sum(a.nbytes for u in updates.values() for a in u.values())
 
     def _advance(self) -> None:
-        while len(self._staged.get(self.version, ())) == self.config.workers:
+        while len(self._staged.get(self.version, ())) == self._workers_of(self.version):
             staged = self._staged[self.version]
+            count = self._expected.get(self.version)
+            if count not in (None, self.changes.sets.at(self.version)):
+                self._set_workers(Verdict(0, count, self.version))
             updates = reduce_updates([staged[worker][0] for worker in sorted(staged)])
             self._update(updates, next(iter(staged.values()))[1], None)
             del self._staged[self.version - 1]
+            self._expected.pop(self.version - 1, None)
             self._snapshot_if_due()
 
     def _push_async(
@@ -543,6 +618,7 @@ class Server(Checkpointed):
             **self._config_fields(),
             "version": self.version,
             **self.workers.state(),
+            **self.changes.state(),
             "valued": sorted(self._valued),
             "given": sorted(self._given),
             **self.saves.state(),

@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 
 #: Keys are Int64.
 _MOST = 1 << 62
+#: So many keys are remembered.
+_REMEMBERED = 1 << 18
 
 
 class SharedIndex:
@@ -28,6 +30,9 @@ class SharedIndex:
         self.index = Index()
         self._end = 0
         self._deferred: list[tuple[Array, Array]] | None = None
+        #: What was found last: a step reads the rows that its push changes. None: there are others
+        #: now.
+        self._found: tuple[Array, Array] | None = None
 
     def part(self, rows: int) -> IndexPart | None:
         """A part for a table of so many rows; None if there is no room for its keys."""
@@ -42,10 +47,22 @@ class SharedIndex:
         if not parts:
             return []
         keys = np.concatenate([ids + part.first for part, ids in parts])
-        return np.split(self.index.find(keys), np.cumsum([len(ids) for _, ids in parts])[:-1])
+        found = self._found
+        if found is not None and np.array_equal(found[0], keys):
+            slots = found[1].copy()
+        else:
+            slots = self.index.find(keys)
+            self._found = (keys, slots.copy()) if len(keys) <= _REMEMBERED else None
+        return np.split(slots, np.cumsum([len(ids) for _, ids in parts])[:-1])
+
+    def remove(self, keys: Array) -> None:
+        """Take keys away; the rest is indexed again."""
+        self._found = None
+        self.index.remove(keys)
 
     def add(self, keys: Array, slots: Array) -> None:
         """Add keys that are not there; at the end of `deferred`, inside of it."""
+        self._found = None
         if self._deferred is None:
             self.index.add(keys, slots)
         else:
@@ -61,6 +78,7 @@ class SharedIndex:
             added, self._deferred = self._deferred, None
             if added:
                 keys, slots = (np.concatenate(arrays) for arrays in zip(*added, strict=True))
+                self._found = None
                 self.index.add(keys, slots)
 
 
@@ -87,7 +105,7 @@ class IndexPart:
     def remove(self, ids: Array) -> None:
         """As `Index.remove`; everything is indexed again, so it has to be rare."""
         self._count -= len(ids)
-        self.shared.index.remove(ids + self.first)
+        self.shared.remove(ids + self.first)
 
     def reserve(self, rows: int) -> None:
         """As `Index.reserve`."""

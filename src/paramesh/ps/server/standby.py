@@ -40,6 +40,7 @@ class Standby:
         fsync: as for `Server`, after the promotion.
         snapshots_beside: likewise.
         claimed: called in `promote` when it has the next incarnation; what it raises ends it.
+        elastic, leads: as for `Server`.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Standby:
         fsync: bool = False,
         snapshots_beside: bool = False,
         claimed: Callable[[], None] = lambda: None,
+        elastic: bool = False,
+        leads: bool = True,
     ) -> None:
         self.folder = folder
         own_folder(folder, make=True)
@@ -63,6 +66,8 @@ class Standby:
             fsync=fsync,
             snapshots_beside=snapshots_beside,
             following=True,
+            elastic=elastic,
+            leads=leads,
         )
         self._follower = LogFollower(self._server, folder, point=point, repair=True)
 

@@ -103,6 +103,10 @@ class Store:
         """The specs by name."""
         return {name: part.spec for name, part in self._parts.items()}
 
+    def has(self, name: str) -> bool:
+        """Whether a Parameter was declared."""
+        return name in self._parts
+
     def _part(self, name: str) -> Dense | Table:
         part = self._parts.get(name)
         if part is None:
@@ -516,9 +520,19 @@ def reduce_updates(by_worker: Sequence[Update]) -> dict[str, dict[str, Array]]:
 
 
 def _sum_of_rows(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
-    ids = np.unique(np.concatenate([part["ids"] for part in parts]))
-    first = parts[0]["grad"]
+    # Of parts that are sorted each, a stable sort is a merge.
+    ids = np.concatenate([part["ids"] for part in parts])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    begins = np.ones(len(ids), bool)
+    np.not_equal(ids[1:], ids[:-1], out=begins[1:])
+    places = np.empty(len(ids), np.int64)
+    places[order] = np.cumsum(begins) - 1
+    ids, first = ids[begins], parts[0]["grad"]
     grad = np.zeros((len(ids), *first.shape[1:]), first.dtype)
+    at = 0
     for part in parts:
-        grad[np.searchsorted(ids, part["ids"])] += part["grad"]
+        mine = places[at : at + len(part["ids"])]
+        grad[mine] += part["grad"]
+        at += len(mine)
     return {"ids": ids, "grad": grad}

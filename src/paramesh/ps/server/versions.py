@@ -68,12 +68,26 @@ class VersionedParameters:
         Raises:
             ParameterStateError: no such table.
         """
+        ids = self._next_ids(name, after)[:count]
+        return ids, self.store.read(name, ids)
+
+    def dump_rows(self, name: str, after: int, count: int) -> tuple[dict[str, Array], int]:
+        """As `items`, with the state of the optimizer; and how many rows come after the id.
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        left = self._next_ids(name, after)
+        ids = left[:count]
+        fields = {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
+        return {"ids": ids, **fields}, len(left)
+
+    def _next_ids(self, name: str, after: int) -> Array:
+        """The trained rows of a table whose ids are larger, sorted."""
         known = self._sorted
         if known is None or known[:2] != (name, self.version):
             known = self._sorted = name, self.version, self.store.rows(name)
-        first = int(np.searchsorted(known[2], after, "right"))
-        ids = known[2][first : first + count]
-        return ids, self.store.read(name, ids)
+        return known[2][int(np.searchsorted(known[2], after, "right")) :]
 
     def ready(self, names: Iterable[str]) -> bool:
         """Whether all of these Parameters can be read."""

@@ -41,10 +41,13 @@ class WorkerRegistry:
     Attributes:
         incarnations: the latest, by worker.
         next_push: in async mode the number of each worker's next push.
+        divides: whether the script of a worker divides its batches anew, by worker; of those that
+            have pushed since this server started.
     """
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self.divides: dict[int, bool] = {}
         self.incarnations: dict[int, int] = {}
         self.next_push: dict[int, int] = {}
         self._lives: dict[int, int] = {}
@@ -90,10 +93,18 @@ class WorkerRegistry:
         """Whether a worker has finished."""
         return worker in self._left
 
-    @property
-    def remaining(self) -> int:
-        """How many workers have not finished."""
-        return self._count - len(self._left)
+    def is_here(self, worker: int) -> bool:
+        """Whether a worker has started, and not finished."""
+        return worker in self.incarnations and worker not in self._left
+
+    def remaining(self, count: int) -> int:
+        """How many workers have not finished: of the last set, and others that are here.
+
+        Args:
+            count: how many the last set has.
+        """
+        expected = set(range(count)) | self.incarnations.keys()
+        return len(expected - self._left)
 
     def pushed(self, worker: int) -> None:
         """In async mode, a push of a worker was applied."""

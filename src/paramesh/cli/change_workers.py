@@ -1,0 +1,153 @@
+"""`paramesh ps workers`: another number of workers for a live run."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from paramesh.cli.errors import CommandError
+from paramesh.errors import ParameterServerError
+from paramesh.files.ownership import followed
+from paramesh.ps.durability import identity, worker_files
+from paramesh.ps.durability.run_lock import changer_lock, is_live, session_in
+from paramesh.ps.specification.worker_sets import Verdict
+
+#: Seconds between two looks for the verdict, and that a change which was stopped takes at most.
+_LOOK, _STOPPING = 0.1, 15.0
+
+
+def change_workers(wal_dir: Path, workers: int, timeout: float, console: Console) -> None:
+    """Have a live run get another number of workers, and say from which step on.
+
+    Args:
+        wal_dir: the folder of the run.
+        workers: how many it gets.
+        timeout: seconds until it is given up, if not all that join are there.
+        console: where to.
+
+    Raises:
+        CommandError: it is not the folder of a run that is live; somebody else is changing it; the
+            run refuses, or does not get that far.
+    """
+    try:
+        folder = followed(Path(os.path.abspath(wal_dir)))
+        mine = identity.read(folder)
+        identity.own(folder)
+        if mine.mode == "async":
+            raise CommandError(
+                "the number of workers of a run in mode 'async' cannot be changed: each of its "
+                "workers makes steps of its own, which have no common border"
+            )
+        if not is_live(folder):
+            raise _at_rest(wal_dir, mine.worker_num)
+        lock = changer_lock(folder)
+        lock.take()
+        try:
+            _change(folder, workers, timeout, console)
+        finally:
+            lock.release()
+    except ParameterServerError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{wal_dir}: {error.strerror or error}") from error
+
+
+def _change(folder: Path, workers: int, timeout: float, console: Console) -> None:
+    left = worker_files.open_change(folder)
+    if left is not None:  # whoever wanted it was killed
+        _stopped(folder, left.number)
+    before, session = identity.read(folder).worker_num, session_in(folder)
+    if not session:  # it has just come to its end
+        raise _at_rest(folder, before)
+    if before == workers:
+        console.print(f"'{folder}' has {_workers(workers)} already", soft_wrap=True)
+        return
+    number = worker_files.want(folder, before, workers, session)
+    if number is None:
+        raise CommandError("somebody on another host is changing the number of workers")
+    if workers > before:
+        ranks = _listed([str(rank) for rank in range(before, workers)])
+        what = f"waiting for {'worker' if workers == before + 1 else 'workers'} {ranks} to start"
+    else:
+        what = "waiting for the border of a step"
+    console.print(f"{what} …", highlight=False, soft_wrap=True)
+    try:
+        verdict = _verdict(folder, number, session, timeout)
+        why = (
+            f"not all workers were there within {timeout:g} seconds. `paramesh launch --workers` "
+            "starts those of its runs; its output says what became of them"
+        )
+        if workers < before:
+            why = f"the run has made no step within {timeout:g} seconds"
+        if verdict is None:
+            verdict = _stopped(folder, number)
+    except KeyboardInterrupt:
+        verdict, why = _stopped(folder, number), "Ctrl-C"
+        if verdict.workers is None:
+            raise
+    if verdict.workers is None:
+        said = verdict.why if verdict.why != worker_files.WITHDRAWN else why
+        raise CommandError(f"the run has {_workers(before)} as before: {said}")
+    console.print(
+        f"from step {verdict.border} on, '{folder}' has {_workers(workers)}; it had {before}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        f"Once the run has ended, start it with worker_num={workers}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _at_rest(folder: Path, workers: int) -> CommandError:
+    return CommandError(
+        f"no process has the run in '{folder}': the number of workers is changed while it is live. "
+        f"To go on with another number, start it with worker_num={workers} (`paramesh launch "
+        f"--workers {workers}`), and repeat the command"
+    )
+
+
+def _verdict(folder: Path, number: int, session: str, seconds: float) -> Verdict | None:
+    """The verdict on a change; None: there is none after so many seconds.
+
+    Raises:
+        CommandError: the run has ended.
+    """
+    until = time.monotonic() + seconds
+    while (verdict := worker_files.verdict_on(folder, number)) is None:
+        if not folder.exists() or session_in(folder) != session:
+            raise CommandError("the run has ended before its number of workers was changed")
+        if time.monotonic() > until:
+            return None
+        time.sleep(_LOOK)
+    return verdict
+
+
+def _stopped(folder: Path, number: int) -> Verdict:
+    """Stop a change; the verdict on it.
+
+    Raises:
+        CommandError: there is none: the run makes no steps.
+    """
+    worker_files.stop(folder, number)
+    verdict = _verdict(folder, number, session_in(folder), _STOPPING)
+    if verdict is None:
+        raise CommandError(
+            "the run has as many workers as before, and will keep them: the change is withdrawn "
+            "with the next step that it makes. It makes none at the moment; `paramesh ps status` "
+            "shows which workers it waits for"
+        )
+    return verdict
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
+
+
+def _listed(words: list[str]) -> str:
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last
