@@ -45,9 +45,9 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "SplitWithSize": ({}, (X, (4, 12), 1), mint.split),
     "IndexSelect": ({}, (X, 1, N), mint.index_select),
     "OneHotExt": ({}, (N, 4, 1.0, 0.0, -1), lambda n, *rest: ops.one_hot(n, 4, 1.0, 0.0)),
-    "SoftplusExt": ({}, (X, 2, 10), functional.softplus),
-    "EluExt": ({}, (X, 0.5), functional.elu),
-    "LeakyReLUExt": ({}, (X,), functional.leaky_relu),
+    "SoftplusExt": ({}, (X, 2, 10), untyped(functional).softplus),
+    "EluExt": ({}, (X, 0.5), untyped(functional).elu),
+    "LeakyReLUExt": ({}, (X,), untyped(functional).leaky_relu),
     "Embedding": ({}, (N, X), functional.embedding),
     "GroupNorm": ({}, (X, 4), functional.group_norm),
     "Convolution": (
