@@ -13,6 +13,7 @@ import paramesh
 import paramesh.mindspore_generated as generated
 from paramesh import Tensor, compat, context, mint, ops
 from paramesh.mint.nn import functional
+from type_checks import untyped
 
 X = np.random.default_rng(0).permutation(128).reshape(8, 16).astype(np.float32) / 64 - 1
 N = np.array([0, 3, 1], np.int32)
@@ -44,9 +45,9 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "SplitWithSize": ({}, (X, (4, 12), 1), mint.split),
     "IndexSelect": ({}, (X, 1, N), mint.index_select),
     "OneHotExt": ({}, (N, 4, 1.0, 0.0, -1), lambda n, *rest: ops.one_hot(n, 4, 1.0, 0.0)),
-    "SoftplusExt": ({}, (X, 2, 10), functional.softplus),
-    "EluExt": ({}, (X, 0.5), functional.elu),
-    "LeakyReLUExt": ({}, (X,), functional.leaky_relu),
+    "SoftplusExt": ({}, (X, 2, 10), untyped(functional).softplus),
+    "EluExt": ({}, (X, 0.5), untyped(functional).elu),
+    "LeakyReLUExt": ({}, (X,), untyped(functional).leaky_relu),
     "Embedding": ({}, (N, X), functional.embedding),
     "GroupNorm": ({}, (X, 4), functional.group_norm),
     "Convolution": (
@@ -89,18 +90,18 @@ def leaves(tree: Any) -> list[Any]:
 
 def test_too_many_arguments() -> None:
     with pytest.raises(TypeError, match=r"expected input, got 2 arguments"):
-        generated.Max()(Tensor(X), 1)  # pyright: ignore[reportAttributeAccessIssue]
+        untyped(generated).Max()(Tensor(X), 1)
 
 
 def test_they_have_strategies_and_are_no_public_operators() -> None:
     assert "SumExt" not in ops.__all__
-    assert isinstance(generated.sum_ext_op, generated.SumExt)  # pyright: ignore
+    assert isinstance(untyped(generated).sum_ext_op, untyped(generated).SumExt)
     path = "ops.auto_generate.gen_ops_prim"
     assert "paramesh.mindspore_generated" in compat.PATHS[path]
     context.set_auto_parallel_context(
         parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
     )
-    total = generated.SumExt().shard(((8, 1),))  # pyright: ignore[reportAttributeAccessIssue]
+    total = untyped(generated).SumExt().shard(((8, 1),))
     out = paramesh.jit(lambda x: total(x, 1))(Tensor(X))
     np.testing.assert_allclose(out.asnumpy(), X.sum(1), 1e-5, 1e-6)
     assert jnp.asarray(out).addressable_data(0).shape == (1,)

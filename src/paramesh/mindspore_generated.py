@@ -21,6 +21,9 @@ from paramesh.tensor.base import Tensor
 #: Where a class's name has a new word.
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
+#: By name: they are made from a table.
+_ACTIVATIONS = vars(functional)
+
 __all__: list[str] = ["add_ext", "sub_ext"]
 
 
@@ -90,7 +93,7 @@ def _swiglu(input: TensorLike, dim: int = -1) -> Any:
 
 
 def _leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Any:
-    return functional.leaky_relu(input, negative_slope)
+    return _ACTIVATIONS["leaky_relu"](input, negative_slope)
 
 
 def _convolution(
@@ -144,8 +147,8 @@ _offer("SplitTensor SplitWithSize", mint.split, "input split_size_or_sections di
 _offer("IndexSelect", mint.index_select, "input dim index")
 _offer("TrilExt", mint.tril, "input diagonal")
 _offer("OneHotExt", _one_hot_ext, "tensor num_classes on_value off_value axis")
-_offer("SoftplusExt", functional.softplus, "input beta threshold")
-_offer("EluExt", functional.elu, "input alpha")
+_offer("SoftplusExt", _ACTIVATIONS["softplus"], "input beta threshold")
+_offer("EluExt", _ACTIVATIONS["elu"], "input alpha")
 _offer("LeakyReLUExt", _leaky_relu, "input negative_slope")
 _offer("Embedding", functional.embedding,
        "input weight padding_idx max_norm norm_type scale_grad_by_freq")  # fmt: skip

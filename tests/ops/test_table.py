@@ -38,7 +38,9 @@ ELSEWHERE = {
         "boxes",
         "changed_copies",
         "ctc",
+        "fourier",
         "graph_marks",
+        "halo_exchange",
         "linalg",
         "more_random",
         "more_updates",
@@ -68,6 +70,7 @@ PLAIN = {
     "list_len",
     "make_range",
     "mixed_precision_cast",
+    "reshard",
     "tuple_len",
 }
 

@@ -88,6 +88,7 @@ _OWN: dict[str, list[Given]] = {
     "CumSum": [c(X, 0)],
     "Dense": [c(X, f(8, 16), f(8))],
     "Diag": [c(f(8))],
+    "DiagPart": [c(f(8, 8))],
     "Div": [c(X, f(8, 16))],
     "EmbeddingLookup": [c(X, i(8, 8, 4), 0)],
     "ExpandDims": [c(X, 1)],

@@ -219,14 +219,22 @@ def all_to_all(
         split_dim: the axis that is split.
         concat_dim: the axis along which the slices are concatenated.
         group: who takes part.
+
+    Raises:
+        TypeError, IndexError, ValueError: no int; no axis; not the size of the group, or an axis
+            that does not divide by it.
     """
+    numbers = {"split_count": split_count, "split_dim": split_dim, "concat_dim": concat_dim}
+    for name, number in numbers.items():
+        if type(number) is not int:
+            raise TypeError(f"{name} must be an int, got {number!r}.")
     participants = _participants(group, "AlltoAll")
     size = 1 if participants.axis is None else _of_equal_size(participants, "AlltoAll")
     if split_count != size:
         raise ValueError(f"split_count={split_count} must be the size of the group, {size}.")
     for name, axis in (("split_dim", split_dim), ("concat_dim", concat_dim)):
         if not -tensor.ndim <= axis < tensor.ndim:
-            raise ValueError(f"{name}={axis} is not an axis of shape {tensor.shape}.")
+            raise IndexError(f"{name}={axis} is not an axis of shape {tensor.shape}.")
     split, concat = split_dim % tensor.ndim, concat_dim % tensor.ndim
     if tensor.shape[split] % size:
         raise ValueError(

@@ -20,9 +20,9 @@ from paramesh.tensor.base import as_value
 __all__ = [
     "fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fft2", "ifft2", "rfft2", "irfft2", "hfft2",
     "ihfft2", "fftn", "ifftn", "rfftn", "irfftn", "hfftn", "ihfftn", "fftshift", "ifftshift",
-    "fftfreq", "rfftfreq", "FFT", "IFFT", "RFFT", "IRFFT", "HFFT", "IHFFT", "FFT2", "IFFT2",
-    "RFFT2", "IRFFT2", "HFFT2", "IHFFT2", "FFTN", "IFFTN", "RFFTN", "IRFFTN", "HFFTN", "IHFFTN",
-    "FFTShift", "IFFTShift", "DCT", "IDCT", "DCTN", "IDCTN",
+    "fftfreq", "rfftfreq", "dct", "idct", "dctn", "idctn", "FFT", "IFFT", "RFFT", "IRFFT", "HFFT",
+    "IHFFT", "FFT2", "IFFT2", "RFFT2", "IRFFT2", "HFFT2", "IHFFT2", "FFTN", "IFFTN", "RFFTN",
+    "IRFFTN", "HFFTN", "IHFFTN", "FFTShift", "IFFTShift", "DCT", "IDCT", "DCTN", "IDCTN",
 ]
 # fmt: on
 
@@ -210,17 +210,19 @@ def _of_several(inverse: bool) -> Callable[..., Any]:
     return transform
 
 
-def _cosine_class(name: str, compute: Callable[..., Any], doc: str) -> Any:
-    compute.__name__ = compute.__qualname__ = f"{name.lower()}_of"
+def _cosines_of(name: str, compute: Callable[..., Any], doc: str) -> Any:
+    compute.__name__ = compute.__qualname__ = name
     compute.__doc__ = doc
-    return primitive(name, function(compute))
+    return function(compute)
 
 
-DCT = _cosine_class("DCT", _of_one(False), "The cosine transform of type 2 along an axis.")
-IDCT = _cosine_class("IDCT", _of_one(True), "The inverse of `DCT`.")
-DCTN = _cosine_class("DCTN", _of_several(False), "The cosine transform of type 2 along axes.")
-IDCTN = _cosine_class("IDCTN", _of_several(True), "The inverse of `DCTN`.")
+dct = _cosines_of("dct", _of_one(False), "The cosine transform of type 2 along an axis.")
+idct = _cosines_of("idct", _of_one(True), "The inverse of `dct`.")
+dctn = _cosines_of("dctn", _of_several(False), "The cosine transform of type 2 along axes.")
+idctn = _cosines_of("idctn", _of_several(True), "The inverse of `dctn`.")
 
+DCT, IDCT = primitive("DCT", dct), primitive("IDCT", idct)
+DCTN, IDCTN = primitive("DCTN", dctn), primitive("IDCTN", idctn)
 FFT, IFFT, RFFT = primitive("FFT", fft), primitive("IFFT", ifft), primitive("RFFT", rfft)
 IRFFT, HFFT = primitive("IRFFT", irfft), primitive("HFFT", hfft)
 IHFFT, FFT2 = primitive("IHFFT", ihfft), primitive("FFT2", fft2)

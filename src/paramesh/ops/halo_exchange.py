@@ -73,14 +73,14 @@ def neighbor_exchange_v2(
     return _surrounded(input_x, send_rank_ids, sent, recv_rank_ids, received, group)
 
 
-def _lengths(name: str, given: object) -> tuple[int, ...]:
+def _lengths(name: str, given: Sequence[int]) -> tuple[int, ...]:
     """(top, bottom, left, right)."""
-    whole = isinstance(given, tuple | list) and all(type(n) is int and n >= 0 for n in given)
-    if not whole or len(given) != 4:  # pyright: ignore[reportArgumentType]
+    lengths = tuple(given)
+    if len(lengths) != 4 or any(type(n) is not int or n < 0 for n in lengths):
         raise ValueError(
             f"{name} must be four ints from 0 on (top, bottom, left, right), got {given!r}."
         )
-    return tuple(given)  # pyright: ignore[reportArgumentType]
+    return lengths
 
 
 def _border(tile: jax.Array, lengths: Sequence[int], direction: int) -> jax.Array:

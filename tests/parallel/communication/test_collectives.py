@@ -221,7 +221,8 @@ def test_integers_and_tuples() -> None:
             r"shape \(3, 2\) does not divide into 4 equal slices",
         ),
         (lambda x: ops.all_to_all(x, 2, 0, 1), ValueError, "split_count=2 .* of the group, 4"),
-        (lambda x: ops.all_to_all(x, 4, 2, 0), ValueError, "split_dim=2 is not an axis"),
+        (lambda x: ops.all_to_all(x, 4, 2, 0), IndexError, "split_dim=2 is not an axis"),
+        (lambda x: ops.all_to_all(x, wrong([4]), 0, 0), TypeError, r"must be an int, got \[4\]"),
         (
             lambda x: ops.all_to_all(x, 4, 1, 0),
             ValueError,

@@ -73,8 +73,8 @@ def test_values_and_gradients() -> None:
 
 
 def test_one_direction() -> None:
-    up = [-1] * 8
-    down = [-1] * 8
+    up: list[Any] = [-1] * 8
+    down: list[Any] = [-1] * 8
     down[4], up[0] = (2, 3, -1, -1), (-1, -1, 0, 1)  # the lower tiles get a row from above
     exchange = ops.NeighborExchangeV2(down, [0, 1, 0, 0], up, [1, 0, 0, 0], "NCHW")
     out = paramesh.jit(exchange)(Tensor(tiles(IMAGE))).asnumpy()
