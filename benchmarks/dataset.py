@@ -3,15 +3,16 @@
     python benchmarks/dataset.py --mindspore-python PYTHON --torch-python PYTHON
 
 Images: a folder of JPEG files -> random crop, decoded and resized to 224 x 224 -> flip -> normalize
--> batches of 32 in channels-first Float32. Python: a source in Python that takes about a
-millisecond for a row, in two worker processes.
+-> batches of 32 in channels-first Float32. Digits: MNIST's files -> two linear maps of the values
+-> channels first -> batches of 32. Python: a source in Python that takes about half a millisecond
+for a row, in two worker processes. Arrays: one whose rows are Float32 of (3, 224, 224), likewise.
 
 Each contestant is a process of its own python. A turn goes through some epochs, and the clock runs
 from the first batch to the last, so that neither the start of workers nor rows made ahead in other
 contestants' turns count. Turns alternate between contestants; the first of each does not count. On
 a machine that does other things too, look at the time of processors, that of workers included.
 
-    --size N        images; rows of the Python source are 4 N
+    --size N        images; rows of the sources in Python are 4 N, digits 32 N
     --epochs N      of a turn
     --turns N       that count, of which the median is shown
 """
@@ -34,6 +35,7 @@ from typing import Any
 import record
 
 BATCH, SIDE, WORKERS = 32, 224, 2
+LINEAR = ((1 / 255, 0.0), (1 / 0.3081, -0.1307 / 0.3081))
 MEAN, DEVIATION = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
 
 
@@ -53,6 +55,18 @@ class Rows:
 
     def __len__(self) -> int:
         return self.count
+
+
+class Arrays(Rows):
+    """Rows that are large and soon made."""
+
+    def __getitem__(self, index: int) -> Any:
+        import numpy as np
+
+        return np.full((3, 224, 224), index % 251, np.float32), np.int32(index % 10)
+
+
+SOURCES = {"python": Rows, "arrays": Arrays}
 
 
 class Prepared:
@@ -88,9 +102,15 @@ class Prepared:
 
 
 def _mindspore_like(ds: Any, kind: str, folder: str, count: int) -> Any:
-    if kind == "python":
-        source = ds.GeneratorDataset(Rows(count), ["x", "y"], num_parallel_workers=WORKERS)
+    if kind in SOURCES:
+        source = ds.GeneratorDataset(SOURCES[kind](count), ["x", "y"], num_parallel_workers=WORKERS)
         return source.batch(BATCH)
+    if kind == "digits":
+        digits = ds.MnistDataset(folder, num_parallel_workers=WORKERS)
+        maps = [ds.vision.Rescale(*each) for each in LINEAR]
+        digits = digits.map([*maps, ds.vision.HWC2CHW()], "image", num_parallel_workers=WORKERS)
+        digits = digits.map(ds.transforms.TypeCast("int32"), "label", num_parallel_workers=WORKERS)
+        return digits.batch(BATCH)
     data = ds.ImageFolderDataset(folder, shuffle=True, num_parallel_workers=WORKERS)
     try:
         vision = ds.vision
@@ -152,7 +172,23 @@ def torch(kind: str, folder: str, count: int) -> Begin:
         def __len__(self) -> int:
             return len(self.files)
 
-    source: Any = Images() if kind == "images" else Rows(count)
+    class Digits:
+        def __init__(self) -> None:
+            images = np.fromfile(os.path.join(folder, "train-images-idx3-ubyte"), np.uint8)
+            self.images = images[16:].reshape(-1, 28, 28)
+            self.labels = np.fromfile(os.path.join(folder, "train-labels-idx1-ubyte"), np.uint8)[8:]
+
+        def __getitem__(self, index: int) -> Any:
+            image = self.images[index].astype(np.float32)
+            for factor, shift in LINEAR:
+                image = image * np.float32(factor) + np.float32(shift)
+            return image[None], np.int32(self.labels[index])
+
+        def __len__(self) -> int:
+            return len(self.images)
+
+    sources: dict[str, Any] = {"images": Images, "digits": Digits}
+    source = sources[kind]() if kind in sources else SOURCES[kind](count)
     loader = DataLoader(source, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
 
     def begin(epochs: int) -> Iterator[Any]:
@@ -162,6 +198,7 @@ def torch(kind: str, folder: str, count: int) -> Begin:
     return begin
 
 
+KINDS = ["images", "digits", "python", "arrays"]
 CONTESTANTS = {"paramesh": paramesh, "mindspore": mindspore, "torch": torch}
 
 
@@ -169,19 +206,19 @@ def contestant(name: str, kind: str, folder: str, count: int) -> None:
     """In a process of its own: a turn for each line of stdin, its rows and seconds to stdout."""
     begin = CONTESTANTS[name](kind, folder, count)
     for line in sys.stdin:
-        rows, start, spent, used = 0, 0.0, 0.0, 0.0
+        rows, start, spent = 0, 0.0, 0.0
         for batch in begin(int(line)):
             if start:
                 rows += len(batch[0])
-                used = processor_seconds() - spent
             else:
                 start, spent = time.perf_counter(), processor_seconds()
-        print(json.dumps([rows, time.perf_counter() - start, used]), flush=True)
+        seconds = time.perf_counter() - start
+        print(json.dumps([rows, seconds, processor_seconds() - spent]), flush=True)
 
 
 def processor_seconds() -> float:
-    """What this process and those that it has started have used of the processors."""
-    total = sum(os.times()[:2])
+    """What this process and those that it has started, ended ones too, have used."""
+    total = sum(os.times()[:4])
     mine = {os.getpid()}
     for path in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda p: int(p.parent.name)):
         try:
@@ -204,6 +241,18 @@ def write_images(folder: Path, count: int) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 256, (25, 33, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((500, 375)).save(target, quality=90)
+
+
+def write_digits(folder: Path, count: int) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    header = np.array([2051, count, 28, 28], ">i4").tobytes()
+    (folder / "train-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    labels = rng.integers(0, 10, count, dtype=np.uint8)
+    header = np.array([2049, count], ">i4").tobytes()
+    (folder / "train-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
 
 
 def measure(
@@ -244,7 +293,7 @@ def measure(
     table = Table("pipeline", unit, "of the fastest", "ms of processor for each", title=kind)
     for name, speed in sorted(medians.items(), key=lambda item: -item[1]):
         table.add_row(
-            name, f"{speed:,.0f}", f"{speed / best:.2f}", f"{statistics.median(costs[name]):.2f}"
+            name, f"{speed:,.0f}", f"{speed / best:.2f}", f"{statistics.median(costs[name]):.3f}"
         )
     Console().print(table)
 
@@ -256,7 +305,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--kind", choices=["images", "python"], action="append")
+    parser.add_argument("--kind", choices=KINDS, action="append")
     parser.add_argument("--contestant", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contestant:
@@ -269,11 +318,16 @@ def main() -> None:
     if arguments.torch_python or importlib.util.find_spec("torch"):
         pythons["torch"] = arguments.torch_python or sys.executable
     with tempfile.TemporaryDirectory() as folder:
-        for kind in arguments.kind or ["images", "python"]:
+        for kind in arguments.kind or KINDS:
+            files = Path(folder) / kind
+            files.mkdir()
             if kind == "images":
-                write_images(Path(folder), arguments.size)
-            count = arguments.size * (4 if kind == "python" else 1)
-            measure(pythons, kind, folder, count, arguments.epochs, arguments.turns)
+                write_images(files, arguments.size)
+            if kind == "digits":
+                write_digits(files, 32 * arguments.size)
+            measure(
+                pythons, kind, str(files), 4 * arguments.size, arguments.epochs, arguments.turns
+            )
 
 
 if __name__ == "__main__":

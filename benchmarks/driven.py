@@ -54,9 +54,15 @@ class Driven:
         self._lines: list[Any] = []
         with socket.create_server(("127.0.0.1", 0)) as listening:
             words = command(f"127.0.0.1:{listening.getsockname()[1]}")
+            # In a session of its own: Linux shares a busy processor among sessions, and Ray begins
+            # some for what it starts.
             with log.open("wb") as file:
                 self.process = subprocess.Popen(
-                    words, stdout=file, stderr=file, env=os.environ | dict(variables or {})
+                    words,
+                    stdout=file,
+                    stderr=file,
+                    env=os.environ | dict(variables or {}),
+                    start_new_session=True,
                 )
             listening.settimeout(1)
             until = time.monotonic() + 300

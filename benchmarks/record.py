@@ -45,6 +45,8 @@ _PACKAGES = (
     "safetensors",
     "orbax-checkpoint",
     "scipy",
+    "pillow",
+    "opencv-python-headless",
 )
 
 

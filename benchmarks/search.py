@@ -18,14 +18,18 @@ Everything is on eight virtual devices; the cost model counts with the figures o
                 for the CPU, in turns, as ratios of medians
 
 Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
-networks that predictions were not fitted to (`searched/unseen.py`). With `--record`, a part that is
-asked for as `--only=PART` has a section of its own, and so has `--unseen`.
+networks that predictions were not fitted to (`searched/unseen.py`). `--kept FILE` keeps the costs
+of `quality` and what compilers said for `compiled`, so that a run may be stopped and go on. With
+`--record`, a part that is asked for as `--only=PART` has a section of its own, and so has
+`--unseen`.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import json
 import math
 import os
 import statistics
@@ -53,7 +57,11 @@ import record
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
-from paramesh.parallel.planning.devices import MissingCompilerError, target_devices
+from paramesh.parallel.planning.devices import (
+    MissingCompilerError,
+    TargetDevices,
+    target_devices,
+)
 from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
@@ -112,12 +120,32 @@ def times(console: Console, layers: list[int], target: Target) -> None:
 # Costs in the model.
 
 
+class Kept:
+    """What took long, in a file (`--kept`), so that a run that was stopped goes on where it was."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, Any] = {}
+        if path is not None and path.exists():
+            self._known = json.loads(path.read_text())
+
+    def get(self, key: str, make: Callable[[], Any]) -> Any:
+        """What the file has of a key, or what is made then: of what JSON has."""
+        if key not in self._known:
+            self._known[key] = make()
+            if self._path is not None:
+                self._path.write_text(json.dumps(self._known))
+        return self._known[key]
+
+    def cost(self, key: str, make: Callable[[], Cost]) -> Cost:
+        return Cost(*self.get(key, make))
+
+
 class Peers:
     """The costs of the layouts that a network has by hand; each is searched once."""
 
-    def __init__(self, network: Network, target: Target) -> None:
-        self._network, self._target = network, target
-        self._known: dict[Any, list[Cost]] = {}
+    def __init__(self, name: str, network: Network, target: Target, kept: Kept) -> None:
+        self._name, self._network, self._target, self._kept = name, network, target, kept
 
     def of(self, mesh: str) -> list[Cost]:
         """On one axis, on two where the mesh has more, and D-Rec, which has a mesh of its own."""
@@ -128,26 +156,40 @@ class Peers:
         return found + self._by_drec(hosts)
 
     def _on(self, sizes: tuple[int, ...], hosts: int) -> list[Cost]:
-        if (sizes, hosts) not in self._known:
-            shape = "x".join(map(str, sizes))
-            self._known[sizes, hosts] = [
-                cost_of(
-                    f"{name} ({shape})", modelled(self._network, peer, sizes, self._target, hosts)
-                )
-                for name, peer in peers_of(self._network, sizes).items()
-            ]
-        return self._known[sizes, hosts]
+        shape = "x".join(map(str, sizes))
+
+        def cost(name: str, peer: Any) -> Cost:
+            plan = modelled(self._network, peer, sizes, self._target, hosts)
+            return cost_of(f"{name} ({shape})", plan)
+
+        return [
+            self._kept.cost(
+                f"{self._name} {shape} {hosts} {name}", functools.partial(cost, name, peer)
+            )
+            for name, peer in peers_of(self._network, sizes).items()
+        ]
 
     def _by_drec(self, hosts: int) -> list[Cost]:
-        if hosts not in self._known:
+        def cost() -> Cost:
             program = program_of(self._network, hosts)
             problem = problem_of(program, (2, 2, 2), self._target)
-            self._known[hosts] = [cost_of("D-Rec", drec.found_by_drec(program, problem))]
-        return self._known[hosts]
+            return cost_of("D-Rec", drec.found_by_drec(program, problem))
+
+        return [self._kept.cost(f"{self._name} D-Rec {hosts}", cost)]
+
+
+def cost_of_plan(network: Network, mesh: str, target: Target) -> Cost:
+    sizes, hosts = MESHES[mesh]
+    return cost_of("the plan", find(program_of(network, hosts), target, sizes=sizes))
 
 
 def quality(
-    console: Console, target: Target, networks: list[str], meshes: list[str], every: bool
+    console: Console,
+    target: Target,
+    networks: list[str],
+    meshes: list[str],
+    every: bool,
+    kept: Kept,
 ) -> None:
     table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "sends")
     for title in ("fewest MB by hand", "sends", "gain"):
@@ -156,10 +198,10 @@ def quality(
     gains: list[tuple[float, float]] = []
     for name in networks:
         network = ALL[name]()
-        peers = Peers(network, target)
+        peers = Peers(name, network, target, kept)
         for mesh in meshes:
-            sizes, hosts = MESHES[mesh]
-            plan = cost_of("the plan", find(program_of(network, hosts), target, sizes=sizes))
+            of_plan = functools.partial(cost_of_plan, network, mesh, target)
+            plan = kept.cost(f"{name} {mesh} plan", of_plan)
             others = peers.of(mesh)
             best = min(others, key=lambda cost: cost.seconds)
             least = min(others, key=lambda cost: cost.nbytes)
@@ -233,7 +275,18 @@ def peers_compiled(
     console.print("Bytes that a device sends in a step, as compiled for the CPU", table)
 
 
-def compiled(console: Console, networks: list[str], meshes: list[str], devices: list[str]) -> None:
+def said_by_compiler(program: Program, plan: Plan, on: TargetDevices) -> list[float]:
+    """Bytes that a device holds, of those that are temporary, and that it sends."""
+    stage = compiled_for_target(lowered(program, plan, on.devices, True))
+    said = stage.memory_analysis()
+    results = said.output_size_in_bytes - said.alias_size_in_bytes
+    holds = said.argument_size_in_bytes + said.temp_size_in_bytes + results
+    return [holds, said.temp_size_in_bytes, sends_of(stage, on.name)]
+
+
+def compiled(
+    console: Console, networks: list[str], meshes: list[str], devices: list[str], kept: Kept
+) -> None:
     table = Table("network", "devices", "mesh")
     for title in ("holds MB", "compiled", "off", "temporary", "sends MB", "compiled", "off"):
         table.add_column(title, justify="right")
@@ -247,14 +300,12 @@ def compiled(console: Console, networks: list[str], meshes: list[str], devices: 
         sizes, hosts = MESHES[mesh]
         program = program_of(ALL[name](), hosts)
         plan = find(program, on.target.of_dtype("float32"), sizes=sizes)
-        stage = compiled_for_target(lowered(program, plan, on.devices, True))
-        said = stage.memory_analysis()
-        results = said.output_size_in_bytes - said.alias_size_in_bytes
-        got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
+        got, temporary, sent = kept.get(
+            f"{name} {mesh} {target}", functools.partial(said_by_compiler, program, plan, on)
+        )
         holds = compared(arguments(plan) + passing(plan), got)
-        sends = compared(sum(plan.sent().values()), sends_of(stage, target))
-        temporary = f"{said.temp_size_in_bytes / 1e6:.1f}"
-        table.add_row(name, target, mesh, *holds, temporary, *sends)
+        sends = compared(sum(plan.sent().values()), sent)
+        table.add_row(name, target, mesh, *holds, f"{temporary / 1e6:.1f}", *sends)
     console.print("Bytes that a device holds and sends in a step, as predicted", table)
     for target, reason in left_out.items():
         console.print(f"{target} is left out: {reason}", markup=False)
@@ -345,15 +396,18 @@ def main() -> None:
     parser.add_argument("--devices", nargs="+", default=["cpu:8", "h100:8", "v5e:2x4"])
     parser.add_argument("--meshes", nargs="+", choices=tuple(MESHES), default=list(MESHES))
     parser.add_argument("--every", action="store_true", help="print all layouts of `quality`")
+    parser.add_argument("--kept", type=Path, help="a file for what took long")
     parser.add_argument("--target", choices=sorted(TARGETS), default="h100")
     given = parser.parse_args()
-    console, target = Console(), TARGETS[given.target]
+    console, target, kept = Console(), TARGETS[given.target], Kept(given.kept)
     given.networks = given.networks or list(UNSEEN if given.unseen else NETWORKS)
     todo: dict[str, Callable[[], None]] = {
         "time": lambda: times(console, given.layers, target),
-        "quality": lambda: quality(console, target, given.networks, given.meshes, given.every),
+        "quality": lambda: quality(
+            console, target, given.networks, given.meshes, given.every, kept
+        ),
         "peers": lambda: peers_compiled(console, target, given.networks, given.meshes),
-        "compiled": lambda: compiled(console, given.networks, given.meshes, given.devices),
+        "compiled": lambda: compiled(console, given.networks, given.meshes, given.devices, kept),
         "step": lambda: steps(console, given.networks),
     }
     for part in parts:
@@ -362,4 +416,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen", "--devices", "--meshes"))
+    record.run(main, variants=("--only", "--unseen", "--devices"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.experimental.layout
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,14 +18,19 @@ from paramesh._compat.jax import (
     NOT_FINITE,
     ClosedJaxpr,
     Jaxpr,
+    Primitive,
     absent_devices,
+    ad,
+    batching,
     broadcast_one_to_all,
     dce_jaxpr,
     devices_are_open,
     eval_context,
     get_opaque_trace_state,
+    in_rows,
     jaxpr_as_fun,
     looks_for_nans,
+    mlir,
     native_call,
     process_allgather,
     reset_compilation_cache,
@@ -143,6 +149,28 @@ def test_a_traced_program_without_what_an_output_does_not_need() -> None:
     assert [float(value) for value in jaxpr_as_fun(closed.replace(jaxpr=small))(3.0)] == [4.0]
 
 
+def test_an_operator_of_ones_own_is_seen_in_traces_and_derivatives() -> None:
+    marked = Primitive("marked")
+
+    def transposed(cotangent: Any, value: object, *, back: bool) -> list[Any]:
+        return [cotangent if isinstance(cotangent, ad.Zero) else marked.bind(cotangent, back=True)]
+
+    marked.def_impl(lambda value, **_: value)
+    marked.def_abstract_eval(lambda aval, **_: aval)
+    ad.deflinear2(marked, transposed)
+    batching.defvectorized(marked)
+    mlir.register_lowering(marked, lambda _, value, **__: [value])
+
+    def f(x: Any) -> Any:
+        return jnp.sin(marked.bind(x, back=False)).sum()
+
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_allclose(jax.jit(jax.vmap(f))(x), jnp.sin(x).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(f))(x), jnp.cos(x), rtol=1e-6)
+    eqns = jax.make_jaxpr(jax.grad(f))(x).jaxpr.eqns
+    assert [eqn.params["back"] for eqn in eqns if eqn.primitive is marked] == [False, True]
+
+
 def test_the_hash_of_counters_is_that_of_its_paper() -> None:
     words = threefry_2x32(jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32))
     assert [int(word) for word in words] == [0x6B200159, 0x99BA4EFE]
@@ -192,3 +220,17 @@ def test_a_compiler_that_is_missing_says_so() -> None:
     """With the compilers, `tests/targets` has the devices that they make."""
     with pytest.raises(ImportError, match="topology not implemented for nothing"):
         absent_devices("nothing", "")
+
+
+def test_fourier_transforms_still_need_their_arrays_in_rows() -> None:
+    """If the first fails no more, `in_rows` can go from `partitioning/rules.py`."""
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    turned = jax.experimental.layout.Layout((1, 0))
+
+    def moved(values: jax.Array) -> jax.Array:
+        return jax.experimental.layout.with_layout_constraint(values, turned)
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="IsMonotonicWithDim0Major"):
+        jax.block_until_ready(jax.jit(lambda x: moved(jnp.fft.fft(x)))(x))
+    found = jax.jit(lambda x: moved(in_rows(jnp.fft.fft(x))))(x)
+    np.testing.assert_allclose(found, np.fft.fft(x), 1e-5, 1e-5)

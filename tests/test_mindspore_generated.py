@@ -16,6 +16,7 @@ from paramesh.mint.nn import functional
 
 X = np.random.default_rng(0).permutation(128).reshape(8, 16).astype(np.float32) / 64 - 1
 N = np.array([0, 3, 1], np.int32)
+IMAGE, KERNELS = X.reshape(2, 1, 8, 8), X.reshape(-1)[:18].reshape(2, 1, 3, 3)
 
 #: Class name -> settings, arguments, and the same by mint.
 CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
@@ -48,6 +49,12 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "LeakyReLUExt": ({}, (X,), functional.leaky_relu),
     "Embedding": ({}, (N, X), functional.embedding),
     "GroupNorm": ({}, (X, 4), functional.group_norm),
+    "Convolution": (
+        {},
+        (IMAGE, KERNELS, None, 2, 1, 1, False, 0, 1),
+        lambda x, w, *rest: functional.conv2d(x, w, None, 2, 1),
+    ),
+    "Index": ({}, (X, (N, N)), lambda x, at: x[at]),
     "Swiglu": ({}, (X, 1), ops.swiglu),
 }
 

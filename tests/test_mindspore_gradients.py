@@ -258,3 +258,69 @@ def test_a_gradient_of_another_shape() -> None:
 def test_a_gradient_that_there_is_not() -> None:
     with pytest.raises(AttributeError, match="no gradient 'TanGrad'. Did you mean .*TanhGrad"):
         gradients.TanGrad  # noqa: B018
+
+
+def test_of_regions_counts_the_last_row_and_column() -> None:
+    """As in MindSpore, whose operator leaves them out of the means."""
+    rois = np.array([[[0.0], [0.0], [0.0], [4.0], [4.0]]], np.float32)
+    form = gradients.__dict__["PSROIPoolingGrad"]((4, 4), 1.0, 2, 1)
+    found = form(Tensor(np.ones((1, 1, 2, 2), np.float32)), Tensor(rois)).asnumpy()
+    assert found.sum() == 4
+    np.testing.assert_allclose(found[0, 3, 2:, 2:], 0.25)
+    out = ops.PSROIPooling(1.0, 2, 1)(Tensor(np.ones((1, 4, 4, 4), np.float32)), Tensor(rois))
+    assert np.array_equal(out.asnumpy(), np.ones((1, 1, 2, 2)))
+    with pytest.raises(ValueError, match="dy must be of the output's shape"):
+        form(Tensor(DY), Tensor(rois))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ((1, 2, 2), TypeError, "spatial_scale must be of type float, got 1"),
+        ((0.5, 2.0, 2), TypeError, "group_size must be of type int, got 2.0"),
+        ((0.5, 2, -1), ValueError, "output_dim must be above 0, got -1"),
+    ],
+)
+def test_settings_of_regions(
+    settings: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ops.PSROIPooling(*settings)
+    with pytest.raises(error, match=message):
+        gradients.__dict__["PSROIPoolingGrad"]((4, 4), *settings)
+
+
+def test_sizes_of_regions() -> None:
+    form = gradients.__dict__["PSROIPoolingGrad"]
+    with pytest.raises(TypeError, match="an int or a tuple of ints, got 4.5"):
+        form(4.5, 0.5, 2, 2)
+    with pytest.raises(ValueError, match="one or two ints from 1 on, got"):
+        form((4, 0), 0.5, 2, 2)
+
+
+def test_of_windows_by_their_places() -> None:
+    x = Tensor(np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype(np.float32))
+    samples = Tensor(np.full((2, 3, 2), 0.5, np.float32))
+    pool = ops.FractionalMaxPoolWithFixedKsize(2, 3)
+    out, places = pool(x, samples)
+    form = gradients.__dict__["FractionalMaxPoolGradWithFixedKsize"]()
+    found = form(x, out, places)
+    want = paramesh.grad(lambda v: (pool(v, samples)[0] ** 2).sum() / 2)(x)
+    np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), rtol=1e-6)
+
+
+def test_of_deformable_offsets_in_both_formats() -> None:
+    source = np.random.default_rng(3)
+    dy, x, offsets = (
+        source.normal(size=s).astype(np.float32)
+        for s in ((1, 2, 6, 4), (1, 2, 5, 4), (1, 12, 3, 2))
+    )
+    settings = ((1, 1, 1, 2), (0, 0, 0, 0), (2, 2))
+    first = gradients.__dict__["DeformableOffsetsGrad"](*settings)(*map(Tensor, (dy, x, offsets)))
+    turned = ((1, 1, 2, 1), *settings[1:])
+    form = gradients.__dict__["DeformableOffsetsGrad"](*turned, data_format="NHWC")
+    second = form(*(Tensor(np.moveaxis(v, 1, -1)) for v in (dy, x, offsets)))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(np.moveaxis(other.asnumpy(), -1, 1), one.asnumpy(), rtol=1e-5)
+    with pytest.raises(ValueError, match="'NCHW' or 'NHWC', and modulated=True, got 'CHWN'"):
+        gradients.__dict__["DeformableOffsetsGrad"](*settings, data_format="CHWN")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, log, mindspore_names, nn
+from paramesh import Tensor, context, log, mindspore_names, nn, ops
 from paramesh.errors import LayoutError
 from type_checks import wrong
 
@@ -62,6 +62,18 @@ def test_a_manual_seed_repeats_what_is_drawn() -> None:
         drawn.append(paramesh.ops.standard_normal((2,)).asnumpy().tolist())
     assert drawn[0] == drawn[1]
     assert paramesh.Generator is paramesh.random.Generator
+
+
+def test_set_dump_is_remembered() -> None:
+    net, add = nn.SequentialCell(nn.ReLU()), ops.Add()
+    paramesh.set_dump(net)
+    paramesh.set_dump(add, enabled=False)
+    assert net[0].get_flags()["dump"] is True
+    assert add.attrs["dump"] == "false"
+    with pytest.raises(TypeError, match="enabled must be a bool, got 1"):
+        paramesh.set_dump(net, wrong(1))
+    with pytest.raises(TypeError, match="takes a Cell or an operator such as ops.Add"):
+        paramesh.set_dump(3)
 
 
 def test_set_device_is_the_setting() -> None:

@@ -165,7 +165,7 @@ _LAZY = lazy_names.homes(
             connect_network_with_dataset data_sink einsum from_numpy get_algo_parameters is_tensor
             jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline
             no_recursive recompute reset_algo_parameters run_check seed set_algo_parameters
-            set_deterministic set_device set_recursion_limit
+            set_deterministic set_device set_dump set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.sharded_function": "shard",

@@ -152,6 +152,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
     "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
     "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
+    "parallel.nn": ("paramesh.train.pipeline_cell", "paramesh.train"),
     "parallel.function": ("paramesh.ops.resharding",),
     "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),

@@ -9,13 +9,14 @@ too, such as `sum_ext_op`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from paramesh import mint, ops
 from paramesh.mint.nn import functional
 from paramesh.ops.table import Operator, Primitive
-from paramesh.tensor.argument_types import NumberLike, TensorLike
+from paramesh.tensor.argument_types import Ints, NumberLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 #: Where a class's name has a new word.
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -92,6 +93,28 @@ def _leaky_relu(input: TensorLike, negative_slope: float = 0.01) -> Any:
     return functional.leaky_relu(input, negative_slope)
 
 
+def _convolution(
+    input: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    transposed: bool = False,
+    output_padding: Ints = 0,
+    groups: int = 1,
+) -> Any:
+    if transposed:
+        return functional.conv_transpose2d(
+            input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def _index(input: Tensor, indices: Sequence[Tensor]) -> Any:
+    return input[tuple(indices)]
+
+
 _offer("SumExt", mint.sum, "input dim keepdim dtype")
 _offer("MeanExt", mint.mean, "input dim keepdim dtype")
 _offer("Max", mint.max, "input")
@@ -128,3 +151,6 @@ _offer("Embedding", functional.embedding,
        "input weight padding_idx max_norm norm_type scale_grad_by_freq")  # fmt: skip
 _offer("GroupNorm", functional.group_norm, "input num_groups weight bias eps")
 _offer("Swiglu", _swiglu, "input dim")
+_offer("Convolution", _convolution,
+       "input weight bias stride padding dilation transposed output_padding groups")  # fmt: skip
+_offer("Index", _index, "input indices")

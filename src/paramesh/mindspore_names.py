@@ -18,6 +18,7 @@ from paramesh import context, ops, random
 from paramesh.array_types import HostArray
 from paramesh.checkpoint import load_exported
 from paramesh.dtype import DType
+from paramesh.nn.cell import Cell
 from paramesh.tensor.base import Tensor
 from paramesh.transforms import jit, remat
 
@@ -52,7 +53,9 @@ __all__ = [
     "set_algo_parameters",
     "set_deterministic",
     "set_device",
+    "set_dump",
     "set_recursion_limit",
+    "sync_pipeline_shared_parameters",
 ]
 
 T = TypeVar("T")
@@ -202,6 +205,18 @@ def recompute(block: Callable[..., Any], *args: object, **kwargs: object) -> Any
     return remat(block)(*args, **{k: v for k, v in kwargs.items() if k not in theirs})
 
 
+def sync_pipeline_shared_parameters(net: Cell) -> None:
+    """Nothing: a Parameter of several pipeline stages has one value, not a copy in each.
+
+    Raises:
+        TypeError: `net` is not a Cell.
+    """
+    if not isinstance(net, Cell):
+        raise TypeError(
+            f"sync_pipeline_shared_parameters: net must be a Cell, got {type(net).__name__}."
+        )
+
+
 def run_check() -> None:
     """Compute something on the devices that there are, and say so.
 
@@ -220,6 +235,30 @@ def set_deterministic(deterministic: bool) -> None:
         _logger.warning(
             "set_deterministic: set XLA_FLAGS=--xla_gpu_deterministic_ops=true before the start."
         )
+
+
+def set_dump(target: object, enabled: bool = True) -> None:
+    """Remember that MindSpore would dump a Cell's or an operator's data; here it dumps none.
+
+    Args:
+        target: the Cell (and those inside of it) or the operator.
+        enabled: whether.
+
+    Raises:
+        TypeError: another target, or no bool.
+    """
+    if not isinstance(enabled, bool):
+        raise TypeError(f"set_dump: enabled must be a bool, got {enabled!r}.")
+    flagged = getattr(target, "add_flags_recursive", None)
+    if isinstance(target, ops.Primitive):
+        target.add_prim_attr("dump", "true" if enabled else "false")
+    elif flagged is not None:
+        flagged(dump=enabled)
+    else:
+        raise TypeError(
+            f"set_dump takes a Cell or an operator such as ops.Add(), got {type(target).__name__}."
+        )
+    _logger.info("set_dump has no effect: look at values with a forward hook, or ops.Print.")
 
 
 def data_sink(

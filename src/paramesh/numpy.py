@@ -23,25 +23,30 @@ from paramesh.tensor.base import Tensor, raw, wrap
 
 _NAMES = """
     abs absolute add all amax amin any append arange arccos arccosh arcsin arcsinh arctan arctan2
-    arctanh argmax argmin argsort array array_split asarray atleast_1d atleast_2d atleast_3d average
-    bincount bitwise_and bitwise_or bitwise_xor broadcast_arrays broadcast_to cbrt ceil clip
-    column_stack concatenate convolve copysign corrcoef correlate copy cos cosh count_nonzero cov
-    cross cumprod cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide
-    divmod dot dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip
-    fliplr flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
-    greater_equal heaviside histogram hsplit hstack hypot identity inner interp invert isclose
-    isfinite isin isinf isnan kron lcm less less_equal linspace log log10 log1p log2 logaddexp
-    logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul matrix_power max
-    maximum mean meshgrid min minimum mod moveaxis multi_dot multiply nanmax nanmean nanmin nanstd
-    nansum nanvar negative nonzero norm not_equal ones ones_like outer pad polyadd polyval positive
-    power prod ptp rad2deg radians ravel reciprocal remainder repeat reshape rint roll rollaxis
-    rot90 searchsorted select sign signbit sin sinh size sort split sqrt square squeeze stack std
-    subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace transpose trapezoid
-    trapz tri tril tril_indices triu triu_indices true_divide trunc unique unravel_index unwrap
-    vander var vsplit vstack where zeros zeros_like
+    arctanh argmax argmin argsort around array array_equal array_equiv array_split asarray
+    atleast_1d atleast_2d atleast_3d average bartlett bincount bitwise_and bitwise_not bitwise_or
+    bitwise_xor blackman broadcast_arrays broadcast_to cbrt ceil choose clip column_stack
+    concatenate convolve copy copysign corrcoef correlate cos cosh count_nonzero cov cross cumprod
+    cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide divmod dot
+    dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip fliplr
+    flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
+    greater_equal hamming hanning heaviside histogram histogram2d histogram_bin_edges histogramdd
+    hsplit hstack hypot identity in1d indices inner interp intersect1d invert isclose isfinite isin
+    isinf isnan isneginf isposinf ix_ kron lcm less less_equal linspace log log10 log1p log2
+    logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul matrix_power
+    max maximum mean meshgrid min minimum mod moveaxis multi_dot multiply nancumsum nanmax nanmean
+    nanmin nanstd nansum nanvar negative nonzero norm not_equal ones ones_like outer pad polyadd
+    polyder polyint polymul polysub polyval positive power prod ptp rad2deg radians ravel
+    ravel_multi_index reciprocal remainder repeat reshape rint roll rollaxis rot90 round
+    searchsorted select setdiff1d sign signbit sin sinh size sort split sqrt square squeeze stack
+    std subtract sum swapaxes take take_along_axis tan tanh tensordot tile trace transpose trapezoid
+    trapz tri tril tril_indices tril_indices_from triu triu_indices triu_indices_from true_divide
+    trunc unique unravel_index unwrap vander var vsplit vstack where zeros zeros_like
 """
 #: What `jax.numpy` calls otherwise.
 _THEIRS = {
+    "bitwise_not": "invert",
+    "in1d": "isin",
     "fix": "trunc",
     "matrix_power": "linalg.matrix_power",
     "amax": "max",
@@ -53,6 +58,8 @@ _THEIRS = {
 #: What MindSpore calls the first argument where numpy calls it `ary`.
 _FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
 _Shape = int | Sequence[int]
+#: Whose arrays MindSpore takes with any number of axes, as if they had one.
+_FLAT = frozenset(["meshgrid"])
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 
@@ -68,6 +75,11 @@ def _inside(value: Any, wide: list[Any]) -> Any:
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         wide.append(value)
     return value
+
+
+def _array(value: object) -> Any:
+    """A list of numbers as an array; other values as they are."""
+    return jnp.asarray(value) if isinstance(value, list | tuple) else value
 
 
 def _outside(result: Any) -> Any:
@@ -104,7 +116,17 @@ def _over(name: str) -> Callable[..., Any]:
         inside = [_inside(value, wide) for value in args]
         named = {key: _inside(value, wide) for key, value in kwargs.items()}
         with x64(*wide):
-            return _outside(compute(*inside, **named))
+            if name in _FLAT:
+                inside = [jnp.ravel(jnp.asarray(value)) for value in inside]
+            try:
+                return _outside(compute(*inside, **named))
+            except TypeError:
+                # MindSpore takes lists of numbers where JAX takes arrays.
+                lists = [v for v in [*inside, *named.values()] if isinstance(v, list | tuple)]
+                if not lists:
+                    raise
+                given = [_array(value) for value in inside]
+                return _outside(compute(*given, **{k: _array(v) for k, v in named.items()}))
 
     if first is not None:
         listed[0] = listed[0].replace(name=first)

@@ -65,7 +65,7 @@ def optimizer_config(call: str, value: Any) -> dict[str, Any] | None:
     return made
 
 
-def pipeline_config(call: str, value: Any) -> dict[str, Any] | None:
+def pipeline_config(call: str, value: object) -> dict[str, Any] | None:
     """The setting `pipeline_config`, with what was left out."""
     if value is None:
         return None

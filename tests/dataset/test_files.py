@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import json
 import operator
 import struct
 from pathlib import Path
@@ -218,3 +219,32 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     assert ds.config.get_seed() == 5489
     with pytest.raises(RuntimeError, match=r"dataset.config.load: '.*nope'"):
         ds.config.load(str(tmp_path / "nope"))
+
+
+def test_rows_of_a_list_may_have_different_shapes() -> None:
+    # Recorded from MindSpore 2.10.0.
+    data = ds.NumpySlicesDataset({"a": [[1], [2, 3]], "b": [1.5, 2.0]}, shuffle=False)
+    assert dataset_prelude.shown(data) == [
+        {"a": ["int64", [1]], "b": ["float64", 1.5]},
+        {"a": ["int64", [2, 3]], "b": ["float64", 2.0]},
+    ]
+    with pytest.raises(TypeError, match=r"column 'a', row 1 must be numbers"):
+        ds.NumpySlicesDataset({"a": [[1], [[2], [3, 4]]]})
+    with pytest.raises(ValueError, match="column 'column_0' is an empty list"):
+        ds.NumpySlicesDataset([])
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError])
+def test_a_shard_needs_both_numbers(kind: type[Exception], tmp_path: Path) -> None:
+    """MindSpore raises either, by source."""
+    with pytest.raises(kind, match="num_shards is given, so shard_id must be given too"):
+        ds.ImageFolderDataset(str(tmp_path), num_shards=2)
+
+
+def test_a_schema_says_what_it_was_given() -> None:
+    schema = ds.Schema()
+    schema.add_column("x", "int32", [2])
+    columns = [{"name": "x", "type": "int32", "rank": 1, "shape": [2]}]
+    assert json.loads(schema.to_json()) == {"columns": columns}
+    schema.from_json({"datasetType": "TF", "numRows": 3, "columns": columns})
+    assert json.loads(schema.to_json()) == {"datasetType": "TF", "numRows": 3, "columns": columns}

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import io
 import itertools
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from paramesh import dataset as ds
 from paramesh.dataset import arrays, opencv, pixels, transforms, vision
+from paramesh.dataset.operations import stacking
+from paramesh.dataset.transforms.operation import TensorOperation
 from paramesh.dataset.vision.modes import Inter
 from paramesh.dataset.vision.resampling import resize
 
@@ -119,6 +124,7 @@ def test_rows_without_a_batch_are_the_pipelines_own() -> None:
 
 def test_rows_of_a_batch_are_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last steps write into the batch's memory, and nothing is copied to it."""
+    monkeypatch.setattr(stacking, "_SMALL", 0)
     written: list[int] = []
     write = pixels.Pixels.write
 
@@ -129,6 +135,58 @@ def test_rows_of_a_batch_are_written_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pixels.Pixels, "write", noted)
     (batch,) = rows(prepared().batch(6))
     assert written == [row.ctypes.data for row in batch]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("odd", [None, 0, 2, 3])
+def test_small_images_are_finished_together(channels: int, planar: bool, odd: int | None) -> None:
+    """Unless the steps of one of them, or its type, are others."""
+    steps = vision.Normalize([5.0] * channels, [2.0 + i for i in range(channels)])
+    rows: list[Any] = []
+    for i, image in enumerate(images(4)[..., :channels]):
+        row = steps.lazily(image)
+        if i == odd:
+            row = np.zeros((8, 9, channels), np.float32) if i == 3 else row.then((np.add, (1.0,)))
+            row = pixels.lazy(row)
+        rows.append(row.with_planes() if planar else row)
+    tasks: list[Any] = list(enumerate(rows))
+    (batch,) = stacking.stacked(lambda task: (task[1],), tasks, ["x"])
+    np.testing.assert_array_equal(batch, np.stack([pixels.made(row) for row in rows]))
+
+
+def test_transforms_that_draw_say_so() -> None:
+    """Others get no generator of the row's."""
+    modules = (vision, transforms, ds.audio, ds.text, vision.py_transforms, vision.c_transforms)
+    kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    kinds -= {transforms.Compose}  # it says what its transforms say
+    seen = 0
+    for kind in kinds:
+        if issubclass(kind, TensorOperation):
+            classes = [c for c in kind.__mro__[:-1] if c is not TensorOperation]
+            if "self.rng" in "".join(map(inspect.getsource, classes)):
+                seen += 1
+                assert kind.random, kind
+    assert seen > 30
+
+
+class Noisy(vision.Rescale):
+    """It does not say that it draws."""
+
+    def _array(self, image: np.ndarray) -> np.ndarray:
+        return super()._array(image) + self.rng.random(dtype=np.float32)
+
+
+@pytest.mark.parametrize("wrap", [lambda t: t, lambda t: transforms.Compose([t])])
+def test_foreign_transforms_get_the_rows_random_numbers(wrap: Any) -> None:
+    def made(passed: int) -> list[Any]:
+        ds.config.set_seed(8)
+        data = ds.NumpySlicesDataset({"x": images()}, shuffle=False)
+        data = data.map(wrap(Noisy(1.0, 0.0)), "x").batch(2)
+        data.pass_over(passed)
+        return rows(data)
+
+    np.testing.assert_array_equal(made(0)[2], made(2)[0])
 
 
 def test_images_of_different_shapes_are_refused() -> None:
@@ -181,6 +239,27 @@ def test_memory_is_used_again_once_it_is_let_go(library: str) -> None:
     places = {array.ctypes.data for array in again}
     assert at in places
     assert len(places) == 2
+
+
+@jax.jit
+def slow(values: jax.Array) -> jax.Array:
+    def step(i: jax.Array, total: jax.Array) -> jax.Array:
+        return total + jnp.sort(values[:50000] + total * 1e-30)[i]
+
+    return jax.lax.fori_loop(0, 20, step, jnp.float32(0))
+
+
+def test_memory_is_not_used_again_while_a_computation_reads_it(library: str) -> None:
+    if library != "numpy":
+        pytest.skip("the same for both")
+    for _ in range(3):
+        batch = arrays.own((1 << 18,), np.dtype(np.float32))
+        batch[...] = 1
+        found = slow(jax.device_put(batch))
+        del batch
+        gc.collect()
+        arrays.own((1 << 18,), np.dtype(np.float32))[...] = 9
+        assert float(found) == 20
 
 
 def jpeg(image: np.ndarray, **options: Any) -> np.ndarray:

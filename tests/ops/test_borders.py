@@ -96,3 +96,11 @@ def test_bounds_that_are_tensors_have_gradients() -> None:
     x, low = Tensor([0.0, 2.0], ms.float32), Tensor([1.0, 1.0], ms.float32)
     gradients = ms.grad(lambda x, low: ops.clamp(x, low).sum(), (0, 1))(x, low)
     assert [each.asnumpy().tolist() for each in gradients] == [[0, 1], [1, 0]]
+
+
+def test_xlogy_where_the_first_is_zero() -> None:
+    x, y = (Tensor(np.array(v, np.float32)) for v in ([0, 0, 2], [0, 3, 5]))
+    assert np.array_equal(ops.xlogy(x, y).asnumpy()[:2], [0, 0])
+    by_x, by_y = ms.grad(lambda a, b: ops.xlogy(a, b).sum(), (0, 1))(x, y)
+    np.testing.assert_allclose(by_x.asnumpy(), [0, np.log(3), np.log(5)], rtol=1e-6)
+    np.testing.assert_allclose(by_y.asnumpy(), [0, 0, 0.4], rtol=1e-6)

@@ -144,3 +144,9 @@ def test_blocks_of_images_and_back() -> None:
 def test_what_is_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_fold_takes_patches_with_an_axis_of_their_own() -> None:
+    patches = np.random.default_rng(0).normal(size=(2, 3, 4, 9)).astype(np.float32)
+    found = [ops.fold(Tensor(p), (4, 4), 2) for p in (patches, patches.reshape(2, 12, 9))]
+    assert np.array_equal(found[0].asnumpy(), found[1].asnumpy())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import paramesh
 import paramesh.ops as ops
 from paramesh.errors import ParameterDtypeError
 from paramesh.parameter import Parameter
@@ -77,3 +82,26 @@ def test_copies() -> None:
     assert x.asnumpy().tolist() == [1, 2, 4]
     with pytest.raises(TypeError, match="indices must be integers"):
         ops.tensor_scatter_mul(x, values, values)
+
+
+@pytest.mark.parametrize("how", ["mul", "div"])
+def test_gradients_of_copies(how: str) -> None:
+    """Of elements that two updates change, of one that is 0, and of positions of two numbers."""
+    x = np.array([[1, 2, 4], [3, 5, 0]], np.float32)
+    places = np.array([[0, 1], [1, 0], [0, 1], [7, 0], [-1, -1]], np.int32)
+    updates = np.array([2, 4, 0.5, 3, 8], np.float32)
+
+    def by_hand(x: Any, u: Any) -> Any:
+        factors = jnp.array([[1, u[0] * u[2], 1], [u[1], 1, u[4]]])
+        return x * factors if how == "mul" else x / factors
+
+    scatter = getattr(ops, f"tensor_scatter_{how}")
+    weights = np.arange(1, 7, dtype=np.float32).reshape(2, 3)
+    out = scatter(Tensor(x), Tensor(places), Tensor(updates))
+    np.testing.assert_allclose(out.asnumpy(), by_hand(x, updates))
+    found = paramesh.grad(
+        lambda x, u: (scatter(x, Tensor(places), u) * Tensor(weights)).sum(), (0, 1)
+    )(Tensor(x), Tensor(updates))
+    wanted = jax.grad(lambda x, u: (by_hand(x, u) * weights).sum(), (0, 1))(x, updates)
+    for mine, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine.asnumpy(), expected, 1e-6)

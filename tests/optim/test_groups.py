@@ -61,6 +61,23 @@ def test_groups_by_pattern_predicate_and_rest() -> None:
     assert optimizer.get_lr()[4] is optimizer.get_lr_parameter(p[4])
 
 
+def test_rates_that_move_are_listed_by_parameter() -> None:
+    p = params()
+    optimizer = optim.SGD([{"params": p[:2], "lr": [0.1, 0.2]}, {"params": p[2:]}], 0.5)
+    rates = list(optimizer.learning_rate)
+    assert len(rates) == len(p)
+    assert rates[0] is rates[1]
+    assert rates[2] is rates[4]
+    assert [rate.learning_rate.name for rate in rates[1:3]] == [
+        "learning_rate_group_0",
+        "learning_rate",
+    ]
+    assert float(optimizer.get_lr()[0]) == pytest.approx(0.1)
+    assert float(optimizer.get_lr()[2]) == 0.5
+    names = [param.name for param in optimizer.get_parameters()]
+    assert len(names) == len(set(names))
+
+
 def test_the_default_decay_leaves_beta_and_gamma_but_not_in_groups() -> None:
     p = params()
     assert moved(optim.SGD(p, 0.1, weight_decay=1.0), p) == {

@@ -215,7 +215,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         rows = client.pull_rows(6, "t", ids)
         update = update_of(6, client.pull(6, ["v"])["v"], rows, ids)
         mine = pack_updates(client.partition.split_updates(update)[0])
-        push = ("push", (0, client.incarnation, 6, mine, NUMBERS))
+        push = ("push", (0, client.incarnation, 6, mine, NUMBERS, 1, False))
         client.delivery.call({0: push}, client.worker.earlier)
         assert [said["version"] for said in client.stats()] == [7, 6]
         successor = RayClient(client._cluster, timeout=60, transport=server_steps.TRANSPORT)

@@ -64,6 +64,23 @@ def test_axes_of_a_tensor() -> None:
     assert np.array_equal(found.asnumpy(), [6, 3])
 
 
+@pytest.mark.parametrize(
+    ("pick", "what"),
+    [
+        (lambda x: x[x > 1], "Elements that a Bool Tensor chooses"),
+        (lambda x: x.masked_select(x > 1), "Tensor.masked_select"),
+        (lambda x: x[(x > 1).nonzero()[:, 0]], "Tensor.nonzero"),
+    ],
+)
+def test_methods_and_indexes(pick: Any, what: str) -> None:
+    with pytest.warns(UncompiledWarning, match=what):
+        found = paramesh.jit(pick)(Tensor(X))
+    assert np.array_equal(found.asnumpy(), [3, 3, 2])
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    total = ops.grad(lambda x: (pick(x) ** 2).sum())
+    assert np.array_equal(total(Tensor(X)).asnumpy(), [6, 0, 6, 4])
+
+
 def test_inside_of_other_transforms_it_is_an_error() -> None:
     with pytest.raises(ValueNeededError, match="ops.unique: .*which a compiled program cannot"):
         ops.vmap(lambda x: ops.unique(x)[0])(Tensor(X.reshape(2, 2)))

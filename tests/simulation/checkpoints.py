@@ -22,8 +22,9 @@ from paramesh.checkpoint.sharded.increments import open_sharded
 from paramesh.checkpoint.sharded.index import index_bytes
 from paramesh.checkpoint.sharded.ticket import SAVE, Order, Ticket, order_of, read_index
 from paramesh.ps.client import checkpoints
+from paramesh.ps.client.fan_out import Operation
 from paramesh.ps.client.joined_parts import joined_parts
-from paramesh.ps.client.worker import Operation, ServersChanged, Worker
+from paramesh.ps.client.worker import ServersChanged, Worker
 from paramesh.ps.server.part_writer import write_part
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder, TableOrder

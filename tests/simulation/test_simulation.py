@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.configs import draw, resized
+from simulation.configs import changed, draw, resized
 from simulation.mutations import MUTATIONS, Mutation, mutated
 from simulation.run import Failed, Result, Run, simulate
 from simulation.world import World
@@ -83,9 +83,10 @@ def test_what_is_made_for_an_error_is_right_without_it() -> None:
     made = [one.made_for for one in MUTATIONS if one.made_for(draw(0)) != draw(0)]
     assert made
     for make in made:
-        # One that is moved makes more steps.
+        # One that is moved, or whose workers change, makes more steps.
         results = [
-            simulate(seed, make(draw(seed))) for seed in range(15 if make(draw(0)).resizes else 150)
+            simulate(seed, make(draw(seed)))
+            for seed in range(15 if make(draw(0)).resizes or make(draw(0)).changes else 150)
         ]
         assert all(one.faults and not one.ended for one in results)
 
@@ -107,6 +108,18 @@ def test_moves_to_other_numbers_of_servers(capsys: pytest.CaptureFixture[str]) -
     assert faults["mover frozen"] > len(results) / 10
     with capsys.disabled():
         print(f"\n{len(results)} runs, {moved} moves, {faults.total()} faults: {faults}")
+
+
+@pytest.mark.slow
+def test_other_numbers_of_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = range(1500)
+    results = [simulate(seed, changed(draw(seed), random.Random(seed))) for seed in seeds]
+    faults = sum((one.faults for one in results), Counter[str]())
+    changes = sum(one.changed for one in results)
+    assert changes > len(results) / 2
+    assert sum(one.moved for one in results) > len(results) / 20
+    with capsys.disabled():
+        print(f"\n{len(results)} runs, {changes} changes, {faults.total()} faults: {faults}")
 
 
 @pytest.mark.slow

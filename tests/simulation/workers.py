@@ -21,8 +21,9 @@ from paramesh.ps.client.exchange import (
     Tie,
     Untie,
 )
+from paramesh.ps.client.fan_out import FanOut, Operation, T
 from paramesh.ps.client.moving import persistently
-from paramesh.ps.client.worker import FanOut, Operation, ServersChanged, T, Worker
+from paramesh.ps.client.worker import ServersChanged, Worker
 from paramesh.ps.specification.partition import Partition
 from simulation.checkpoints import SHARDS, SimSave, load_start
 from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of

@@ -6,7 +6,7 @@ import collections
 import math
 import re
 
-_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f64": 8, "s64": 8, "u64": 8}
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f64": 8, "s64": 8, "u64": 8, "c64": 8}
 _KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 _LINE = re.compile(rf"%?([\w.\-]+) = (.+?) ({_KINDS})(?:-start)?\((.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")

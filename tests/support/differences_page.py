@@ -26,6 +26,7 @@ SECTIONS = {
     "Gradients": "differences_gradients",
     "Layers and losses": "differences_layers",
     "Optimizers and schedules": "differences_optimizers",
+    "Parallel modes": "differences_parallel",
     "Checkpoints": "differences_checkpoint",
     "Datasets": "differences_dataset",
 }

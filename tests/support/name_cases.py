@@ -139,6 +139,38 @@ CASES: dict[str, list[str]] = {
         "ops.lstsq(T(f(5, 3)), T(f(5, 2)))",
         "ops.lstsq(T(f(5, 3)), T(f(5)))",
     ],
+    "others": [
+        "P('ListDiff')()(T(i(0, 9, 8)), T(i(0, 5, 6)))",
+        "ops.sparse_segment_mean(T(f(5, 3)), T(i(0, 5, 6)),"
+        " T(np.array([0, 0, 1, 1, 1, 3], np.int32)))",
+        "P('SparseSegmentMeanWithNumSegments')()(T(f(5, 3)), T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32)), T(np.array([5], np.int32)))",
+        "P('SparseSegmentSum')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "P('SparseSegmentSqrtN')()(T(f(5, 3)), T(i(0, 5, 4)), T(np.array([0, 0, 1, 3], np.int32)))",
+        "grads(lambda x: ops.sparse_segment_mean(x, T(i(0, 5, 4)),"
+        " T(np.array([0, 0, 1, 3], np.int32))), T(f(5, 3)))",
+        "P('RGBToHSV')()(T(p(2, 3, 4, 3)))",
+        "P('RGBToHSV')()(T(np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1]], np.float32)))",
+        "P('NoRepeatNGram')(2)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('NoRepeatNGram')(1)(T(i(0, 4, 2, 3, 6)), T(f(2, 3, 5)))",
+        "P('Im2Col')(3)(T(f(2, 3, 5, 6)))",
+        "P('Im2Col')((2, 3), (1, 2), (2, 1), (1, 0))(T(f(2, 3, 5, 6)))",
+        "P('SparseApplyRMSProp')(0.2, 0.01, 1e-6)(ms.Parameter(T(f(3, 2)), 'a'),"
+        " ms.Parameter(T(p(3, 2)), 'b'), ms.Parameter(T(p(3, 2, seed=1)), 'c'),"
+        " T(np.float32(0.01)), T(f(3, 2, seed=2)), T(np.array([0, 1, 2], np.int32)))",
+        "P('ParallelConcat')()((T(f(1, 2)), T(f(1, 2, seed=1))))",
+    ],
+    "edges": [
+        "ops.xdivy(T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "grads(ops.xdivy, T(f4(0, 0, 2, -1)), T(f4(0, 3, 5, 2)))",
+        "ops.prelu(T(np.float32(-2)), T(np.array([0.25], np.float32)))",
+        "mnp.geomspace(1, 256, 9)",
+        "mnp.geomspace(T(f4(1, 2)), T(f4(8, 32)), 4)",
+        "mnp.meshgrid(T(f(2, 2)), T(f(3)))",
+        "mnp.meshgrid(T(f(2)), T(f(3)), indexing='ij', sparse=True)",
+        "mnp.trapz([1.0, 2.0, 3.0], x=[4, 6, 8])",
+        "mnp.trapz(T(f(2, 3)), dx=2)",
+    ],
     "sparse": [
         "COO(i(0, 3, 5, 2), f(5), (3, 4)).to_dense()",
         "COO(i(0, 3, 5, 2), f(5), (3, 4)).coalesce()",
@@ -473,6 +505,7 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     mine["CSR"] = lambda ends, at, v, shape: ms.CSRTensor(
         *(tensor(np.array(x, np.int32)) for x in (ends, at)), tensor(v), shape
     )
+    mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
     arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
     return mine | {fn.__name__: fn for fn in arrays} | modules

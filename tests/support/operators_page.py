@@ -12,7 +12,7 @@ from pathlib import Path
 
 import paramesh
 import paramesh.ops as ops
-from paramesh.ops import composite
+from paramesh.ops import composite, sparse
 from paramesh.ops.lazy import UPPER
 from paramesh.ops.table import TABLE
 
@@ -40,14 +40,20 @@ KINDS = {
     "bessel": "Bessel functions",
     "fourier": "Fourier and cosine transforms",
     "linalg": "Matrices",
+    "diagonals": "Diagonals of matrices",
+    "sparse": "Sparse matrices",
+    "segments": "Rows in segments",
     "rearranging": "Parts: picked, joined, written",
     "changed_copies": "Rows, margins and diagonals changed; tests of two",
     "blocks": "Blocks of images",
     "counting": "Counts and bins",
     "along_axis": "Along an axis",
     "resizing": "Images in another size",
+    "grids": "Images read at places",
+    "colours": "Colours",
     "volumes": "Volumes, adaptive pooling",
     "unpooling": "Pooling, undone",
+    "fractional_pooling": "Pooling by windows that are drawn",
     "boxes": "Boxes in images",
     "ctc": "Labels of sequences",
     "recurrent": "Recurrent networks",
@@ -76,7 +82,11 @@ def tables() -> str:
                 classes = ", ".join(f"`{n}`" for n in operator.classes)
                 lines.append(f"| {functions} | {classes} | {_cell(operator.summary)} |")
         lines.append("")
-    lines += ["## Made of others", "", "| name | |", "|---|---|"]
+    lines += ["## Of COOTensor and CSRTensor", "", "| name | |", "|---|---|"]
+    for name in sparse.__all__:
+        if not hasattr(getattr(ops, name), "operator"):
+            lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
+    lines += ["", "## Made of others", "", "| name | |", "|---|---|"]
     for name in composite.__all__:
         lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
     for name in PLAIN.split():

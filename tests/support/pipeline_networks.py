@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from paramesh.common.initializer import initializer
 
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
+from paramesh.initializer import initializer
 from paramesh.train import PipelineCell, TrainOneStepCell, WithLossCell
 
 WIDTH, WORDS, LENGTH, ROWS = 16, 32, 8, 16

@@ -66,8 +66,33 @@ _FOURIER = ("FFT", "IFFT", "RFFT", "IRFFT", "HFFT", "IHFFT")
 _DRAWN = f(8, 4, 4)
 _SQUARE = _DRAWN @ _DRAWN.transpose(0, 2, 1) + np.eye(4, dtype=np.float32)
 
+_SEGMENTS = np.array([0, 0, 1, 1, 2, 3, 3, 3], np.int32)
+
 #: Class name -> its calls.
 OWN: dict[str, list[Given]] = {
+    # Images read at places, windows that are drawn, patches, colours.
+    "DeformableOffsets": [
+        c(f(8, 8, 5, 5), f(8, 12, 4, 4), strides=(1, 1, 1, 1), pads=(0, 0, 0, 0), ksize=(2, 2))
+    ],
+    "FractionalMaxPool3DWithFixedKsize": [c(f(8, 8, 4, 4, 4), f(8, 8, 3), ksize=2, output_shape=2)],
+    "FractionalMaxPoolWithFixedKsize": [c(IMAGE, f(8, 8, 2), ksize=2, output_shape=4)],
+    "Im2Col": [c(IMAGE, ksizes=2)],
+    "PSROIPooling": [
+        c(f(2, 8, 9, 8), regions(8, 2)[:, :, None], spatial_scale=0.5, group_size=2, output_dim=2)
+    ],
+    "RGBToHSV": [c(f(8, 8, 3))],
+    "ResizeLinear1D": [c(f(8, 8, 8), (16,))],
+    # Matrices.
+    "MatrixDiagPartV3": [c(f(8, 8, 8), (-1, 1), 0.5)],
+    "MatrixDiagV3": [c(f(8, 3, 8), (-1, 1))],
+    "MatrixSetDiagV3": [c(f(8, 8, 8), f(8, 3, 8), (-1, 1))],
+    "SparseSegmentMeanWithNumSegments": [c(X, i(8, 8), _SEGMENTS, 4)],
+    "SparseSegmentSqrtNWithNumSegments": [c(X, i(8, 8), _SEGMENTS, 4)],
+    "SparseSegmentSumWithNumSegments": [c(X, i(8, 8), _SEGMENTS, 4)],
+    "SparseTensorDenseMatmul": [c(i(8, 16, 2), f(16), (8, 8), f(8, 16))],
+    "SparseToDense": [c(i(8, 16, 2), f(16), (8, 8))],
+    "Svd": [c(f(8, 4, 4), compute_uv=False)],
+    "NoRepeatNGram": [c(i(4, 8, 2, 6), f(8, 2, 8), ngram_size=2)],
     # Boxes.
     "BoundingBoxDecode": [c(boxes(8), f(8, 4), max_shape=(16, 16))],
     "BoundingBoxEncode": [c(boxes(8), boxes(8))],
@@ -176,14 +201,15 @@ PAIRS = """
 
 #: They have tests of their own, `test_random_strategies.py`: each program draws other numbers.
 RANDOM = """
-    Dropout2D Dropout3D Gamma LogUniformCandidateSampler RandomChoiceWithMask RandomGamma
-    StandardLaplace UniformCandidateSampler
+    Dropout2D Dropout3D FractionalAvgPool FractionalMaxPool Gamma LogUniformCandidateSampler
+    RandomChoiceWithMask RandomGamma RandomShuffle StandardLaplace UniformCandidateSampler
 """
 
 #: Why operators of the modules here have no strategy.
 WITHOUT_STRATEGY: dict[str, str] = {
     **dict.fromkeys(RANDOM.split(), "it draws other numbers in each program"),
     "Bincount": "the shape of its result hangs on values",
+    "ListDiff": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",
     "NPUClearFloatStatus": "the status is of the process, not of a program",

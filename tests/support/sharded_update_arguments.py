@@ -55,6 +55,11 @@ WRITING: dict[str, tuple[int, tuple[Any, ...], dict[str, Any]]] = {
         {"lr": 0.1, "l1": 0.3, "l2": 0.2, "lr_power": -0.5},
     ),
     "SparseApplyProximalAdagrad": (2, (*state(2), 0.1, 0.3, 0.2, f(4, 16), _ROWS), {}),
+    "SparseApplyRMSProp": (
+        3,
+        (*state(3), 0.1, f(4, 16), _ROWS),
+        {"rho": 0.9, "momentum": 0.5, "epsilon": 1e-3},
+    ),
     # What writes at places.
     "InplaceIndexAdd": (1, (X, _ROWS, f(4, 16)), {"axis": 0}),
     **{

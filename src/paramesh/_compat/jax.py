@@ -17,6 +17,7 @@ Programs:
     check_not_forked        refuses to compute in a process without JAX's threads
     looks_for_nans          whether results are searched for NaNs
     NOT_FINITE              what is raised where one is found
+    in_rows                 an array in a program whose elements lie in rows in memory
     custom_partitioning     an operator that says itself how it is cut over devices
     reset_compilation_cache makes JAX look again where compiled programs are kept
 
@@ -48,6 +49,8 @@ from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
+from jax.experimental.layout import Layout as _ArrayLayout
+from jax.experimental.layout import with_layout_constraint as _with_layout
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
 from jax.experimental.multihost_utils import process_allgather as process_allgather
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
@@ -193,3 +196,8 @@ def _load_compiler_of_tpus() -> None:
         infer_sharding_from_operands=_partitioning._custom_partitioning_infer_sharding_from_operands,
         can_side_effecting_have_replicated_sharding=True,
     )
+
+
+def in_rows(x: jax.Array) -> jax.Array:
+    """The array, in a compiled program, with its last axis the nearest in memory."""
+    return _with_layout(x, _ArrayLayout(tuple(range(x.ndim))))

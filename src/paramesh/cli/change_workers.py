@@ -42,12 +42,7 @@ def change_workers(wal_dir: Path, workers: int, timeout: float, console: Console
                 "workers makes steps of its own, which have no common border"
             )
         if not is_live(folder):
-            raise CommandError(
-                f"no process has the run in '{wal_dir}': the number of workers is changed while it "
-                f"is live. To go on with another number, start it with worker_num="
-                f"{mine.worker_num} (`paramesh launch --workers {mine.worker_num}`), and repeat "
-                "the command"
-            )
+            raise _at_rest(wal_dir, mine.worker_num)
         lock = changer_lock(folder)
         lock.take()
         try:
@@ -65,6 +60,8 @@ def _change(folder: Path, workers: int, timeout: float, console: Console) -> Non
     if left is not None:  # whoever wanted it was killed
         _stopped(folder, left.number)
     before, session = identity.read(folder).worker_num, session_in(folder)
+    if not session:  # it has just come to its end
+        raise _at_rest(folder, before)
     if before == workers:
         console.print(f"'{folder}' has {_workers(workers)} already", soft_wrap=True)
         return
@@ -103,6 +100,14 @@ def _change(folder: Path, workers: int, timeout: float, console: Console) -> Non
         f"Once the run has ended, start it with worker_num={workers}.",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _at_rest(folder: Path, workers: int) -> CommandError:
+    return CommandError(
+        f"no process has the run in '{folder}': the number of workers is changed while it is live. "
+        f"To go on with another number, start it with worker_num={workers} (`paramesh launch "
+        f"--workers {workers}`), and repeat the command"
     )
 
 

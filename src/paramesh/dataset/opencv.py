@@ -7,6 +7,8 @@ its builds have other arithmetic for them than MindSpore's.
 from __future__ import annotations
 
 import functools
+import importlib
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 #: OpenCV counts pixels of an axis in 16 bits.
 _LONGEST = (1 << 15) - 1
 
+_local = threading.local()
+
 _END_OF_JPEG = b"\xff\xd9"
 
 
@@ -26,10 +30,9 @@ _END_OF_JPEG = b"\xff\xd9"
 def library() -> ModuleType | None:
     """OpenCV; None: it is not installed, or lacks libraries of the system."""
     try:
-        import cv2
+        return importlib.import_module("cv2")
     except ImportError:
         return None
-    return cv2
 
 
 def jpeg(data: memoryview | np.ndarray, opened: Image.Image) -> np.ndarray | None:
@@ -112,17 +115,27 @@ def blur(image: np.ndarray, size: tuple[int, int], sigma: tuple[float, float]) -
 
 
 def planes(image: np.ndarray) -> Sequence[np.ndarray] | None:
-    """The channels of an image of uint8, each in memory of its own; None: OpenCV is not there.
+    """The channels of an image of uint8, one after the other; None: OpenCV is not there.
 
     Args:
         image: (height, width, channels), or a view of it with left and right exchanged.
+
+    Returns:
+        Arrays (height, width) that this thread's next call may write to.
     """
     cv2 = library()
     if cv2 is None:
         return None
+    height, width, channels = image.shape
+    if channels == 1:
+        return [np.ascontiguousarray(image[..., 0])]
     if image.strides[1] < 0 < image.strides[0]:
         image = cv2.flip(image[:, ::-1], 1)
-    found: Sequence[np.ndarray] = cv2.split(image)
+    shape = channels, height, width
+    memory: np.ndarray | None = getattr(_local, "planes", None)
+    if memory is None or memory.shape != shape:
+        memory = _local.planes = np.empty(shape, np.uint8)
+    found: Sequence[np.ndarray] = cv2.split(image, list(memory))
     return found
 
 

@@ -62,6 +62,27 @@ class Pixels:
         """With the channels first."""
         return Pixels(self.source, True, self.steps)
 
+    def alike(self, other: Pixels) -> bool:
+        """Whether only the values of the two differ."""
+        one, two = self.source, other.source
+        same = self.planar == other.planar and one.shape == two.shape and one.dtype == two.dtype
+        return same and self.steps == other.steps
+
+    def write_all(self, sources: Array, out: Array) -> None:
+        """Do the steps for several images.
+
+        Args:
+            sources: (n, height, width) or (n, height, width, channels), in order.
+            out: (n, ...) of the result's shape and dtype, in order.
+        """
+        if self.planar and sources.shape[3] > 1:
+            for channel in range(sources.shape[3]):
+                _run(self.steps, sources[..., channel], out[:, channel], channel)
+        else:
+            # One image, as high as all of them.
+            long = sources.reshape(-1, *sources.shape[2:])
+            Pixels(long, steps=self.steps).write(out.reshape(long.shape))
+
     def write(self, out: Array) -> None:
         """Do the steps; `out` has the result's shape and dtype."""
         source = self.source
@@ -85,7 +106,7 @@ class Pixels:
 def _run(steps: tuple[Step, ...], source: Array, out: Array, channel: int | None) -> None:
     """Do the steps for one channel; None: for rows in which the channels take turns."""
     for nth, (function, values) in enumerate(steps):
-        operand: Any
+        operand: np.float32 | Array
         if channel is not None or len(values) == 1:
             operand = np.float32(values[(channel or 0) % len(values)])
         else:

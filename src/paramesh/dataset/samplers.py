@@ -34,7 +34,7 @@ class Shuffle(enum.StrEnum):
 
 
 class ConflictingArguments(ValueError, RuntimeError):
-    """Arguments of a source that exclude each other; MindSpore raises either, by source."""
+    """Arguments of a source that exclude or need each other; MindSpore raises either, by source."""
 
 
 class BuiltinSampler:
@@ -528,7 +528,7 @@ def as_sampler(
         given, other = (
             ("num_shards", "shard_id") if shard_id is None else ("shard_id", "num_shards")
         )
-        raise ValueError(f"{who}: {given} is given, so {other} must be given too.")
+        raise ConflictingArguments(f"{who}: {given} is given, so {other} must be given too.")
     if sampler is not None:
         for name, value in (("shuffle", shuffle), ("num_shards", num_shards)):
             if value is not None:

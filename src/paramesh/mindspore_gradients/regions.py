@@ -1,5 +1,6 @@
 """Of operators that read images at places: regions, windows by chance, deformable convolution."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -33,28 +34,63 @@ def _regions(
     return boxes.region_gradient(dy, regions, shape, spatial_scale, group_size)
 
 
-gradient(
-    globals(),
-    "PSROIPoolingGrad",
-    _regions,
-    lambda input_size, spatial_scale, group_size, output_dim: dict(
-        input_size=input_size,
-        spatial_scale=spatial_scale,
-        group_size=group_size,
-        output_dim=output_dim,
-    ),
-)
+def _region_settings(
+    input_size: Ints, spatial_scale: float, group_size: int, output_dim: int
+) -> dict[str, Any]:
+    if not isinstance(input_size, int | tuple) or isinstance(input_size, bool):
+        raise TypeError(f"input_size must be an int or a tuple of ints, got {input_size!r}.")
+    sizes = ints(input_size)
+    if len(sizes) > 2 or min(sizes, default=0) < 1:
+        raise ValueError(f"input_size must be one or two ints from 1 on, got {input_size}.")
+    return boxes.region_settings(spatial_scale, group_size, output_dim) | {"input_size": sizes}
 
 
-def _deformable(dout: Floating, x: Floating, offsets: Floating, **settings: Any) -> Any:
+gradient(globals(), "PSROIPoolingGrad", _regions, _region_settings)
+
+
+def _deformable(
+    dout: Floating, x: Floating, offsets: Floating, data_format: str, **settings: Ints
+) -> Any:
     """DeformableOffsets(settings): takes (dy, x, offsets); gives those of x and the offsets."""
-    forward = computation(grids.deformable_offsets)
-    return pulled(lambda v, o: forward(v, o, **settings), dout, x, offsets)
+    names = "strides", "pads", "ksize", "dilations", "deformable_groups"
+    *shapes, groups = (ints(settings[name]) for name in names)
+
+    def forward(v: jax.Array, o: jax.Array) -> Any:
+        return grids.points_under_kernel(v, o, *shapes, groups[0])
+
+    if data_format == "NCHW":
+        return pulled(forward, dout, x, offsets)
+    given = (jnp.moveaxis(v, -1, 1) for v in (dout, x, offsets))
+    return tuple(jnp.moveaxis(v, 1, -1) for v in pulled(forward, *given))
 
 
-gradient(
-    globals(), "DeformableOffsetsGrad", _deformable, staticmethod(grids.DeformableOffsets._init)
-)
+def _deformable_settings(
+    strides: Ints,
+    pads: Ints,
+    ksize: Ints,
+    dilations: Ints = (1, 1, 1, 1),
+    data_format: str = "NCHW",
+    deformable_groups: int = 1,
+    modulated: bool = True,
+) -> dict[str, Any]:
+    if data_format not in ("NCHW", "NHWC") or not modulated:
+        raise ValueError(
+            "data_format is 'NCHW' or 'NHWC', and modulated=True, got "
+            f"{data_format!r} and {modulated!r}."
+        )
+    if data_format == "NHWC":  # (1, down, right, 1)
+        strides, dilations = ((1, 1, *ints(each)[1:3]) for each in (strides, dilations))
+    return dict(
+        strides=strides,
+        pads=pads,
+        ksize=ksize,
+        dilations=dilations,
+        deformable_groups=deformable_groups,
+        data_format=data_format,
+    )
+
+
+gradient(globals(), "DeformableOffsetsGrad", _deformable, _deformable_settings)
 
 
 def _overlapping(overlapping: bool = False) -> dict[str, Any]:
@@ -75,7 +111,7 @@ def _largest(x: Array, y: Array, dy: Array, rows: Array, columns: Array, overlap
     return flat.reshape(x.shape)
 
 
-def _places(x: jax.Array, sequences: Any, overlapping: bool) -> Any:
+def _places(x: jax.Array, sequences: Sequence[jax.Array], overlapping: bool) -> Any:
     """Where in the flat images the largest of each window is."""
     order = jnp.argsort(jnp.argsort(x.reshape(-1), stable=True, descending=True)).reshape(x.shape)
     rank = fractional_pooling.pooled_by(-order, sequences, overlapping, True)

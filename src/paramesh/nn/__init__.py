@@ -174,6 +174,8 @@ __all__ = [
     "reserve_caches",
     # Dense layers, and layers that rearrange
     "Dense",
+    "SparseTensorDenseMatmul",
+    "SparseToDense",
     "BiDense",
     "Identity",
     "ClipByNorm",
@@ -317,6 +319,7 @@ __all__ = [
     "ZeroPad2d",
     # transformer
     "Transformer",
+    "TimeDistributed",
     "TransformerDecoder",
     "TransformerDecoderLayer",
     "TransformerEncoder",
@@ -331,6 +334,8 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool2d",
     "MaxPool3d",
 ]

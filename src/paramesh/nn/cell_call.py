@@ -80,12 +80,14 @@ def _run(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     fields = cell.__dict__
     stage = fields.get("_pipeline_stage")
     if stage is not None and frame is not None:
-        args, kwargs = through(cell, stage, (args, kwargs), True)
-        return through(cell, stage, _mixed(cell, args, kwargs, frame), False)
+        name = type(cell).__name__
+        args, kwargs = through(name, cell.get_parameters(), stage, (args, kwargs), True)
+        out = _mixed(cell, args, kwargs, frame)
+        return through(name, cell.get_parameters(), stage, out, False)
     return _mixed(cell, args, kwargs, frame)
 
 
-def _mixed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -> Any:
+def _mixed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: object) -> Any:
     mixed = cell.__dict__.get("_mixed_precision")
     if mixed is not None:
         with autocast.entered(mixed.rule):

@@ -80,7 +80,7 @@ class FractionalMaxPool3d(_FractionalMaxPool):
         kernel_size: (kd, kh, kw), or one number.
         output_size: (d', h', w'), or one number.
         output_ratio: instead of `output_size`, its parts of d, h and w: between 0 and 1.
-        return_indices: also where the elements were, in d * h * w, Int32.
+        return_indices: also where the elements were, in d * h * w, Int64.
         _random_samples: (n, c, 3), from 0 to 1; None: drawn.
 
     Raises:

@@ -6,6 +6,7 @@ placement without stages returns it unchanged.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -39,13 +40,14 @@ class PipelineStage:
         self.__dict__["_pipeline_stage"] = value
 
 
-def through(cell: Any, stage: int, values: Tree, begins: bool) -> Any:
+def through(cell: str, params: Iterable[Parameter], stage: int, values: Tree, begins: bool) -> Any:
     """The inputs or outputs of a Cell that has a stage, told to the placement.
 
     Parameters among them stay what they are, since operators ask for their layouts.
 
     Args:
-        cell: the Cell.
+        cell: its class, for messages.
+        params: its Parameters, for messages.
         stage: its stage.
         values: Tensors, in any containers.
         begins: whether they are inputs.
@@ -57,15 +59,14 @@ def through(cell: Any, stage: int, values: Tree, begins: bool) -> Any:
         if isinstance(leaf, Tensor | jax.Array) and not isinstance(leaf, Parameter)
     ]
     arrays = [raw(leaves[i]) for i in chosen]
-    told = placement.current().in_stage(stage, _name_of(cell), arrays, begins)
+    told = placement.current().in_stage(stage, _name_of(cell, params), arrays, begins)
     for i, array in zip(chosen, told, strict=True):
         leaves[i] = wrap(array) if isinstance(leaves[i], Tensor) else array
     return jax.tree_util.tree_unflatten(tree, leaves)
 
 
-def _name_of(cell: Any) -> str:
-    """What a message calls a Cell: the common beginning of its Parameters' names, and its class."""
-    first = next(iter(cell.get_parameters()), None)
+def _name_of(cell: str, params: Iterable[Parameter]) -> str:
+    """What a message calls a Cell: where its first Parameter is, and its class."""
+    first = next(iter(params), None)
     path = "" if first is None else first.name.rpartition(".")[0]
-    name = type(cell).__name__
-    return f"{path} ({name})" if path else name
+    return f"{path} ({cell})" if path else cell

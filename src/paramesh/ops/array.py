@@ -20,7 +20,8 @@ __all__ = [
     "Rank", "DType", "reshape", "flatten", "squeeze", "expand_dims", "broadcast_to", "Reshape",
     "Flatten", "Squeeze", "ExpandDims", "BroadcastTo", "unsqueeze", "transpose", "swapaxes",
     "movedim", "flip", "roll", "Transpose", "ReverseV2", "permute", "swapdims", "reverse",
-    "concat", "stack", "unstack", "split", "split_equally", "split_by_sizes", "chunk", "Concat",
+    "concat", "stack", "unstack", "split", "split_equally", "split_by_sizes", "chunk",
+    "Concat", "ParallelConcat",
     "Stack", "Pack", "Unstack", "Unpack", "Split", "SplitV", "cat", "unbind", "tile",
     "repeat_interleave", "repeat_elements",
     "pad", "pad_axes", "Tile", "Pad", "MirrorPad",
@@ -340,6 +341,7 @@ def chunk(input: Array, chunks: int, axis: int = 0) -> Any:
 
 
 Concat = primitive("Concat", concat, lambda axis=0: {"axis": axis})
+ParallelConcat = primitive("ParallelConcat", concat)
 Stack = primitive("Stack", stack, lambda axis=0: {"axis": axis})
 Pack = alias("Pack", Stack)
 Unstack = primitive("Unstack", unstack, lambda axis=0, num=None: {"axis": axis, "num": num})

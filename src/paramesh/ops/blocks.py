@@ -1,4 +1,4 @@
-"""Blocks of images as entries of the batch, and back.
+"""Blocks of images as entries of the batch, and back; patches of images.
 
 Source: MindSpore's operators of these names, which are TensorFlow's.
 """
@@ -11,15 +11,19 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.ops.array import ints
-from paramesh.ops.table import Array, function, primitive
+from paramesh.ops.conv import pair
+from paramesh.ops.rearranging import unfold
+from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.tensor.argument_types import Ints
 
 __all__ = [
     "BatchToSpace",
     "BatchToSpaceND",
+    "Im2Col",
     "SpaceToBatch",
     "SpaceToBatchND",
     "batch_to_space_nd",
+    "im2col",
     "space_to_batch_nd",
 ]
 
@@ -115,4 +119,29 @@ SpaceToBatch = primitive(
     "SpaceToBatch",
     space_to_batch_nd,
     lambda block_size, paddings: {"block_size": block_size, "paddings": paddings},
+)
+
+
+@function
+def im2col(x: Array, ksizes: Ints, strides: Ints = 1, dilations: Ints = 1, pads: Ints = 0) -> Any:
+    """Patches of images: (n, c, h, w) -> (n, c, kh * kw, patches).
+
+    Args:
+        x: the images.
+        ksizes: size of a patch, one int or (kh, kw).
+        strides: distance of the patches.
+        dilations: distance of the points of a patch.
+        pads: zeros around the image: one number or (h, w).
+    """
+    kernel = pair("ksizes", ksizes)
+    found = operator_of(unfold).compute(x, kernel, dilations, pads, strides)
+    return found.reshape(*x.shape[:2], kernel[0] * kernel[1], -1)
+
+
+Im2Col = primitive(
+    "Im2Col",
+    im2col,
+    lambda ksizes, strides=1, dilations=1, pads=0: dict(
+        ksizes=ksizes, strides=strides, dilations=dilations, pads=pads
+    ),
 )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_types import Tree
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.tensor.argument_types import RawNumber
 
@@ -203,7 +204,7 @@ def _pooled_regions(
     return _region_means(features, regions, scale, group, channels, 1)
 
 
-def _pooled_forward(features: jax.Array, regions: jax.Array, *settings: Any) -> Any:
+def _pooled_forward(features: jax.Array, regions: jax.Array, *settings: Tree) -> Any:
     return _pooled_regions(features, regions, *settings), (features.shape, regions)
 
 
@@ -219,7 +220,7 @@ def region_gradient(
     return jax.linear_transpose(means, features)(dy)[0]
 
 
-def _pooled_back(scale: float, group: int, channels: int, kept: Any, dy: jax.Array) -> Any:
+def _pooled_back(scale: float, group: int, channels: int, kept: Tree, dy: jax.Array) -> Any:
     shape, regions = kept
     return region_gradient(dy, regions, shape, scale, group), jnp.zeros_like(regions)
 
@@ -264,13 +265,23 @@ def ps_roi_pooling(
     return _pooled_regions(features, regions_of(rois), spatial_scale, group_size, output_dim)
 
 
-PSROIPooling = primitive(
-    "PSROIPooling",
-    ps_roi_pooling,
-    lambda spatial_scale, group_size, output_dim: dict(
-        spatial_scale=spatial_scale, group_size=group_size, output_dim=output_dim
-    ),
-)
+def region_settings(spatial_scale: float, group_size: int, output_dim: int) -> dict[str, Any]:
+    """The settings of PSROIPooling, all above 0.
+
+    Raises:
+        TypeError: another type. ValueError: a number that is not above 0.
+    """
+    kinds = {"spatial_scale": float, "group_size": int, "output_dim": int}
+    settings = dict(spatial_scale=spatial_scale, group_size=group_size, output_dim=output_dim)
+    for name, value in settings.items():
+        if type(value) is not kinds[name]:
+            raise TypeError(f"{name} must be of type {kinds[name].__name__}, got {value!r}.")
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}.")
+    return settings
+
+
+PSROIPooling = primitive("PSROIPooling", ps_roi_pooling, region_settings)
 
 _MEANS, _STDS = (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)
 

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification (Graves et al. 2006), and sequences turned around.
+"""Connectionist temporal classification (Graves et al. 2006); sequences turned around, and n-grams.
 
 Glossary
     path        what is read at each step: labels, repeated, with blanks between them
@@ -16,7 +16,15 @@ from paramesh.ops.array import axis_in
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.tensor.promotion import cast
 
-__all__ = ["CTCLoss", "ReverseSequence", "ctc_loss", "ctc_loss_with_gradient", "reverse_sequence"]
+__all__ = [
+    "CTCLoss",
+    "NoRepeatNGram",
+    "ReverseSequence",
+    "ctc_loss",
+    "ctc_loss_with_gradient",
+    "no_repeat_ngram",
+    "reverse_sequence",
+]
 
 
 def _alphas(log_p: jax.Array, labels: jax.Array, sizes: jax.Array, blank: int) -> Any:
@@ -200,4 +208,37 @@ ReverseSequence = primitive(
     "ReverseSequence",
     reverse_sequence,
     lambda seq_dim, batch_dim=0: {"seq_dim": seq_dim, "batch_dim": batch_dim},
+)
+
+
+@function
+def no_repeat_ngram(state_seq: Array, log_probs: Floating, ngram_size: int = 1) -> Any:
+    """Probabilities without words that would repeat an n-gram: those get the lowest number.
+
+    Args:
+        state_seq: (n, beams, m) words so far.
+        log_probs: (n, beams, words) logarithms of probabilities of the next word.
+        ngram_size: how many words may not come again in this order, from 1 to m.
+
+    Raises:
+        ValueError: shapes that do not fit, or another `ngram_size`.
+    """
+    if state_seq.ndim != 3 or log_probs.shape[:-1] != state_seq.shape[:2]:
+        raise ValueError(
+            f"expected (n, beams, m) and (n, beams, words), got {tuple(state_seq.shape)} and "
+            f"{tuple(log_probs.shape)}."
+        )
+    length, known = state_seq.shape[-1], ngram_size - 1
+    if not 1 <= ngram_size <= length:
+        raise ValueError(f"ngram_size must be from 1 to {length}, got {ngram_size}.")
+    windows = jnp.arange(length - known)[:, None] + jnp.arange(known)
+    last = state_seq[..., length - known :]
+    again = (state_seq[..., windows] == last[..., None, :]).all(-1)
+    words = jax.nn.one_hot(state_seq[..., known:], log_probs.shape[-1], dtype=bool)
+    refused = (words & again[..., None]).any(-2)
+    return jnp.where(refused, jnp.finfo(log_probs.dtype).min, log_probs)
+
+
+NoRepeatNGram = primitive(
+    "NoRepeatNGram", no_repeat_ngram, lambda ngram_size=1: {"ngram_size": ngram_size}
 )

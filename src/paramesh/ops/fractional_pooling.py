@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
-from paramesh.dtype import int32, int64
+from paramesh.dtype import int64
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import pair
 from paramesh.ops.table import Array, function, primitive
@@ -30,6 +30,7 @@ __all__ = [
 ]
 # fmt: on
 
+Ratio = float | Sequence[float] | None
 
 # Windows of one size.
 
@@ -45,7 +46,13 @@ def _starts(samples: jax.Array, size: int, out: int, kernel: int) -> Any:
     return jnp.concatenate([at.astype(jnp.int32) - first, last], -1)
 
 
-def _largest(x: jax.Array, samples: jax.Array, kernel: Any, out: Any, order: Any) -> Any:
+def _largest(
+    x: jax.Array,
+    samples: jax.Array,
+    kernel: tuple[int, ...],
+    out: tuple[int, ...],
+    order: Sequence[int],
+) -> Any:
     """(the largest of each window, its place in the image): (n, c, *axes) -> (n, c, *out), twice.
 
     `order`: which sample is that of each axis.
@@ -59,7 +66,7 @@ def _largest(x: jax.Array, samples: jax.Array, kernel: Any, out: Any, order: Any
         )
     if any(k + o - 1 > s for k, o, s in zip(kernel, out, sizes, strict=True)):
         raise ValueError(f"an input {tuple(sizes)} has no {out} windows of {kernel}.")
-    places: Any = 0
+    places: jax.Array | int = 0
     for axis, size in enumerate(sizes):
         starts = _starts(samples[..., order[axis]], size, out[axis], kernel[axis])
         at = starts[..., None] + jnp.arange(kernel[axis], dtype=jnp.int32)
@@ -108,7 +115,7 @@ def fractional_max_pool_fixed_3d(
         data_format: `NCDHW`, or `NDHWC` with the channels last.
 
     Returns:
-        (the largest elements; their places in d * h * w, Int32).
+        (the largest elements; their places in d * h * w, Int64).
     """
     if data_format not in ("NCDHW", "NDHWC"):
         raise ValueError(f"data_format must be 'NCDHW' or 'NDHWC', got {data_format!r}.")
@@ -122,7 +129,7 @@ def fractional_max_pool_fixed_3d(
     if data_format == "NDHWC":
         results = tuple(jnp.moveaxis(each, 1, -1) for each in results)
     found, places = (each[0] for each in results) if alone else results
-    return found, cast(places, int32)
+    return found, cast(places, int64)
 
 
 def _fixed_settings(ksize: Ints, output_shape: Ints, data_format: str = "NCHW") -> dict[str, Any]:
@@ -143,7 +150,7 @@ FractionalMaxPool3DWithFixedKsize = primitive(
 )
 
 
-def _wanted(sizes: Any, output_size: Ints | None, output_ratio: Any) -> tuple[int, ...]:
+def _wanted(sizes: Sequence[int], output_size: Ints | None, output_ratio: Ratio) -> tuple[int, ...]:
     n = len(sizes)
     if (output_size is None) == (output_ratio is None):
         raise ValueError(
@@ -167,7 +174,7 @@ def fractional_max_pool2d(
     input: Array,
     kernel_size: Ints,
     output_size: Ints | None = None,
-    output_ratio: float | Sequence[float] | None = None,
+    output_ratio: Ratio = None,
     return_indices: bool = False,
     _random_samples: Array = None,
 ) -> Any:
@@ -199,7 +206,7 @@ def fractional_max_pool3d(
     input: Array,
     kernel_size: Ints,
     output_size: Ints | None = None,
-    output_ratio: float | Sequence[float] | None = None,
+    output_ratio: Ratio = None,
     return_indices: bool = False,
     _random_samples: Array = None,
 ) -> Any:
@@ -210,7 +217,7 @@ def fractional_max_pool3d(
         kernel_size: (kd, kh, kw), or one number.
         output_size: (d', h', w'), or one number.
         output_ratio: instead of `output_size`, its parts of d, h and w: between 0 and 1.
-        return_indices: also where the elements were, in d * h * w, Int32.
+        return_indices: also where the elements were, in d * h * w, Int64.
         _random_samples: (n, c, 3), from 0 to 1; None: drawn.
 
     Raises:
@@ -225,7 +232,7 @@ def fractional_max_pool3d(
     found, places = _largest(x, samples, kernel, out, (0, 1, 2))
     if input.ndim == 4:
         found, places = found[0], places[0]
-    return (found, cast(places, int32)) if return_indices else found
+    return (found, cast(places, int64)) if return_indices else found
 
 
 # Windows of two sizes.
@@ -247,7 +254,9 @@ def _sequence(key: jax.Array, size: int, out: int, pseudo_random: bool) -> Any:
     return jnp.concatenate([edges[0], ends, edges[1]])
 
 
-def pooled_by(x: jax.Array, sequences: Any, overlapping: bool, largest: bool) -> Any:
+def pooled_by(
+    x: jax.Array, sequences: Sequence[jax.Array], overlapping: bool, largest: bool
+) -> Any:
     """The largest, or the mean, of windows: (n, h, w, c) -> (n, h', w', c).
 
     Args:

@@ -25,7 +25,8 @@ from paramesh.tensor.promotion import cast
 __all__ = [
     "make_range", "tuple_len", "list_len", "is_tensor", "add_flags", "mixed_precision_cast",
     "ScalarSummary", "TensorSummary", "HistogramSummary", "ImageSummary", "rand_like", "randn_like",
-    "randint_like", "gumbel_softmax", "shuffle", "dropout_gen_mask", "DropoutGenMask",
+    "randint_like", "gumbel_softmax", "shuffle", "RandomShuffle", "dropout_gen_mask",
+    "DropoutGenMask",
     "dropout_do_mask", "DropoutDoMask", "truncated_normal", "TruncatedNormal", "normal_like",
 ]
 # fmt: on
@@ -205,6 +206,9 @@ def gumbel_softmax(logits: Floating, tau: float = 1.0, hard: bool = False, dim: 
 def shuffle(x: TensorLike, seed: int | None = None) -> Any:
     """The rows of a Tensor in an order by chance."""
     return jax.random.permutation(_key(seed), raw(x))
+
+
+RandomShuffle = primitive("RandomShuffle", shuffle, lambda seed=0, seed2=0: {"seed": seed or seed2})
 
 
 @function

@@ -241,7 +241,7 @@ def deformable_offsets(
     if moves[:2] != (1, 1) or apart[:2] != (1, 1):
         raise ValueError(f"strides and dilations begin with 1, 1, got {moves} and {apart}.")
     n, c, *sizes = x.shape
-    befores, out = (edges[0], edges[2]), []
+    out = []
     for axis, size in enumerate(sizes):
         reach = (kernel[axis] - 1) * apart[2 + axis] + 1
         padded = size + edges[2 * axis] + edges[2 * axis + 1]
@@ -252,16 +252,31 @@ def deformable_offsets(
             f"an input {tuple(x.shape)} with deformable_groups={deformable_groups} takes offsets "
             f"{wanted}, got {tuple(offsets.shape)}."
         )
-    parts = offsets.reshape(n, 3, deformable_groups, *kernel, *out).swapaxes(1, 2)
-    parts = parts.reshape(n * deformable_groups, 3, *kernel, *out)
+    return points_under_kernel(x, offsets, moves, edges, kernel, apart, deformable_groups)
+
+
+def points_under_kernel(
+    x: jax.Array,
+    offsets: jax.Array,
+    moves: tuple[int, ...],
+    edges: tuple[int, ...],
+    kernel: tuple[int, ...],
+    apart: tuple[int, ...],
+    groups: int,
+) -> Any:
+    """`deformable_offsets` for as many places of the kernel as there are offsets."""
+    n, c, *sizes = x.shape
+    out = offsets.shape[2:]
+    parts = offsets.reshape(n, 3, groups, *kernel, *out).swapaxes(1, 2)
+    parts = parts.reshape(n * groups, 3, *kernel, *out)
     places = []
-    for axis in (0, 1):
-        under = np.arange(kernel[axis])[:, None] * apart[2 + axis] - befores[axis]
+    for axis, before in enumerate((edges[0], edges[2])):
+        under = np.arange(kernel[axis])[:, None] * apart[2 + axis] - before
         at = under + np.arange(out[axis]) * moves[2 + axis]
         at = at[:, None, :, None] if axis == 0 else at[:, None, :]
         places.append(parts[:, 1 - axis] + jnp.asarray(at, parts.dtype))
-    groups = x.reshape(n * deformable_groups, c // deformable_groups, *sizes)
-    found = _between_corners(groups, places) * parts[:, 2][:, None]
+    channels = x.reshape(n * groups, c // groups, *sizes)
+    found = _between_corners(channels, places) * parts[:, 2][:, None]
     found = jnp.moveaxis(found.reshape(n, c, *kernel, *out), (2, 3), (3, 5))
     return found.reshape(n, c, out[0] * kernel[0], out[1] * kernel[1]).astype(x.dtype)
 

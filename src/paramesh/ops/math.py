@@ -123,7 +123,10 @@ def _two_floats(a: jax.Array | float, b: jax.Array | float) -> tuple[jax.Array, 
 
 
 def _times_log(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
-    return jax.scipy.special.xlogy(*_two_floats(a, b))
+    a, b = _two_floats(a, b)
+    # At (0, 0) MindSpore's gradients are 0, where the limits are not finite.
+    nothing = (a == 0) & (b == 0)
+    return jax.scipy.special.xlogy(a, jnp.where(nothing, jnp.ones_like(b), b))
 
 
 def _atan2(a: jax.Array | float, b: jax.Array | float) -> jax.Array:

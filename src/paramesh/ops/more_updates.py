@@ -31,7 +31,8 @@ __all__ = [
     "sparse_apply_adagrad", "SparseApplyAdagrad", "SparseApplyAdagradV2", "sparse_apply_ftrl",
     "SparseApplyFtrl", "FusedSparseFtrl", "sparse_apply_proximal_adagrad",
     "SparseApplyProximalAdagrad", "FusedSparseProximalAdagrad", "sparse_lazy_adam",
-    "FusedSparseLazyAdam", "sparse_adam", "FusedSparseAdam",
+    "FusedSparseLazyAdam", "sparse_adam", "FusedSparseAdam", "sparse_apply_rms_prop",
+    "SparseApplyRMSProp",
 ]
 # fmt: on
 
@@ -416,3 +417,31 @@ FusedSparseProximalAdagrad = primitive(
 )
 FusedSparseLazyAdam = primitive("FusedSparseLazyAdam", sparse_lazy_adam, _nesterov)
 FusedSparseAdam = primitive("FusedSparseAdam", sparse_adam, _nesterov)
+
+
+@function
+def sparse_apply_rms_prop(
+    var: Parameter, ms: Parameter, mom: Parameter, lr: NumberLike, grad: TensorLike,
+    indices: Array, rho: float, momentum: float, epsilon: float,
+) -> Any:  # fmt: skip
+    """A step of RMSProp for some rows: grad (k, ...), indices (k,).
+
+    Returns:
+        (var, ms, mom): the means of squares of gradients, and the running sums of changes.
+    """
+
+    def rule(var: Raw, ms: Raw, mom: Raw, g: Raw) -> Any:
+        square = rho * ms + (1 - rho) * g * g
+        change = momentum * mom + raw(lr) * g / jnp.sqrt(square + epsilon)
+        return var - change, square, change
+
+    return _by_rows((var, ms, mom), grad, indices, rule)
+
+
+SparseApplyRMSProp = primitive(
+    "SparseApplyRMSProp",
+    sparse_apply_rms_prop,
+    lambda rho, momentum, epsilon, use_locking=False: dict(
+        rho=rho, momentum=momentum, epsilon=epsilon
+    ),
+)

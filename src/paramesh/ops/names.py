@@ -12,6 +12,7 @@ from paramesh.ops import (
     boxes,
     changed_copies,
     collectives,
+    colours,
     composite,
     conv,
     counting,
@@ -39,6 +40,7 @@ from paramesh.ops import (
     resharding,
     resizing,
     scattering,
+    segments,
     sparse,
     special,
     state,
@@ -55,6 +57,7 @@ from paramesh.ops.blocks import *
 from paramesh.ops.boxes import *
 from paramesh.ops.changed_copies import *
 from paramesh.ops.collectives import *
+from paramesh.ops.colours import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
 from paramesh.ops.counting import *
@@ -82,6 +85,7 @@ from paramesh.ops.reduce import *
 from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
+from paramesh.ops.segments import *
 from paramesh.ops.sparse import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
@@ -98,6 +102,7 @@ __all__ += blocks.__all__
 __all__ += boxes.__all__
 __all__ += changed_copies.__all__
 __all__ += collectives.__all__
+__all__ += colours.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
@@ -126,6 +131,7 @@ __all__ += reduce.__all__
 __all__ += resharding.__all__
 __all__ += resizing.__all__
 __all__ += scattering.__all__
+__all__ += segments.__all__
 __all__ += sparse.__all__
 __all__ += special.__all__
 __all__ += state.__all__

@@ -442,7 +442,7 @@ def fold(
     """Images from columns, which add up where they overlap; `unfold` turned around.
 
     Args:
-        input: (n, c * kh * kw, number of patches).
+        input: (n, c * kh * kw, number of patches), or (n, c, kh * kw, number of patches).
         output_size: (h, w).
         kernel_size: as in `unfold`, like the others.
         dilation: see there.
@@ -450,6 +450,8 @@ def fold(
         stride: see there.
     """
     kernel = pair("kernel_size", kernel_size)
+    if input.ndim == 4:
+        input = input.reshape(input.shape[0], -1, input.shape[3])
     n, channels = input.shape[0], input.shape[1] // (kernel[0] * kernel[1])
     settings = (pair("stride", stride), pads_of("padding", padding))
     steps = pair("dilation", dilation)

@@ -4,15 +4,17 @@
 the target are left out, and several updates for one position all count.
 """
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.array import axis_in
-from paramesh.ops.indexing import tensor_scatter_update
+from paramesh.ops.indexing import tensor_scatter_update, unsorted_segment_prod
 from paramesh.ops.state import Index, as_parameter, fitting, locking, positions, written
 from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.parameter import Parameter
@@ -114,8 +116,24 @@ def tensor_scatter_div(input_x: Array, indices: Array, updates: Array) -> Any:
     return _copy(input_x, indices, updates, "div")
 
 
+def _by_products(x: jax.Array, indices: jax.Array, updates: jax.Array, how: str) -> jax.Array:
+    """The same by the product of the updates of each position, which has a gradient."""
+    axes = indices.shape[-1]
+    sizes, rest = x.shape[:axes], x.shape[axes:]
+    strides = np.cumprod((1, *sizes[:0:-1]))[::-1].astype(indices.dtype)
+    whole = jnp.where(indices < 0, indices + np.array(sizes, indices.dtype), indices)
+    inside = ((whole >= 0) & (whole < np.array(sizes))).all(-1)
+    places = jnp.where(inside, (whole * strides).sum(-1), -1).reshape(-1)
+    rows = updates.reshape(places.size, *rest)
+    count = math.prod(sizes)
+    factors = operator_of(unsorted_segment_prod).compute(rows, places, count).reshape(x.shape)
+    return x * factors if how == "mul" else x / factors
+
+
 def _copy(input_x: jax.Array, indices: jax.Array, updates: jax.Array, how: str) -> jax.Array:
     operator_of(tensor_scatter_update).compute(input_x, indices, updates)  # checks what was given
+    if jnp.issubdtype(input_x.dtype, jnp.inexact):
+        return _by_products(input_x, indices, updates.astype(input_x.dtype), how)
     return _changed(input_x, positions(indices), updates.astype(input_x.dtype), how)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import DTypeLike, int32, int64, to_dtype, x64
+from paramesh.dtype import DTypeLike, int32, to_dtype, x64
 from paramesh.ops import activations, math
 from paramesh.ops.array import ints
 from paramesh.ops.indexing import unsorted_segment_sum
@@ -228,14 +228,14 @@ def coo_to_csr(tensor: COOTensor) -> CSRTensor:
 
 
 def dense_to_sparse_coo(tensor: TensorLike) -> COOTensor:
-    """The elements of a matrix that are not 0, by positions (Int64); not inside programs.
+    """The elements of a matrix that are not 0, by positions (Int32); not inside programs.
 
     Raises:
         ValueNeededError: inside a program. ValueError: no matrix.
     """
     at = _nonzero("dense_to_sparse_coo", tensor)
     values = raw(tensor)[at[:, 0], at[:, 1]]
-    return COOTensor(Tensor(at, int64), wrap(values), tuple(raw(tensor).shape))
+    return COOTensor(Tensor(at, int32), wrap(values), tuple(raw(tensor).shape))
 
 
 def dense_to_sparse_csr(tensor: TensorLike) -> CSRTensor:
@@ -270,7 +270,7 @@ def _beside(tensor: SparseTensor, other: TensorLike) -> Any:
         return value.reshape(())
     if isinstance(tensor, CSRTensor):
         columns = raw(tensor.indices)
-        places: Any = (_rows(tensor), columns)
+        places: tuple[jax.Array, ...] = (_rows(tensor), columns)
     else:
         at = raw(tensor.indices)  # type: ignore[attr-defined]
         places = tuple(at[:, axis] for axis in range(at.shape[1]))
@@ -456,7 +456,7 @@ def csr_add(a: CSRTensor, b: CSRTensor, alpha: TensorLike, beta: TensorLike) -> 
 def _of_values(name: str, fn: Callable[[Any], Any], form: type) -> Callable[..., Any]:
     prefix = "coo" if form is COOTensor else "csr"
 
-    def call(x: Any) -> Any:
+    def call(x: SparseTensor) -> Any:
         return x._with(fn((_coo if form is COOTensor else _csr)(call.__name__, x).values))
 
     call.__name__ = call.__qualname__ = f"{prefix}_{name}"

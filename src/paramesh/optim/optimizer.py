@@ -154,7 +154,9 @@ class Optimizer(Cell):
             cells = [s if isinstance(s, Cell) else rates.ConstantLR(s) for s in sources]
             sources = list(cells)
             self.learning_rate: Any = (
-                CellList(cells, auto_prefix=False) if self.is_group_lr else cells[0]
+                CellList([cells[i] for i in self._group_of], auto_prefix=False)
+                if self.is_group_lr
+                else cells[0]
             )
         elif self.is_group_lr:
             of_each = [sources[i] for i in self._group_of]

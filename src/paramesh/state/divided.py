@@ -33,7 +33,7 @@ class Divided(Protocol):
         """
         ...
 
-    def lower(self, *args: Any) -> Any:
+    def lower(self, *args: object) -> Any:
         """Raise the error that says why there is no single program.
 
         Raises:

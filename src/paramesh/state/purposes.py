@@ -15,6 +15,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import ClosedJaxpr
+from paramesh.array_types import Array
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
@@ -34,7 +35,7 @@ class ProgramPlacement:
     count = 1
     #: States that pipeline stages have brought to some of the devices each. A program of a single
     #: device cannot take them from different ones.
-    scattered: ClassVar[weakref.WeakSet[Any]] = weakref.WeakSet()
+    scattered: ClassVar[weakref.WeakSet[State]] = weakref.WeakSet()
 
     @property
     def platform(self) -> str:
@@ -269,7 +270,14 @@ class OperatorPlacement:
         """
         return arrays
 
-    def sensitivity(self, value: Any) -> Any:
+    def follow_data(self, params: Sequence[State]) -> None:
+        """Note Parameters that belong to the stage whose results they meet.
+
+        Args:
+            params: of Cells around those that have a stage.
+        """
+
+    def sensitivity(self, value: Array) -> Any:
         """What the backward pass of a micro-batch starts from; raw."""
         return value
 

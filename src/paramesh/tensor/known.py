@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import to_concrete_value
+from paramesh.array_types import Tree
 from paramesh.errors import ValueNeededError
 from paramesh.tensor.base import raw
 
@@ -22,7 +23,7 @@ def known_values(value: object, what: str) -> np.ndarray[Any, Any]:
     Raises:
         ValueNeededError: a program has yet to compute them.
     """
-    array: Any = raw(value)
+    array: Tree = raw(value)
     if isinstance(array, jax.core.Tracer):
         array = to_concrete_value(array)
         if array is None:

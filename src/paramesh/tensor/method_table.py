@@ -16,9 +16,16 @@ import jax.scipy.special as special
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
+from paramesh.errors import ValueNeededError
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
+
+#: What JAX raises where a program has yet to compute what decides a shape.
+_NEEDING_VALUES = (
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.ConcretizationTypeError,
+)
 
 
 def _as(x: Array, dtype: _dtype.DTypeLike | None) -> Array:
@@ -318,6 +325,11 @@ def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., An
         try:
             with x64(value, *given, *named.values()), broadcasting():
                 result = fn(value, *given, **named)
+        except _NEEDING_VALUES as error:
+            raise ValueNeededError(
+                f"Tensor.{name}: the shape of the result depends on values, which a compiled "
+                "program cannot have. Call it outside the program (or in PYNATIVE_MODE)."
+            ) from error
         except TypeError as error:
             raise TypeError(f"Tensor.{name}: {error}") from error
         if not writes:

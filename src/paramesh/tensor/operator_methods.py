@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paramesh.array_types import Tree
 from paramesh.providers import providers
 
 _SAME = """
@@ -44,7 +45,7 @@ class OperatorMethods:
 
 
 def _method(name: str, operator: str) -> Callable[..., Any]:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Tree, *args: object, **kwargs: object) -> Any:
         return providers.operator(operator)(self, *args, **kwargs)
 
     call.__name__, call.__qualname__ = name, f"Tensor.{name}"

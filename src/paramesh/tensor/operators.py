@@ -18,6 +18,7 @@ import numpy as np
 from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
+from paramesh.errors import ValueNeededError
 from paramesh.state import trace_scope
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide
@@ -263,7 +264,14 @@ class Arithmetic:
         value = self._get()
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)):
-            return self._wrap(value[index])
+            try:
+                return self._wrap(value[index])
+            except jax.errors.NonConcreteBooleanIndexError:
+                raise ValueNeededError(
+                    "Elements that a Bool Tensor chooses have a shape that depends on the values, "
+                    "which a compiled program cannot have. Use ops.where in it, or choose them "
+                    "outside of it (or in PYNATIVE_MODE)."
+                ) from None
 
     def __setitem__(self, index: Index, item: Operand) -> None:
         value = self._get()

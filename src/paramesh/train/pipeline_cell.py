@@ -15,12 +15,15 @@ from typing import Any
 
 from paramesh import context
 from paramesh.array_types import Tree
+from paramesh.errors import ContextError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.trees import unpack
 from paramesh.train.accumulation import in_rows, summed
 from paramesh.transforms import scan
+from paramesh.transforms.loop_values import runs_eagerly
 
 
 class PipelineCell(Cell):
@@ -75,6 +78,8 @@ class PipelineCell(Cell):
         Raises:
             ValueError: `micro_size` does not divide a first axis or is below the stages, or a
                 stage has no Cells.
+            ContextError: stages in PyNative mode.
+            TypeError: an input is a container of Tensors.
         """
         split, micro_batches = self._micro_batches(inputs)
 
@@ -129,6 +134,11 @@ class PipelineCell(Cell):
                 f"{type(self).__name__}: micro_size={self.micro_size} is below pipeline_stages="
                 f"{stages}, so some stages would never work. Give at least {stages} micro-batches."
             )
+        if stages > 1 and runs_eagerly():
+            raise ContextError(
+                f"{type(self).__name__}: pipeline_stages={stages} needs programs, and in PyNative "
+                "mode operators run one by one. Use set_context(mode=GRAPH_MODE), or paramesh.jit."
+            )
         given = {cell.pipeline_stage for _, cell in self.network.cells_and_names()}
         empty = [stage for stage in range(stages) if stages > 1 and stage not in given]
         if empty:
@@ -137,6 +147,13 @@ class PipelineCell(Cell):
                 f"pipeline_stage={empty[0]}, but pipeline_stages={stages}. Set pipeline_stage of "
                 "its Cells (or stage_config), so that every stage has some."
             )
+        for i, value in enumerate(inputs):
+            if not isinstance(value, Tensor) and unpack(value)[0]:
+                raise TypeError(
+                    f"{type(self).__name__}: input {i} is a {type(value).__name__} with Tensors, "
+                    "which cannot be split into micro-batches. Pass each Tensor by itself."
+                )
+        placement.current().follow_data(_around_stages(self.network))
         split = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
         what = f"{type(self).__name__}: micro_size={self.micro_size}"
         if steps > 1:
@@ -217,6 +234,17 @@ def _assign(owner: str, network: Cell, stage_config: Mapping[str, int]) -> None:
         cells[name].pipeline_stage = stage
 
 
+def _around_stages(network: Cell) -> list[Parameter]:
+    """The Parameters of Cells without a stage that have Cells with one inside."""
+    found: list[Parameter] = []
+    for _, cell in network.cells_and_names():
+        inside = [other for _, other in cell.cells_and_names() if other is not cell]
+        staged = any(other.pipeline_stage is not None for other in inside)
+        if cell.pipeline_stage is None and staged:
+            found += cell.get_parameters(expand=False)
+    return found
+
+
 def _filled(inputs: Sequence[Any], split: Sequence[int], parts: Sequence[Any]) -> list[Any]:
     values = list(inputs)
     for i, part in zip(split, parts, strict=True):
@@ -224,7 +252,7 @@ def _filled(inputs: Sequence[Any], split: Sequence[int], parts: Sequence[Any]) -
     return values
 
 
-def _sum_of(parts: Any) -> Any:
+def _sum_of(parts: object) -> Any:
     if not isinstance(parts, Tensor):
         raise TypeError(
             "PipelineCell adds up what its network returns, which has to be one Tensor, such as "

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from paramesh import context
+from paramesh.array_types import Tree
 from paramesh.errors import WorkerLeft
 from paramesh.tensor.base import Tensor
 
@@ -121,14 +122,14 @@ class Divided:
         dataset: see `batches.py`.
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Tree) -> None:
         self.dataset = dataset
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.dataset)
 
 
-def divided(batches: Any) -> Divided:
+def divided(batches: Tree) -> Divided:
     """Batches, or a dataset, that workers divide among them: each takes its share of the rows.
 
     For `Model.train` and `pending_steps`. Every worker iterates over the whole batches, and takes
@@ -144,7 +145,7 @@ def divided(batches: Any) -> Divided:
     return Divided(batches)
 
 
-def part_of(batch: Any, share: WorkerShare) -> Any:
+def part_of(batch: Tree, share: WorkerShare) -> Tree:
     """The rows of a batch that are in a share; the batch itself if there is one worker.
 
     Raises:
@@ -161,7 +162,7 @@ def part_of(batch: Any, share: WorkerShare) -> Any:
     return _cut(batch, share.rows(lengths[0]))
 
 
-def _lengths(value: Any) -> Iterator[int]:
+def _lengths(value: Tree) -> Iterator[int]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, tuple | list):
@@ -171,7 +172,7 @@ def _lengths(value: Any) -> Iterator[int]:
         yield value.shape[0]
 
 
-def _cut(value: Any, rows: slice) -> Any:
+def _cut(value: Tree, rows: slice) -> Tree:
     if isinstance(value, Mapping):
         return {key: _cut(one, rows) for key, one in value.items()}
     if isinstance(value, tuple | list):

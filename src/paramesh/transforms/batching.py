@@ -50,7 +50,7 @@ def vmap(fn: Callable[..., Any], in_axes: Tree = 0, out_axes: Tree = 0) -> Calla
     """
 
     @tracing.public_call
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: Tree, **kwargs: Tree) -> Any:
         axes = in_axes if isinstance(in_axes, tuple | list) else [in_axes] * len(args)
         parts = {
             i: _part_of(arg, axis)
@@ -89,7 +89,7 @@ def _examples(
     fn: Callable[..., Any],
     in_axes: Tree,
     out_axes: Tree,
-    axes: Any,
+    axes: Tree,
     parts: dict[int, Parameter],
     key: jax.Array | None,
 ) -> Callable[..., Any]:
@@ -100,7 +100,7 @@ def _examples(
     written: list[Any] = []
     stream = random.default_generator().state
 
-    def one(*args: Any, **kwargs: Any) -> Any:
+    def one(*args: Tree, **kwargs: Tree) -> Any:
         overlay: dict[Any, Any] = {part: raw(args[i]) for i, part in parts.items()}
         if key is not None:
             own = jax.random.fold_in(key, jax.lax.axis_index(_EXAMPLE))

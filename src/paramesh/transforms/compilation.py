@@ -141,7 +141,7 @@ def _compile(
     cells = [cell for cell in program.cells if cell not in program.created]
     guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
     if divided is None:
-        compiled: Any = jax.jit(run, donate_argnums=0)
+        compiled: Callable[..., Any] = jax.jit(run, donate_argnums=0)
     else:
         compiled = SeveralPrograms(name, divided, order, ZERO)
     met, waits = list(program.met), waits or not donate

@@ -204,9 +204,11 @@ def _tails(name: str) -> Iterable[str]:
 
 
 def _layouts(table: LayoutTable) -> str:
+    staged = table.stages > 1
     rows = [
         [
             row.name,
+            *(["-" if row.stage is None else str(row.stage)] if staged else []),
             str(row.shape),
             row.dtype,
             " x ".join(map(str, row.parts)) if max(row.parts, default=1) > 1 else "whole",
@@ -216,12 +218,17 @@ def _layouts(table: LayoutTable) -> str:
         ]
         for row in table.rows
     ]
-    header = ["parameter", "shape", "dtype", "parts", "slice", "copies", "per device"]
+    columns = ["shape", "dtype", "parts", "slice", "copies", "per device"]
+    header = ["parameter", *(["stage"] if staged else []), *columns]
+    devices = _number(table.device_num * table.stages, "device")
     title = (
-        f"{_number(len(rows), 'Parameter')} on {_number(table.device_num, 'device')}: "
+        f"{_number(len(rows), 'Parameter')} on {devices}: "
         f"{byte_text(table.bytes_per_device)} on each, of {byte_text(table.bytes_whole)}"
     )
-    return markup.block(markup.folded(title, markup.table(header, rows, right=[5, 6]), opened=True))
+    if staged:
+        title = title.replace("on each", f"at most on each, in {table.stages} stages")
+    right = [5 + staged, 6 + staged]
+    return markup.block(markup.folded(title, markup.table(header, rows, right=right), opened=True))
 
 
 def _number(count: int, what: str) -> str:

@@ -27,6 +27,7 @@ from paramesh.parallel.layouts.layout_tuple import (
     from_tuple,
     merged,
     plain_map,
+    to_nested_tuple,
     to_tuple,
     with_optimizer_shards,
 )
@@ -138,6 +139,17 @@ def test_the_golden_layout_of_init_data() -> None:
     assert recipe is not None
     expected = np.asarray(recipe.compute(layout.slice_index((16, 4), 3)))
     assert param.init_data(layout=legacy).asnumpy().tobytes() == expected.tobytes()
+
+
+def test_a_tuple_of_axes_that_are_no_neighbours_is_nested() -> None:
+    axes = Layout((2, 2, 2), ("dp", "sp", "mp"))
+    nested = ([2, 2, 2], [(2, 0), -1], [4, 4], 0, True, "")
+    assert to_nested_tuple(axes(("dp", "mp"), "None"), (16, 4)) == nested
+    assert from_tuple(nested, (16, 4)).same_placement(axes(("dp", "mp"), "None"))
+    plain = axes(("dp", "sp"), "None")
+    assert to_nested_tuple(plain, (16, 4)) == to_tuple(plain, (16, 4))
+    with pytest.raises(LayoutError, match="rank list of its own"):
+        to_nested_tuple(Layout((2,), ("dp",), [1, 0])("dp"), (4,), "w")
 
 
 @given(sharded_arrays())

@@ -71,7 +71,10 @@ def test_settings() -> None:
     assert settings("gradients_mean")
     parallel.load_param_strategy_file("a.json")
     assert settings("strategy_ckpt_load_file") == "a.json"
-    parallel.pipeline(1)
+    parallel.pipeline(2, output_broadcast=True, scheduler="gpipe")
+    assert settings("pipeline_stages") == 2
+    assert settings("pipeline_config")["pipeline_scheduler"] == "gpipe"
+    assert settings("pipeline_result_broadcast")
     parallel.no_init_parameters_in_compile()
     parallel.disable_strategy_file_only_for_trainable_params()
 
@@ -103,7 +106,8 @@ def test_what_has_no_effect_is_noted(caplog: pytest.LogCaptureFixture) -> None:
         (lambda p: p.hsdp(threshold=-1), ValueError, "parallel_optimizer_threshold"),
         (lambda p: p.hsdp(optimizer_level="x"), ValueError, "'level1', 'level2' or 'level3'"),
         (lambda p: p.hsdp(optimizer_level="level3"), ContextError, "Give them a layout"),
-        (lambda p: p.pipeline(2), ValueError, "pipeline parallelism is not supported"),
+        (lambda p: p.pipeline(2, interleave=True), ValueError, "is not supported: a stage has"),
+        (lambda p: p.pipeline(2, scheduler="seqpipe"), ValueError, "'seqpipe' is not one of"),
         (lambda p: p.save_param_strategy_file(3), TypeError, "file_path must be a str, got int"),
         (lambda p: p.save_operator_strategy_file("/a.json"), ContextError, "no files of operators"),
         (lambda p: p.load_operator_strategy_file(3), TypeError, "must be a str"),

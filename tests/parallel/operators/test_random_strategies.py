@@ -14,17 +14,21 @@ from sharded_arguments import IMAGE, RANDOM, X, f, i
 
 _VOLUMES, _LABELS = f(4, 8, 4, 4, 4), i(40, 8, 2).astype(np.int64)
 _SAMPLER: dict[str, Any] = dict(num_true=2, num_sampled=8, unique=True, range_max=40, seed=3)
+_RATIOS: dict[str, Any] = {"pooling_ratio": [1.0, 1.5, 2.0, 1.0]}
 #: Class name -> settings, arguments, a strategy.
 CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
     "Dropout": ({"keep_prob": 0.5}, (X,), ((2, 4),)),
     "Dropout2D": ({"keep_prob": 0.5}, (IMAGE,), ((2, 2, 2, 1),)),
     "Dropout3D": ({"keep_prob": 0.5}, (_VOLUMES,), ((2, 2, 2, 1, 1),)),
+    "FractionalAvgPool": (_RATIOS, (f(8, 9, 8, 8),), ((8, 1, 1, 1),)),
+    "FractionalMaxPool": (_RATIOS, (f(8, 9, 8, 8),), ((2, 1, 1, 4),)),
     "Gamma": ({"seed": 3}, ((4, 2), f(8), f(8)), ((4, 2), (1,), (1,))),
     "LogUniformCandidateSampler": (_SAMPLER, (_LABELS,), ((8, 1),)),
     "Multinomial": ({}, (X, 4), ((8, 1),)),
     "RandomCategorical": ({}, (X, 4), ((8, 1),)),
     "RandomChoiceWithMask": ({"count": 8}, (i(2, 8, 16).astype(bool),), ((1, 1),)),
     "RandomGamma": ({"seed": 3}, ((4, 2), f(8)), ((4, 1), (1,))),
+    "RandomShuffle": ({}, (X,), ((1, 8),)),
     "StandardLaplace": ({}, ((8, 16),), ((2, 4),)),
     "UniformCandidateSampler": (_SAMPLER, (_LABELS,), ((8, 1),)),
 }

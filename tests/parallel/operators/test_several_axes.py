@@ -66,3 +66,13 @@ def test_without_the_attribute_both_are_sharded_alike() -> None:
     product = ops.MatMul().shard(CASES["two"][3])
     with pytest.raises(LayoutError, match="input 1 .*splits axis 0 into 2 shards.* into 8"):
         paramesh.jit(lambda x, w: product(x, w))(Tensor(X[0]), Tensor(W[0]))
+
+
+@pytest.mark.parametrize("names", [("x", "z"), ("y", "x")])
+def test_operands_name_the_same_axes_of_devices(names: tuple[str, ...]) -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    total = ops.Add().shard((THREE(("x", "y"), "z"), THREE(names, "None")))
+    with pytest.raises(LayoutError, match=f"input 1: .* over {', '.join(names)}, but .* over x, y"):
+        paramesh.jit(lambda x, y: total(x, y))(Tensor(X[0]), Tensor(X[0][:, :1]))

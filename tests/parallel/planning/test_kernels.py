@@ -18,6 +18,7 @@ from paramesh.parallel.planning.predicted import (
     updates_first,
     with_loops_as_one,
 )
+from paramesh.parallel.planning.tiles import lanes_filled
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
@@ -95,11 +96,27 @@ def test_images_of_convolutions_lie_in_tiles_of_batch_and_channels_on_tpus(
         y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
         return jnp.tanh(y).sum()
 
-    plan = plan_of(jax.grad(loss), (8, 32, 16, 8), (3, 3, 8, 64), target=target)
+    plan = plan_of(jax.grad(loss), (8, 4, 128, 8), (3, 3, 8, 64), target=target)
     made = {b: n for kernel in kernels_of(plan) for b, n in kernel.makes.items()}
     tensors = plan.problem.graph.tensors
-    images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 32, 16, 64)}
+    images = {n for b, n in made.items() if tensors[b[0]].shape == (8, 4, 128, 64)}
     assert max(images) / MIB == mib
+
+
+def test_convolutions_of_few_channels_take_the_time_of_128_on_tpus() -> None:
+    def loss(x: Any, w: Any) -> Any:
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=numbers)
+        return jnp.tanh(y).sum()
+
+    plan = plan_of(jax.grad(loss, (0, 1)), (4, 32, 16, 32), (3, 3, 32, 64), target="v5e")
+    problem, choice = plan.problem, plan.solution.choice
+    operators = problem.graph.operators
+    more = [lanes_filled(problem, choice, op) for op in operators if op.inputs]
+    # Forward, and the gradients of the image and of the kernel, whose batch takes no lanes.
+    assert [one for one in more if one != 1.0] == [128 / 32 * 128 / 64] * 3
+    plain = plan_of(lambda x, w: x @ w, (64, 32), (32, 64), target="v5e").problem
+    assert lanes_filled(plain, [0] * len(plain.nodes), plain.graph.operators[0]) == 1.0
 
 
 @pytest.mark.parametrize(("target", "count"), [("cpu", 1), ("h100", 1), ("v5e", 0)])
@@ -150,15 +167,52 @@ def test_a_kernel_that_fills_the_chip_leaves_no_room_for_what_waits() -> None:
     assert held == {"long": 1.0, "a": 1.0, "b": 9.0, "c": 0.0}
 
 
-def test_what_waits_long_for_its_size_is_not_kept_on_the_chip() -> None:
+def test_what_waits_long_for_its_next_use_is_not_kept_on_the_chip() -> None:
     links = (("x", (), 4.0), ("a", (), 1.0), ("b", ("a",), 1.0), ("c", ("b", "x"), 1.0))
     kernels = chain(*links)
     for kernel in kernels:
         kernel.seconds = 1.0
-    for patience, held in ((1.0, 0.0), (0.1, 4.0)):
+    for patience, held in ((3.0, 0.0), (1.0, 4.0)):
         found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
         assert found["x"] == held
         assert not found["c"]
+    kernels[2].reads.add(("x",))  # half of the way
+    found = {b[0]: n for k in off_chip(kernels, 100.0, 1.0) for b, n in k.makes.items()}
+    assert not found["x"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "patience", "held"), [(1, 2.0, 4.0), (1, 9.0, 0.0), (0, 2.0, 0.0)]
+)
+def test_loops_count_as_five_turns_for_what_waits_for_their_end(
+    depth: int, patience: float, held: float
+) -> None:
+    links = (("x", (), 4.0), ("a", (), 1.0), ("b", ("a",), 1.0), ("c", ("b", "x"), 1.0))
+    kernels = chain(*links)
+    for kernel, around in zip(kernels, (0, depth, depth, 0), strict=True):
+        kernel.seconds, kernel.depth = 0.5, around
+    found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
+    assert found["x"] == held
+    assert not found["a"], "what waits inside of the loop waits for one turn"
+
+
+def test_kernels_of_loops_take_the_time_of_a_turn_and_copies_that_of_sending() -> None:
+    def turns(x: Any, w: Any) -> Any:
+        return jax.lax.scan(lambda c, _: (jnp.tanh(c @ w), None), x, None, length=64)[0].sum()
+
+    kernels = kernels_of(plan_of(turns, (8, 1024), (1024, 1024), target="v5e"))
+    inside = [kernel for kernel in kernels if kernel.loop is not None]
+    assert {kernel.depth for kernel in inside} == {1}
+    read = 1024 * 1024 * 4 / TARGETS["v5e"].memory_bandwidth
+    assert read <= sum(kernel.seconds for kernel in inside) < 4 * read
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    given = {0: Given(NamedSharding(mesh, PartitionSpec("d")), "the test")}
+    shape = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
+    closed = live(jax.make_jaxpr(jnp.linalg.cholesky)(shape))
+    program = Program(closed, ("",), {}, given, tuple(range(8)))
+    plan = find(program, TARGETS["v5e"], sizes=(8,))
+    gathered = max(one.seconds for one in plan.collectives() if one.kind == "all-gather")
+    assert gathered in {kernel.seconds for kernel in kernels_of(plan)}
 
 
 def test_tables_in_rows_need_the_chip_while_they_are_added_up_on_tpus() -> None:

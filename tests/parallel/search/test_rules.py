@@ -91,6 +91,8 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[tuple[int, ...], ...]]] = {
     ),
     "split": (lambda x: jnp.split(x, 2, 1)[1], ((8, 16),)),
     "top_k": (lambda x: lax.top_k(x, 4)[0], ((8, 16),)),
+    "fft": (lambda x: jnp.abs(jnp.fft.fft(x, axis=1)), ((8, 8, 4),)),
+    "fft of two axes": (lambda x: jnp.fft.rfft2(x).real, ((8, 4, 4),)),
     "dynamic_slice": (
         lambda x, i: lax.dynamic_slice(x, (0, rows(i)[0]), (8, 4)),
         ((8, 16), (1,)),

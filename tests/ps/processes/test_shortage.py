@@ -46,7 +46,9 @@ def test_a_shortage_has_the_name_of_its_server(
         await actor.declare(SPECS, START)
         workers = [(await actor.hello(rank, 1, 7))["worker"] for rank in range(2)]
         other = asyncio.ensure_future(
-            actor.step((0, workers[0], 0, pack_updates(grads()), NUMBERS, ["w"], 1, None, 0))
+            actor.step(
+                (0, workers[0], 0, pack_updates(grads()), NUMBERS, 2, False, ["w"], 1, None, 0)
+            )
         )
         await asyncio.sleep(0)
         good, lacking = Server.push, iter([error])
@@ -57,7 +59,7 @@ def test_a_shortage_has_the_name_of_its_server(
             good(self, *arguments)
 
         monkeypatch.setattr(Server, "push", push)
-        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS)
+        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS, 2, False)
         asked = {
             "push": lambda: actor.push(*mine),
             "step": lambda: actor.step((*mine, [], 1, None, 0)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from paramesh.dataset import pixels
 from paramesh.dataset.argument_types import ColumnNames, Functions
@@ -28,6 +30,16 @@ def is_pure(function: object) -> bool:
         return True
     module = getattr(function, "__module__", None) or type(function).__module__
     return module.startswith("paramesh.dataset.")
+
+
+def _draws(function: object) -> bool:
+    """Whether it takes random numbers. A foreign one may, though a class above it says no."""
+    inner = getattr(function, "transforms", None)
+    if isinstance(inner, list | tuple) and any(map(_draws, inner)):
+        return True
+    if not hasattr(function, "seeded"):
+        return False
+    return pixels.is_foreign(function) or bool(getattr(function, "random", True))
 
 
 def _has_foreign(function: object) -> bool:
@@ -70,21 +82,23 @@ class Mapped:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_local": None}
 
-    def _bound(self) -> tuple[RowGenerator | None, list[Callable[..., Any]]]:
-        """The generator and the operations that draw from it, of this thread."""
+    def _bound(self) -> Any:
+        """The generator, the operations that draw from it, and the work below, of this thread."""
         if self._local is None:
             self._local = threading.local()
         local = self._local
-        if not hasattr(local, "operations"):
+        if not hasattr(local, "bound"):
             rows = None
-            if any(hasattr(f, "seeded") for f in self.operations):
+            if any(map(_draws, self.operations)):
                 rows = RowGenerator(self.seed, self.path)
-            local.rows = rows
-            local.operations = [
+            operations: list[Any] = [
                 f.seeded(rows.generator) if rows is not None and hasattr(f, "seeded") else f
                 for f in self.operations
             ]
-        return local.rows, local.operations
+            # A foreign function may write to its array, which another column's image is made of.
+            inner = self.inner if self._foreign else pixels.ready(self.inner)
+            local.bound = rows, [(f, pixels.waiting(f)) for f in operations], inner
+        return local.bound
 
     def __call__(self, task: Task) -> Any:
         """The row with the outputs put in."""
@@ -92,34 +106,28 @@ class Mapped:
 
     def waiting(self, task: Task) -> Any:
         """The row with the outputs put in; images may wait."""
-        # A foreign function may write to its array, which another column's image may be made of.
-        row = self.inner(task) if self._foreign else pixels.ready(self.inner)(task)
-        rows, operations = self._bound()
+        rows, operations, inner = self._bound()
+        row = inner(task)
         if rows is not None:
             rows.at(task[0], task[1] if isinstance(task[1], int) else 0)
         values: tuple[Any, ...] = tuple(row[i] for i in self.inputs)
-        for function in operations:
+        for function, lazily in operations:
             try:
-                values = pixels.run(function, values)
+                if lazily is not None and len(values) == 1:
+                    found = lazily(values[0])
+                else:
+                    found = function(*map(pixels.made, values))
             except Exception as error:
                 raise of_user(self._what(function), error) from error
-        what = self._what(operations[-1]) if operations else "map"
-        if any(value is None for value in values):
-            raise RuntimeError(f"{what} returned None; is a `return` missing?")
-        if len(values) != self.outputs:
+            values = found if isinstance(found, tuple) else (found,)
+        made = [
+            value if isinstance(value, pixels.Pixels) else self._array(value) for value in values
+        ]
+        if len(made) != self.outputs:
             raise RuntimeError(
-                f"{what} returned {len(values)} values for {self.outputs} output columns. Name "
-                "them in output_columns."
+                f"{self._what()} returned {len(made)} values for {self.outputs} output columns. "
+                "Name them in output_columns."
             )
-        try:
-            made = [
-                value
-                if isinstance(value, pixels.Pixels)
-                else to_array(value, f"what {what} returned")
-                for value in values
-            ]
-        except TypeError as error:
-            raise RuntimeError(str(error)) from None
         if self.outputs == len(self.inputs):
             new = list(row)
             for at, value in zip(self.inputs, made, strict=True):
@@ -128,7 +136,18 @@ class Mapped:
             new = [*made, *(v for i, v in enumerate(row) if i not in self.inputs)]
         return tuple(new) if self.order is None else tuple(new[i] for i in self.order)
 
-    def _what(self, function: object) -> str:
+    def _array(self, value: object) -> Any:
+        if type(value) is np.ndarray and value.dtype.kind != "O":
+            return value
+        if value is None:
+            raise RuntimeError(f"{self._what()} returned None; is a `return` missing?")
+        try:
+            return to_array(value, f"what {self._what()} returned")
+        except TypeError as error:
+            raise RuntimeError(str(error)) from None
+
+    def _what(self, function: object = None) -> str:
+        function = self.operations[-1] if function is None else function
         return f"map, column {', '.join(map(repr, self.names))}: {name_of(function)}"
 
 

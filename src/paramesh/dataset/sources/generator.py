@@ -319,14 +319,14 @@ class NumpySlicesDataset(GeneratorDataset):
 
     Args:
         data: an array or a list: one column. A tuple: a column for each. A dict (or a pandas
-            frame): columns with their names.
+            frame): columns with their names. The rows of a list may have different shapes.
         column_names: None: those of the dict, else `column_0`, …
         num_samples, num_parallel_workers, shuffle, sampler, num_shards, shard_id: as in
             GeneratorDataset.
 
     Raises:
-        TypeError, ValueError: data of another kind, columns of different lengths, or another number
-            of names.
+        TypeError, ValueError: data of another kind, an empty list, columns of different lengths, or
+            another number of names.
     """
 
     def __init__(
@@ -368,8 +368,17 @@ class NumpySlicesDataset(GeneratorDataset):
             )
         arrays: list[Any] = []
         for name, column in builtins.zip(names, columns, strict=True):
-            array = to_array(column, f"NumpySlicesDataset: column '{name}'")
-            if array.ndim == 0:
+            what = f"NumpySlicesDataset: column '{name}'"
+            if isinstance(column, list) and not column:
+                raise ValueError(f"{what} is an empty list.")
+            try:
+                array = to_array(column, what)
+            except TypeError:
+                if not isinstance(column, list):
+                    raise
+                # Rows of different shapes, each an array of its own.
+                array = [to_array(row, f"{what}, row {i}") for i, row in enumerate(column)]
+            if isinstance(array, np.ndarray) and array.ndim == 0:
                 raise ValueError(
                     f"NumpySlicesDataset: column '{name}' is one number; it needs an axis for the "
                     "rows."

@@ -100,8 +100,12 @@ class Schema:
 
     def to_json(self) -> str:
         """The schema as the text of a JSON file."""
-        whole = {"datasetType": self.dataset_type, "numRows": self.num_rows,
-                 "columns": self.columns}  # fmt: skip
+        whole: dict[str, Any] = {}
+        if self.dataset_type:
+            whole["datasetType"] = self.dataset_type
+        if self.num_rows:
+            whole["numRows"] = self.num_rows
+        whole["columns"] = self.columns
         return json.dumps(whole, indent=2)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,9 @@ def _resize(image: np.ndarray, height: int, width: int, interpolation: Inter) ->
     if interpolation == Inter.AREA or (interpolation == Inter.LINEAR and halved):
         if rows >= height and columns >= width:
             return _area(image, height, width)
-        return _linear(image, _area_taps(rows, height, False), _area_taps(columns, width, True))
+        return _linear(image, height, width, _area_taps)
     if interpolation == Inter.LINEAR:
-        return _linear(image, _taps(rows, height, False), _taps(columns, width, True))
+        return _linear(image, height, width, _taps)
     return _cubic(image, height, width)
 
 
@@ -130,68 +131,88 @@ def _spread(places: np.ndarray, channels: int) -> np.ndarray:
     return (places[:, None] * channels + np.arange(channels)).ravel()
 
 
-def _linear(
-    image: np.ndarray,
-    vertical: tuple[np.ndarray, np.ndarray, np.ndarray],
-    horizontal: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> np.ndarray:
-    top, bottom, down = vertical
-    left, right, along = horizontal
-    channels = image.shape[2]
-    used = np.zeros(image.shape[0], bool)
-    used[top] = used[bottom] = True
-    place = np.cumsum(used) - 1
-    top, bottom = place[top], place[bottom]
-    # Rows of values, not of pixels: numpy is slow where its innermost axis is as short as a colour.
-    flat = image.reshape(image.shape[0], -1)
-    if not used.all():
-        flat = flat[used]
-    places = _spread(left, channels), _spread(right, channels)
-    along = along.repeat(channels)
-    shape = (len(top), len(left), channels)
+class _Plan:
+    """Where the pixels of a result lie in an image, and with which weights, for `_linear`.
+
+    Attributes:
+        used: the rows of the image that count; None: all.
+        top, bottom: for each row of the result, two of those.
+        down: the weights of the second, as float32 and in 1/2048.
+        left, right: for each value of a row of the result, two values of a row of the image.
+        along: the weights of the second, likewise.
+    """
+
+    def __init__(
+        self, rows: int, columns: int, height: int, width: int, channels: int, taps: _Taps
+    ) -> None:
+        top, bottom, down = taps(rows, height, False)
+        used = np.zeros(rows, bool)
+        used[top] = used[bottom] = True
+        place = np.cumsum(used) - 1
+        self.used = None if used.all() else used
+        self.top, self.bottom = place[top], place[bottom]
+        self.down = down[:, None], _whole(down)[:, None]
+        # Rows of values, not of pixels: numpy is slow where its innermost axis is as short as a
+        # colour.
+        left, right, along = taps(columns, width, True)
+        self.left, self.right = _spread(left, channels), _spread(right, channels)
+        along = along.repeat(channels)
+        self.along = along, _whole(along)
+
+
+_Taps = Callable[[int, int, bool], tuple[np.ndarray, np.ndarray, np.ndarray]]
+_plan = functools.lru_cache(maxsize=64)(_Plan)
+
+
+def _whole(fractions: np.ndarray) -> np.ndarray:
+    return np.rint(fractions * np.float32(_ONE)).astype(np.int32)
+
+
+def _linear(image: np.ndarray, height: int, width: int, taps: _Taps) -> np.ndarray:
+    rows, columns, channels = image.shape
+    plan = _plan(rows, columns, height, width, channels, taps)
+    flat = image.reshape(rows, -1)
+    if plan.used is not None:
+        flat = flat[plan.used]
     if image.dtype == np.uint8:
-        return _linear_bytes(flat, places, along, (top, bottom, down)).reshape(shape)
-    along, down = along.astype(image.dtype), down.astype(image.dtype)[:, None]
-    first, second = (flat.take(p, axis=1, mode="clip") for p in places)
-    rows = first * (1 - along) + second * along
-    return (rows[top] * (1 - down) + rows[bottom] * down).reshape(shape)
+        return _linear_bytes(flat, plan).reshape(height, width, channels)
+    along, down = plan.along[0].astype(image.dtype), plan.down[0].astype(image.dtype)
+    first, second = (flat.take(p, axis=1, mode="clip") for p in (plan.left, plan.right))
+    found = first * (1 - along) + second * along
+    found = found[plan.top] * (1 - down) + found[plan.bottom] * down
+    return found.reshape(height, width, channels)
 
 
 #: How many values are worked on at a time, so that they stay in the processor's cache.
 _BLOCK = 1 << 15
 
 
-def _linear_bytes(
-    flat: np.ndarray,
-    places: tuple[np.ndarray, np.ndarray],
-    along: np.ndarray,
-    vertical: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> np.ndarray:
+def _linear_bytes(flat: np.ndarray, plan: _Plan) -> np.ndarray:
     """Both passes in fixed point. What the first gives has 15 bits."""
-    top, bottom, down = vertical
-    length = len(along)
+    length = len(plan.left)
     step = max(_BLOCK // length, 1)
     # The two weights of a pixel add up to 2048 whatever the fraction, so one product is enough.
-    weights = np.rint(along * np.float32(_ONE)).astype(np.int32)
+    weights = plan.along[1]
     rows = np.empty((len(flat), length), np.int16)
     for at in range(0, len(flat), step):
         part = flat[at : at + step]
-        first = part.take(places[0], axis=1, mode="clip").astype(np.int32)
-        second = part.take(places[1], axis=1, mode="clip").astype(np.int32)
+        first = part.take(plan.left, axis=1, mode="clip").astype(np.int32)
+        second = part.take(plan.right, axis=1, mode="clip").astype(np.int32)
         second -= first
         second *= weights
         first <<= _BITS
         second += first
         second >>= 4
         rows[at : at + step] = second
-    below = np.rint(down * np.float32(_ONE)).astype(np.int32)[:, None]
-    done = np.empty((len(top), length), np.uint8)
-    for at in range(0, len(top), step):
+    below = plan.down[1]
+    above = _ONE - below
+    done = np.empty((len(plan.top), length), np.uint8)
+    for at in range(0, len(done), step):
         block = slice(at, at + step)
-        upper = rows.take(top[block], axis=0).astype(np.int32)
-        upper *= _ONE - below[block]
+        upper = rows.take(plan.top[block], axis=0).astype(np.int32)
+        upper *= above[block]
         upper >>= 16
-        lower = rows.take(bottom[block], axis=0).astype(np.int32)
+        lower = rows.take(plan.bottom[block], axis=0).astype(np.int32)
         lower *= below[block]
         lower >>= 16
         upper += lower

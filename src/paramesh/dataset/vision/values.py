@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from paramesh.dataset.argument_types import Picture
-from paramesh.dataset.pixels import Pixels, lazy, made
+from paramesh.dataset.pixels import Pixels, Step, lazy, made
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.columns import TypeCast, cast, numpy_type
 from paramesh.dataset.transforms.operation import PyTensorOperation
@@ -70,6 +70,10 @@ class Normalize(ImageOperation):
         self.is_hwc = is_hwc
         self._mean = np.asarray(mean, np.float32)
         self._std = np.asarray(std, np.float32)
+        self._steps: tuple[Step, ...] = (
+            (np.subtract, tuple(self._mean.tolist())),
+            (np.divide, tuple(self._std.tolist())),
+        )
 
     def _check(self, shape: tuple[int, ...]) -> None:
         channels = 1 if len(shape) == 2 else shape[2 if self.is_hwc else 0]
@@ -89,9 +93,7 @@ class Normalize(ImageOperation):
             if pixels.steps:  # they are of the channels of the last axis
                 return self(made(image))
             pixels = Pixels(pixels.source.transpose(1, 2, 0), True)
-        return pixels.then(
-            (np.subtract, tuple(self._mean.tolist())), (np.divide, tuple(self._std.tolist()))
-        )
+        return pixels.then(*self._steps)
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "Normalize")
@@ -190,10 +192,8 @@ class Rescale(ImageOperation):
         pixels = lazy(image)
         if pixels is None:
             return self(image)
-        pixels = pixels.then((np.multiply, (self.rescale,)))
-        if self.shift:
-            pixels = pixels.then((np.add, (self.shift,)))
-        return pixels
+        steps: tuple[Step, ...] = ((np.multiply, (self.rescale,)), (np.add, (self.shift,)))
+        return pixels.then(*(steps if self.shift else steps[:1]))
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         if image.dtype.itemsize > 2 and image.dtype != np.float32:

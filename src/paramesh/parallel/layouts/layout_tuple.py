@@ -83,6 +83,23 @@ def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTupl
     return ([matrix[axis] for axis in kept] or [1], tensor_map, slice_shape, 0, True, "")
 
 
+def to_nested_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> tuple[Any, ...]:
+    """The tuple of `to_tuple`; where that cannot say a layout, the tensor map has tuples in it.
+
+    `from_tuple` reads both.
+
+    Raises:
+        LayoutError: the layout does not fit `shape`, or has a rank list of its own.
+    """
+    try:
+        return to_tuple(layout, shape, name)
+    except LayoutError:
+        if not layout.in_order:
+            raise
+    slice_shape = list(layout.slice_shape(shape, name))
+    return (list(layout.device_matrix), list(layout.tensor_map), slice_shape, 0, True, "")
+
+
 def plain_map(layout: Layout) -> list[int]:
     """The tensor map of a merged layout, in ints alone."""
     last = len(layout.device_matrix) - 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from paramesh.dtype import to_dtype
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Index, Layout, replicated, subject
-from paramesh.parallel.layouts.layout_tuple import LayoutTuple, to_tuple
+from paramesh.parallel.layouts.layout_tuple import to_nested_tuple
 from paramesh.providers import providers
 
 if TYPE_CHECKING:  # it loads a solver
@@ -112,16 +112,16 @@ class LayoutTable:
             found.append(data)
         return found
 
-    def to_tuples(self) -> dict[str, LayoutTuple]:
-        """{name: MindSpore's tuple}, see `layout_tuple.to_tuple`.
+    def to_tuples(self) -> dict[str, tuple[Any, ...]]:
+        """{name: MindSpore's tuple}, see `layout_tuple.to_nested_tuple`.
 
         Raises:
             LayoutError: a layout that such a tuple cannot say.
         """
-        found: dict[str, LayoutTuple] = {}
+        found: dict[str, tuple[Any, ...]] = {}
         for row in self.rows:
             layout = row.layout or replicated(len(row.shape), self.device_num)
-            found[row.name] = to_tuple(layout, row.shape, row.name)
+            found[row.name] = to_nested_tuple(layout, row.shape, row.name)
         return found
 
     def __rich__(self) -> Any:

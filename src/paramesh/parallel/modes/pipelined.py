@@ -13,13 +13,13 @@ step.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jax.sharding import NamedSharding
 
 from paramesh import context
-from paramesh._compat.jax import ClosedJaxpr
+from paramesh._compat.jax import ClosedJaxpr, JaxprEqn
 from paramesh.array_types import Array
 from paramesh.parallel.layouts.parameter_layouts import original_of
 from paramesh.parallel.modes.auto import Auto
@@ -32,7 +32,6 @@ from paramesh.parallel.pipeline.stages import Stages
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import tracing
-
 
 #: {Parameter: (its home, whether a program that writes it says so)}.
 Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
@@ -61,6 +60,8 @@ class Pipelined(SemiAuto):
         self._scheduler = config.get("pipeline_scheduler", "1f1b")
         self.key = (*self.key, "stages", tuple(d.id for d in devices), self._scheduler)
         self._basis = (self.key, self._basis[1])
+        #: Parameters of Cells around those that have a stage.
+        self._following: weakref.WeakSet[Parameter] = weakref.WeakSet()
         # Programs outlive a placement: they are found again when its settings come back.
         self._homes = _homes.setdefault(self.key, weakref.WeakKeyDictionary())
 
@@ -108,6 +109,10 @@ class Pipelined(SemiAuto):
         self.stages.check(stage, name)
         return [mark(array, ENTER if begins else LEAVE, stage, name) for array in arrays]
 
+    def follow_data(self, params: Sequence[Any]) -> None:
+        """Note Parameters that belong to the stage whose results they meet."""
+        self._following.update(params)
+
     def sensitivity(self, value: Array) -> Any:
         """Mark where a backward pass begins."""
         return value if self._thread.found is None else mark(value, BACK, 0, "")
@@ -118,14 +123,14 @@ class Pipelined(SemiAuto):
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
-    ) -> Callable[..., Any] | None:
+    ) -> StagedProgram:
         """The program as tasks of the stages.
 
         Raises:
             LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
         """
         closed = rewritten(closed, is_mark, lambda eqn, values: _again(eqn, values))
-        division = Division(closed, states, written, self.stages.count)
+        division = Division(closed, states, written, self.stages.count, self._following)
         program = StagedProgram(division, self.stages, self._scheduler, name, self.platform)
         self._learn_homes(states, written, division.homes)
         return program
@@ -146,7 +151,7 @@ class Pipelined(SemiAuto):
             tracing.bump_version()
 
 
-def _again(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _again(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     return [eqn.primitive.bind(*values, **eqn.params)]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from paramesh.context import get_auto_parallel_context, get_ps_context
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.layout import Layout
-from paramesh.parallel.layouts.layout_tuple import LayoutTuple, to_tuple
+from paramesh.parallel.layouts.layout_tuple import to_nested_tuple
 from paramesh.parallel.modes.auto import SEARCHES, Auto
 from paramesh.parallel.modes.data_parallel import DataParallel
 from paramesh.parallel.modes.layout_table import LayoutTable, layout_table
@@ -47,7 +48,7 @@ def placement_of(mode: str) -> Placement:
     return PipelinedSemiAuto(devices, mode) if stages > 1 else SemiAuto(devices, mode)
 
 
-def tuples_of(params: Sequence[Parameter]) -> dict[str, LayoutTuple]:
+def tuples_of(params: Sequence[Parameter]) -> dict[str, tuple[Any, ...]]:
     """{name: MindSpore's tuple} of the layouts of Parameters.
 
     In modes without one global view, of those that programs of such modes have laid out before.
@@ -59,7 +60,7 @@ def tuples_of(params: Sequence[Parameter]) -> dict[str, LayoutTuple]:
         return table_of(params).to_tuples()
     found = {param: param.layout for param in params}
     return {
-        param.name: to_tuple(layout, param.shape, param.name)
+        param.name: to_nested_tuple(layout, param.shape, param.name)
         for param, layout in found.items()
         if isinstance(layout, Layout)
     }

@@ -137,7 +137,7 @@ def layouts_of_call(
         said = dataclasses.replace(rule, inputs=(rule.outputs[0], *rule.inputs[1:]))
         said_shapes = [results[0], *shapes[1:]]
     layouts = layouts_of(entries, said_shapes, device_num, operator, said, names=names)
-    device_axes = _device_axes(said, layouts)
+    device_axes = _device_axes(operator, said, layouts)
     if of_output:
         own = rule.inputs[0]
         _check_sizes(operator, entries[0], results[0], rule)
@@ -246,14 +246,38 @@ def _numbers(entry: object) -> Shape:
     return entry if isinstance(entry, tuple) else ()
 
 
-def _device_axes(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
-    """The axes of the devices that shard each loop axis."""
+def _device_axes(
+    operator: str, rule: AxisRule, layouts: Sequence[Layout]
+) -> dict[str, tuple[str, ...]]:
+    """The axes of the devices that shard each loop axis.
+
+    Raises:
+        LayoutError: operands name other axes of the same devices for one loop axis.
+    """
     device_axes: dict[str, tuple[str, ...]] = {}
-    for layout, own in zip(layouts, rule.inputs, strict=True):
-        for label, axes in zip(own, layout.cuts, strict=True):
-            if axes and label:
-                device_axes.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
+    said_by: dict[str, Layout] = {}
+    for number, (layout, own) in enumerate(zip(layouts, rule.inputs, strict=True)):
+        for at, (label, axes) in enumerate(zip(own, layout.cuts, strict=True)):
+            if not axes or not label:
+                continue
+            names = tuple(layout.alias_name[axis] for axis in axes)
+            other = said_by.setdefault(label, layout)
+            before = device_axes.setdefault(label, names)
+            if before != names and _same_devices(layout, other):
+                raise LayoutError(
+                    f"{operator}: input {number}: {layout!r} shards axis {at} over "
+                    f"{', '.join(names)}, but another axis that belongs to it is sharded over "
+                    f"{', '.join(before)}. Shard both over the same axes of devices."
+                )
     return device_axes
+
+
+def _same_devices(one: Layout, other: Layout) -> bool:
+    return (one.device_matrix, one.alias_name, one.rank_list) == (
+        other.device_matrix,
+        other.alias_name,
+        other.rank_list,
+    )
 
 
 def _check_sizes(operator: str, entry: object, shape: Shape, rule: AxisRule) -> None:

@@ -36,7 +36,7 @@ import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import JaxprEqn, custom_partitioning, shape_of
+from paramesh._compat.jax import JaxprEqn, custom_partitioning, in_rows, shape_of
 
 Names = tuple[str, ...]
 Params = dict[str, Any]
@@ -266,8 +266,12 @@ def _of_one(
     params = rule.params_of_shard(eqn.params, shards)
     summed = tuple(axis for name in sorted(rule.summed) for axis in axes.get(name, ()))
 
-    def of_one(*values: object) -> Any:
+    def of_one(*values: Any) -> Any:
         value = eqn.primitive.bind(*values, **params)
+        if eqn.primitive.name == "fft":
+            # XLA's CPU client fails where an array lies otherwise in memory, as one may that is
+            # sharded anew after it.
+            value = in_rows(value)
         return lax.psum(value, summed) if summed else value
 
     return of_one

@@ -14,13 +14,14 @@ its gradient, and the Parameter and the optimizer's state have their homes where
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from paramesh._compat.jax import ClosedJaxpr, JaxprEqn, Literal, dtype_of, shape_of
+from paramesh._compat.jax import Atom, ClosedJaxpr, JaxprEqn, Literal, dtype_of, shape_of
 from paramesh.errors import LayoutError
 from paramesh.parallel.partitioning.rewriting import contains
 from paramesh.parallel.pipeline.loop import LoopPlan, is_loop, nested
@@ -56,6 +57,7 @@ class Division:
         states: the states whose values it takes.
         written: the states of its last outputs.
         stages: how many stages there are.
+        following: Parameters that may be used between stages: they belong to the one before.
 
     Attributes:
         graph: of the program.
@@ -72,15 +74,26 @@ class Division:
     """
 
     def __init__(
-        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], stages: int
+        self,
+        closed: ClosedJaxpr,
+        states: Sequence[Any],
+        written: Sequence[Any],
+        stages: int,
+        following: Container[object] = (),
     ) -> None:
         self.stages = stages
+        self._following = following
         self.graph = Graph(closed.jaxpr, closed.consts)
         self.inputs = list(closed.jaxpr.invars)
         self.outputs = list(closed.jaxpr.outvars)
         self._states = dict(zip(self.inputs, states, strict=False))
         self.first_written = len(self.outputs) - len(written)
-        self._written = list(written)
+        #: {id of a state: the place of its new value among the outputs}.
+        self._new = {
+            id(state): self.first_written + at
+            for at, state in enumerate(written)
+            if not isinstance(self.outputs[self.first_written + at], Literal)
+        }
         self._input_set = set(self.inputs)
         #: {x of a loop: input of the program} where the x is the input, cut into micro-batches.
         self.cut: dict[Any, Any] = {}
@@ -105,12 +118,7 @@ class Division:
         self._divide(own)
 
     def _place_loop(self, at: int, eqn: JaxprEqn) -> None:
-        names = [
-            getattr(self._states.get(v), "name", "")
-            if getattr(self._states.get(v), "requires_grad", False)
-            else ""
-            for v in (None if isinstance(v, Literal) else v for v in eqn.invars)
-        ]
+        names = [self._name_of(v) for v in eqn.invars]
         plan = LoopPlan(eqn, self.stages, names)
         below = [self.place[v][0] for v in self.graph.operands(at) if v in self.place]
         level = max(below, default=-1.0) + 1
@@ -123,7 +131,14 @@ class Division:
             self.place[var] = (level, plan.home_of_result(number))
             self._after_loop.add(var)
 
-    def _cut_of(self, var: Any) -> Any:
+    def _name_of(self, var: Atom) -> str:
+        """The name of a Parameter that a stage has to have; "" for all else."""
+        state = None if isinstance(var, Literal) else self._states.get(var)
+        if state is None or not state.requires_grad or state in self._following:
+            return ""
+        return state.name
+
+    def _cut_of(self, var: Atom) -> Any:
         """The input of the program whose rows in order are those of an x; None if there is none."""
         at = None if isinstance(var, Literal) else self.graph.maker.get(var)
         if at is None or self.graph.eqns[at].primitive.name != "reshape":
@@ -133,7 +148,7 @@ class Division:
         rows = plain and len(shape) > 1 and (shape[0] * shape[1], *shape[2:]) == shape_of(source)
         return source if rows else None
 
-    def is_zero(self, var: Any) -> bool:
+    def is_zero(self, var: Atom) -> bool:
         """Whether a value is known to be zeros."""
         while not isinstance(var, Literal):
             at = self.graph.maker.get(var)
@@ -161,7 +176,7 @@ class Division:
                 if hasattr(inner, "eqns") and contains(inner, is_mark):
                     raise nested(eqn)
             if not staged:
-                return None
+                return (0.0, 0) if eqn.effects else None
             stage = max(staged, key=lambda v: (nbytes(v), self.place[v][1]))
             stage = self.place[stage][1]
         level = 0.0
@@ -176,7 +191,7 @@ class Division:
     def _divide(self, own: dict[Key, list[int]]) -> None:
         wanted: dict[Key, dict[Any, None]] = {key: {} for key in own}
 
-        def want(var: Any, level: float, stage: int) -> None:
+        def want(var: Atom, level: float, stage: int) -> None:
             """Note that something of a level needs a variable in a stage."""
             if isinstance(var, Literal) or var in self.graph.consts or var in self._input_set:
                 return
@@ -225,7 +240,7 @@ class Division:
             v for loops in self.loops.values() for eqn, _ in loops for v in _variables(eqn.invars)
         )
         others.update(_variables(self.outputs[: self.first_written]))
-        others.update(v for v in _variables(written) if sum(v is w for w in written) > 1)
+        others.update(v for v, count in Counter(_variables(written)).items() if count > 1)
         new = {v: i for i, v in enumerate(written) if not isinstance(v, Literal)}
         self.last: list[Last] = []
         for key, part in list(self.parts.items()):
@@ -243,12 +258,14 @@ class Division:
             self.last.append(self._last(key[1], ending, [new[v] for v in last]))
 
     def _last(self, stage: int, part: Part, written: list[int]) -> Last:
-        replaced = {id(self._written[i]) for i in written}
+        mine, taken = {self.first_written + i for i in written}, set(part.invars)
+        kept = set(_variables(self.outputs))
         donated: list[int] = []
         for place, (var, state) in enumerate(self._states.items()):
-            if id(state) not in replaced or var not in part.invars or var in self.outputs:
+            at = self._new.get(id(state))
+            if at not in mine or var not in taken or var in kept:
                 continue
-            new = self.outputs[self._written_at(state) or 0]
+            new = self.outputs[at]
             if (shape_of(new), dtype_of(new)) == (shape_of(var), dtype_of(var)):
                 donated.append(place)
         return Last(stage, part, written, donated)
@@ -270,22 +287,16 @@ class Division:
             stages = users.get(self.inputs[number])
             if stages:
                 self.homes[number] = min(stages)
-            at = self._written_at(state)
+            at = self._new.get(id(state))
             if at is not None and self.outputs[at] in self.place:
                 self.homes[number] = self.place[self.outputs[at]][1]
-
-    def _written_at(self, state: Any) -> int | None:
-        for at, one in enumerate(self._written):
-            if one is state and not isinstance(self.outputs[self.first_written + at], Literal):
-                return self.first_written + at
-        return None
 
     def _leaves(self, variables: Iterable[Any]) -> list[Any]:
         """The inputs that free variables are made of."""
         part = Part(self.graph, [], self.free, [v for v in variables if not isinstance(v, Literal)])
         return [v for v in part.invars if v not in self.place]
 
-    def _stage_of_output(self, number: int, var: Any) -> int:
+    def _stage_of_output(self, number: int, var: Atom) -> int:
         if isinstance(var, Literal) or var in self.graph.consts:
             return 0
         if var in self.place:
@@ -304,7 +315,7 @@ def _variables(atoms: Iterable[Any]) -> list[Any]:
     return [atom for atom in atoms if not isinstance(atom, Literal)]
 
 
-def nbytes(var: Any) -> int:
+def nbytes(var: Atom) -> int:
     """The bytes of a variable's value."""
     dtype = dtype_of(var)
     size = getattr(dtype, "itemsize", None) or np.dtype(np.float32).itemsize

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paramesh._compat.jax import JaxprEqn, Literal, Var
+from paramesh._compat.jax import Atom, JaxprEqn, Literal, Var
 from paramesh.errors import LayoutError
 from paramesh.parallel.partitioning.rewriting import contains
 from paramesh.parallel.pipeline.marks import BACK, ENTER, ENTER_BACK, LEAVE, LEAVE_BACK, is_mark
@@ -37,7 +37,7 @@ class Sum:
     """A carry that is a sum.
 
     Attributes:
-        summands: what the body adds to it: variables of the body, at most one for each pass.
+        summands: what the body adds to it: variables of the body.
     """
 
     summands: list[Any]
@@ -96,11 +96,15 @@ class LoopPlan:
         self.number: dict[Any, int] = {}
         self._inside: set[Any] = set()
         self._of_params: dict[Any, str] = {v: n for v, n in self._names.items() if n}
-        free: dict[int, None] = {}
+        #: {place of an equation: its pass} of those that are not free.
+        self._passes: dict[int, int] = {}
+        self.free: dict[int, None] = {}
         for at, one in enumerate(self.graph.eqns):
-            if self._pass_of(at, one) is None:
-                free[at] = None
-        self.free = free
+            number = self._pass_of(at, one)
+            if number is None:
+                self.free[at] = None
+            else:
+                self._passes[at] = number
         self.kinds = self._kinds()
         self._divide()
         self._check_chains()
@@ -121,6 +125,8 @@ class LoopPlan:
                 self._inside.update(eqn.outvars)
             elif number is not None and number < self.stages - 1:
                 self._check_between(at, number)
+        if number is None and eqn.effects:
+            number = 0  # to happen once, and not in every pass that could do it
         if number is None:
             name = next(
                 (self._of_params[v] for v in graph.operands(at) if v in self._of_params), ""
@@ -182,16 +188,28 @@ class LoopPlan:
             for carry, result in zip(self.carries, self.results, strict=False)
         ]
 
-    def _kind(self, carry: Any, result: Any, uses: dict[Any, int]) -> Sum | Chain:
-        at = None if isinstance(result, Literal) else self.graph.maker.get(result)
-        if at is not None and self.graph.eqns[at].primitive.name in _ADDS:
-            left, right = self.graph.eqns[at].invars
-            other = right if left is carry else left if right is carry else None
-            if isinstance(other, Var) and uses.get(carry) == 1 and uses.get(result) == 1:
-                return Sum(list(self._summands(other, uses)))
+    def _kind(self, carry: Var, result: Atom, uses: dict[Any, int]) -> Sum | Chain:
+        if uses.get(carry) == 1:
+            added = self._added_to(carry, result, uses)
+            if added:
+                return Sum([v for one in added for v in self._summands(one, uses)])
         return Chain(None if isinstance(result, Literal) else self.number.get(result))
 
-    def _summands(self, var: Any, uses: dict[Any, int]) -> Iterator[Any]:
+    def _added_to(self, carry: Var, var: Atom, uses: dict[Any, int]) -> list[Any] | None:
+        """What sums of two add to a carry on the way to a variable; None if it is no such sum."""
+        if var is carry:
+            return []
+        at = None if isinstance(var, Literal) else self.graph.maker.get(var)
+        if at is None or uses.get(var) != 1 or self.graph.eqns[at].primitive.name not in _ADDS:
+            return None
+        left, right = self.graph.eqns[at].invars
+        for one, other in ((left, right), (right, left)):
+            rest = self._added_to(carry, one, uses)
+            if rest is not None:
+                return [*rest, other] if isinstance(other, Var) else None
+        return None
+
+    def _summands(self, var: Var, uses: dict[Any, int]) -> Iterator[Any]:
         """A sum of several passes, one by one, so that each can be added up where it is made."""
         at = self.graph.maker.get(var)
         if at is not None and uses.get(var) == 1:
@@ -206,7 +224,7 @@ class LoopPlan:
 
     # The parts.
 
-    def pass_of(self, var: Any) -> int:
+    def pass_of(self, var: Atom) -> int:
         """The pass that gives a variable of the body; free ones come from the first."""
         return 0 if isinstance(var, Literal) else self.number.get(var, 0)
 
@@ -227,8 +245,7 @@ class LoopPlan:
         own: dict[int, list[int]] = {}
         for at in live:
             if at not in self.free:
-                outvar = self.graph.eqns[at].outvars[0]
-                own.setdefault(self.number[outvar], []).append(at)
+                own.setdefault(self._passes[at], []).append(at)
         of_pass: dict[int, list[Any]] = {}
         for var in self.wanted:
             of_pass.setdefault(self.pass_of(var), []).append(var)
@@ -267,7 +284,7 @@ class LoopPlan:
                     "would wait for it. Let one stage read and write it."
                 )
 
-    def users(self, var: Any) -> list[int]:
+    def users(self, var: Var) -> list[int]:
         """The stages that take an input of the body."""
         stages = {self.stage_of(number) for number in self.uses.get(var, ())}
         if self.advance is not None and var in self.advance.invars:

@@ -41,9 +41,9 @@ def is_mark(eqn: JaxprEqn) -> bool:
 
 
 def _transposed(
-    cotangent: Any, value: object, *, kind: str, stage: int, name: str
+    cotangent: object, value: object, *, kind: str, stage: int, name: str
 ) -> Sequence[Any]:
-    if type(cotangent) is ad.Zero:
+    if isinstance(cotangent, ad.Zero):
         return [cotangent]
     return [_mark.bind(cotangent, kind=_TRANSPOSED.get(kind, kind), stage=stage, name=name)]
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh._compat.jax import Literal
-from paramesh.array_types import Array
+from paramesh._compat.jax import Atom, JaxprEqn, Literal, Var
+from paramesh.array_types import Array, ArrayLike
 from paramesh.errors import ContextError
 from paramesh.parallel.pipeline.division import Division, Last
 from paramesh.parallel.pipeline.loop import LoopPlan, Sum
@@ -173,7 +173,7 @@ class _Run:
                 if not self._left[key]:
                     del self._left[key], self._values[key]
 
-    def _value(self, var: Any, stage: int, micro_batch: int) -> Array:
+    def _value(self, var: Var, stage: int, micro_batch: int) -> Array:
         if var in self._consts:
             return self._consts[var].at(stage)
         if var in self._xs:
@@ -185,7 +185,7 @@ class _Run:
             return self._chain(stage, micro_batch)[self._free_chains.index(at)]
         return self._chains[at, micro_batch].at(stage)
 
-    def _part(self, var: Any, stage: int) -> list[Any]:
+    def _part(self, var: Var, stage: int) -> list[Any]:
         key = (var, stage)
         if key not in self._parts:
             count = self._plan.count
@@ -237,6 +237,10 @@ class _Run:
         if not self._zero[at]:
             parts.append(self._first[at].at(stage))
         return Held(self._stages, {stage: parts[0] if len(parts) == 1 else _total(parts)})
+
+
+#: In C: starts a task.
+_start: Callable[..., Any] = operator.call
 
 
 @jax.jit
@@ -291,7 +295,7 @@ class StagedProgram:
         self.loops: list[LoopProgram] = []
         steps: list[tuple[float, int, _Step]] = []
         for (level, stage), part in division.parts.items():
-            if part.outvars:
+            if part.outvars or part.effects:
                 task = part.compiled(stages, stage, f"{name}_stage{stage}", platform)
                 steps.append((level, 1, _TaskStep(part, task, stage)))
         for level, loops in division.loops.items():
@@ -304,7 +308,10 @@ class StagedProgram:
         self._last = [_LastStep(division, last, stages, name, platform) for last in division.last]
         self._ready = _ready(division)
         #: The order in which the new values of states come, as places among those written.
-        self.order = [*self._ready, *(i for last in division.last for i in last.written)]
+        self.order: Sequence[int] = [
+            *self._ready,
+            *(i for last in division.last for i in last.written),
+        ]
         #: The states, by place, whose memory is used again if they are donated.
         self.donated = frozenset(i for last in division.last for i in last.donated)
         self._compiled = False
@@ -352,7 +359,7 @@ class StagedProgram:
                 task.lower(donated, kept).compile()  # an error of it must not lose an array
             self._compiled = True
         donated, kept = [pair[0] for pair in given], [pair[1] for pair in given]
-        last = map(operator.call, tasks, donated, kept)
+        last = map(_start, tasks, donated, kept)
         return itertools.chain.from_iterable(itertools.chain((ready,), last, (outputs,)))
 
     def lower(self, *_: object) -> NoReturn:
@@ -367,7 +374,7 @@ class StagedProgram:
             "Set pipeline_stages=1 to lower the step for the devices of one stage."
         )
 
-    def _held(self, value: Any) -> Held:
+    def _held(self, value: ArrayLike) -> Held:
         stage = self._stages.stage_of(value) if isinstance(value, jax.Array) else None
         return Held(self._stages, {-1 if stage is None else stage: value})
 
@@ -379,14 +386,14 @@ class _Env:
         self._consts, self._stages = division.graph.consts, stages
         self.values: dict[Any, Held] = {}
 
-    def get(self, var: Any) -> Held:
+    def get(self, var: Atom) -> Held:
         if isinstance(var, Literal):
             return Held(self._stages, {-1: np.asarray(var.val)})
         if var in self._consts:
             return Held(self._stages, {-1: self._consts[var]})
         return self.values[var]
 
-    def put(self, var: Any, stage: int, array: Array) -> None:
+    def put(self, var: Var, stage: int, array: Array) -> None:
         known = self.values.get(var)
         if known is None:
             self.values[var] = Held(self._stages, {stage: array})
@@ -424,11 +431,11 @@ class _LastStep:
         self._stage = last.stage
         self.takes = last.part.invars
         self._donated = [division.inputs[i] for i in last.donated]
-        self._kept = [var for var in self.takes if var not in self._donated]
+        donated = set(self._donated)
+        self._kept = [var for var in self.takes if var not in donated]
         title = f"{name}_stage{last.stage}_update"
-        self.donating, self.keeping = (
-            last.part.compiled_with(self._donated, stages, last.stage, title, platform, donate)
-            for donate in (True, False)
+        self.donating, self.keeping = last.part.compiled_with(
+            self._donated, stages, last.stage, title, platform
         )
 
     def given(self, env: _Env) -> tuple[list[Array], list[Array]]:
@@ -447,7 +454,7 @@ def _ready(division: Division) -> list[int]:
 
 
 class _LoopStep(_Step):
-    def __init__(self, division: Division, eqn: Any, program: LoopProgram) -> None:
+    def __init__(self, division: Division, eqn: JaxprEqn, program: LoopProgram) -> None:
         self._eqn, self._program = eqn, program
         first = program.plan.first_x
         #: The x's, by place, that are an input of the program, cut into micro-batches.

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
-from paramesh.array_types import Array
+from paramesh.array_types import Array, ArrayLike
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.mesh import device_mesh, in_rows
 from paramesh.parallel.layouts.program_inputs import ProgramInputs
@@ -32,7 +32,7 @@ class Stages:
         ContextError: the stages do not divide the devices, or there are several processes.
     """
 
-    def __init__(self, devices: Sequence[Any], count: int, inputs: Any) -> None:
+    def __init__(self, devices: Sequence[Any], count: int, inputs: str | tuple[Any, ...]) -> None:
         if len(devices) % count:
             raise ContextError(
                 f"set_auto_parallel_context: pipeline_stages={count} does not divide the "
@@ -52,6 +52,9 @@ class Stages:
         self._inputs = [ProgramInputs(mesh, inputs) for mesh in self._meshes]
         self._first = {device: at for at, device in enumerate(self.groups[0])}
         self._moved: dict[tuple[Mesh, int], Mesh] = {}
+        #: {(where an array is, the stage that wants it): where it goes}.
+        self._ways: dict[tuple[Sharding, int], NamedSharding] = {}
+        self._everywhere = [NamedSharding(mesh, PartitionSpec()) for mesh in self._meshes]
 
     def mesh(self, stage: int) -> Mesh:
         """The mesh of a stage, with the axes of that of stage 0."""
@@ -74,7 +77,7 @@ class Stages:
             self._moved[key] = Mesh(there, mesh.axis_names, axis_types=mesh.axis_types)
         return self._moved[key]
 
-    def moved(self, sharding: Any, stage: int) -> Any:
+    def moved(self, sharding: Sharding, stage: int) -> Any:
         """A sharding over the devices of stage 0, over those of another.
 
         Args:
@@ -88,7 +91,7 @@ class Stages:
             return sharding
         return NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
 
-    def stage_of(self, array: Any) -> int | None:
+    def stage_of(self, array: Array) -> int | None:
         """The stage whose devices, and no others, an array is on; None if there is none."""
         devices = array.sharding.device_set
         for stage, group in enumerate(self.groups):
@@ -96,24 +99,34 @@ class Stages:
                 return stage
         return None
 
-    def sent(self, array: Any, stage: int) -> Any:
+    def sent(self, array: ArrayLike, stage: int) -> Any:
         """The same array on the devices of a stage, sharded as it was.
 
         Args:
             array: on the devices of another stage; one that is anywhere else is replicated.
             stage: where to.
         """
-        sharding = getattr(array, "sharding", None)
-        source = None if sharding is None else self.stage_of(array)
-        if source is None or not isinstance(sharding, NamedSharding):
-            return jax.device_put(array, NamedSharding(self._meshes[stage], PartitionSpec()))
-        mesh: Any = sharding.mesh
-        there = dict(zip(self.groups[source], self.groups[stage], strict=True))
-        devices = in_rows([there[d] for d in mesh.devices.ravel().tolist()], mesh.devices.shape)
-        place = NamedSharding(Mesh(devices, mesh.axis_names), sharding.spec)
+        place = self._everywhere[stage]
+        if isinstance(array, jax.Array):
+            key = (array.sharding, stage)
+            place = self._ways.get(key) or self._ways.setdefault(key, self._way(array, stage))
         return jax.device_put(array, place)
 
-    def placed(self, leaf: Any, at: int, stage: int) -> Any:
+    def _way(self, array: Array, stage: int) -> NamedSharding:
+        """Where an array goes that a stage wants."""
+        sharding, source = array.sharding, self.stage_of(array)
+        if source is None or not isinstance(sharding, NamedSharding):
+            return self._everywhere[stage]
+        mesh = sharding.mesh
+        if not isinstance(mesh, Mesh):
+            return self._everywhere[stage]
+        there = dict(zip(self.groups[source], self.groups[stage], strict=True))
+        moved = [there[device] for device in mesh.devices.ravel().tolist()]
+        return NamedSharding(
+            Mesh(in_rows(moved, mesh.devices.shape), mesh.axis_names), sharding.spec
+        )
+
+    def placed(self, leaf: ArrayLike, at: int, stage: int) -> Any:
         """A raw input on the devices of a stage, laid out as the settings say.
 
         Args:
@@ -183,7 +196,7 @@ class Input(Held):
 
     __slots__ = ("_leaf", "_place")
 
-    def __init__(self, stages: Stages, leaf: Any, place: int) -> None:
+    def __init__(self, stages: Stages, leaf: ArrayLike, place: int) -> None:
         super().__init__(stages, {})
         self._leaf, self._place = leaf, place
 
@@ -201,6 +214,7 @@ class Input(Held):
         if isinstance(leaf, jax.Array):
             parts = _rows(leaf, count)
         else:
+            leaf = np.asarray(leaf)
             rows = leaf.shape[0] // count
             parts = [leaf[i * rows : (i + 1) * rows] for i in range(count)]
         return [self._stages.placed(part, self._place, stage) for part in parts]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from paramesh._compat.jax import Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from paramesh.array_types import Array
 from paramesh.parallel.partitioning.rewriting import bound, evaluated, like, rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.pipeline.marks import is_mark
@@ -36,18 +37,17 @@ class Graph:
             v for v in self.eqns[at].invars if not isinstance(v, Literal) and v not in self.consts
         ]
 
-    def live(self, wanted: Iterable[Any], without: Iterable[int] = ()) -> list[int]:
-        """The equations that these variables need, in order.
+    def live(self, wanted: Iterable[Any]) -> list[int]:
+        """The equations that these variables need, and those with effects (callbacks), in order.
 
         Args:
             wanted: variables or literals.
-            without: equations that do not count.
         """
         needed = {v for v in wanted if not isinstance(v, Literal)}
-        left_out = set(without)
         found: list[int] = []
         for at in reversed(range(len(self.eqns))):
-            if at in left_out or needed.isdisjoint(self.eqns[at].outvars):
+            eqn = self.eqns[at]
+            if needed.isdisjoint(eqn.outvars) and not eqn.effects:
                 continue
             found.append(at)
             needed.update(self.operands(at))
@@ -66,6 +66,7 @@ class Part:
     Attributes:
         invars: the variables that it takes.
         outvars: those that it gives.
+        effects: whether it calls back.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Part:
             else:
                 inputs[var] = None
         self._chosen = sorted(chosen)
+        self.effects = any(graph.eqns[at].effects for at in chosen)
         self.invars = list(inputs)
         self.outvars = list(outputs)
 
@@ -101,7 +103,7 @@ class Part:
         """
         program = self._program(stages, stage, platform)
 
-        def task(*args: Any) -> Any:
+        def task(*args: Array) -> Any:
             return program(*args)
 
         task.__name__ = task.__qualname__ = name
@@ -114,9 +116,8 @@ class Part:
         stage: int,
         name: str,
         platform: str,
-        donate: bool,
-    ) -> Any:
-        """The task as a function (some arrays, other arrays) -> those of `outvars`.
+    ) -> tuple[Any, Any]:
+        """The task as functions (some arrays, other arrays) -> those of `outvars`.
 
         Args:
             donated: of `invars`, those whose arrays come first; the others keep their order.
@@ -124,7 +125,9 @@ class Part:
             stage: which one.
             name: of the program.
             platform: of the devices.
-            donate: whether the arrays that come first are donated.
+
+        Returns:
+            One to which the arrays that come first are donated, and one to which they are not.
         """
         program = self._program(stages, stage, platform)
         place = {var: ("d", i) for i, var in enumerate(donated)}
@@ -137,7 +140,7 @@ class Part:
             return program(*[groups[group][i] for group, i in order])
 
         task.__name__ = task.__qualname__ = name
-        return jax.jit(task, donate_argnums=0) if donate else jax.jit(task)
+        return jax.jit(task, donate_argnums=0), jax.jit(task)
 
     def _program(self, stages: Stages, stage: int, platform: str) -> Any:
         """The equations over the devices of a stage, as a function."""
@@ -159,7 +162,7 @@ class Part:
                 return bound(eqn, values, mesh=mesh)
             return bound(eqn, values, sharding=stages.moved(eqn.params["sharding"], stage))
 
-        def run(*args: Any) -> list[Any]:
+        def run(*args: Array) -> list[Any]:
             return evaluated(jaxpr, list(graph.consts.values()), args, wanted, way)
 
         closed = jax.make_jaxpr(run)(*map(like, self.invars))

@@ -20,11 +20,18 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.planning.tiles import OF_CHIP, filled_up, in_rows, in_tiles, of_images
+from paramesh.parallel.planning.tiles import (
+    OF_CHIP,
+    filled_up,
+    in_rows,
+    in_tiles,
+    lanes_filled,
+    of_images,
+)
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, seconds, steps
 
 Buffer = tuple[Hashable, ...]
 
@@ -95,8 +102,9 @@ class Kernel:
             needs them any more.
         passing: bytes that it needs while it runs.
         on_chip: bytes that it needs of the memory on the chip while it runs.
-        seconds: that it takes, as modelled.
+        seconds: that it takes in one turn of the loops around it, as modelled.
         loop: see the glossary; None outside of loops.
+        depth: how many loops are around it.
     """
 
     place: int
@@ -107,6 +115,7 @@ class Kernel:
     on_chip: float = 0.0
     seconds: float = 0.0
     loop: Path | None = None
+    depth: int = 0
 
 
 def kernels_of(plan: Plan) -> list[Kernel]:
@@ -146,25 +155,27 @@ class _Kernels:
         for number, operator in enumerate(self.graph.operators):
             before = len(self._kernels)
             self._operator(number, operator)
-            loop = self._loop(operator)
+            loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
-                kernel.loop = loop
-            self._take_time(self._kernels[before:], operator.cluster)
+                kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
+            self._take_time(self._kernels[before:], operator)
         return self._kernels
 
-    def _take_time(self, kernels: list[Kernel], cluster: int) -> None:
+    def _take_time(self, kernels: list[Kernel], operator: Operator) -> None:
         """Have the first kernel of a cluster take its time."""
+        cluster = operator.cluster
         if kernels and cluster not in self._timed:
             self._timed.add(cluster)
             node = self.problem.nodes[cluster]
-            if node.times > 1:
-                return  # what a loop uses is there for all of its turns
-            kernels[-1].seconds = float(node.seconds[self.choice[cluster]])
+            took = float(node.seconds[self.choice[cluster]]) / node.times
+            if self._habits.on_chip:
+                took *= lanes_filled(self.problem, self.choice, operator)
+            kernels[-1].seconds += took
 
-    def _loop(self, operator: Operator) -> Path | None:
+    def _loops_around(self, operator: Operator) -> list[Path]:
         path = operator.path
         starts = (path[:end] for end in range(1, len(path)))
-        return next((start for start in starts if start in self._loops), None)
+        return [start for start in starts if start in self._loops]
 
     def _operator(self, number: int, operator: Operator) -> None:
         reads: set[Buffer] = set()
@@ -209,8 +220,13 @@ class _Kernels:
                 gathered: Buffer = ("gathered", tensor, wanted)
                 self._kernels.append(Kernel(number, reads, {gathered: size}))
                 reads = {gathered}
-            self._kernels.append(Kernel(number, reads, {copy: size}))
+            took = self._sending(tensor, home, wanted)
+            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took))
         return frozenset([copy]), frozenset([copy])
+
+    def _sending(self, tensor: int, start: Spec, end: Spec) -> float:
+        """Seconds of the collectives from one layout of a tensor to another, in one turn."""
+        return seconds(self.problem.machine, start, end, self.graph.tensors[tensor].nbytes)
 
     def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
         """Whether what the CPU gathers for a loop is copied once more.
@@ -271,7 +287,10 @@ class _Kernels:
             if SUM in made and summands != home:  # a reduce-scatter: both are there
                 kernel.makes[tensor, made] = self._size(tensor, summands)
                 reduced = Kernel(
-                    number, {(tensor, made)}, {(tensor, home): self._size(tensor, home)}
+                    number,
+                    {(tensor, made)},
+                    {(tensor, home): self._size(tensor, home)},
+                    seconds=self._sending(tensor, made, home),
                 )
                 self._kernels += [kernel, reduced]
                 kernel = Kernel(number, set(reads), replaces=replaces)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -25,9 +26,12 @@ from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local
 
-#: How often as long as its copy takes a buffer may stay on the chip from where it is made to where
-#: it is used last; worked out on networks that libtpu 0.0.42 compiled for a v5e.
-_PATIENCE = 80.0
+#: How often as long as the memory on the chip takes to be filled a buffer may wait there for its
+#: next use (libtpu 0.0.42, `xla_msa_max_overlap_to_mem_size_async_copy_ratio`).
+_PATIENCE = 8.0
+#: How many turns of each loop count for that, however many there are (libtpu 0.0.42,
+#: `xla_tpu_memory_space_assignment_while_execution_count`).
+_TURNS = 5
 
 
 def arguments(plan: Plan) -> float:
@@ -53,8 +57,9 @@ def passing(plan: Plan) -> float:
     habits = _habits_of(plan)
     kernels = kernels_of(plan)
     if habits.on_chip:
-        patience = _PATIENCE / plan.machine.target.memory_bandwidth
-        kernels = off_chip(updates_first(kernels), OF_CHIP * habits.on_chip, patience)
+        room = OF_CHIP * habits.on_chip
+        patience = _PATIENCE * room / plan.machine.target.memory_bandwidth
+        kernels = off_chip(updates_first(kernels), room, patience)
     if habits.early:
         kernels = early(with_loops_as_one(kernels))
     return peak(kernels)
@@ -99,28 +104,35 @@ def off_chip(kernels: list[Kernel], room: float, patience: float = math.inf) -> 
     """The kernels without the buffers that a memory on the chip holds.
 
     What a kernel reads and makes goes through that memory. A buffer stays there if there is room
-    for it beside that from where it is made to where it is used last, and if that is soon; what is
-    used first goes first, as with the compiler of TPUs. Others are brought there for each use.
+    for it beside that from where it is made to where it is used last, and if none of its uses is
+    long after the one before; small ones go first, of those of one size those that are used last
+    soonest. Others are brought there for each use.
 
     Args:
         kernels: in the order in which they run.
         room: bytes of that memory.
-        patience: seconds that a byte may stay there.
+        patience: seconds that a buffer may wait there for its next use.
     """
     made = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
     sizes = {buffer: size for kernel in kernels for buffer, size in kernel.makes.items()}
     uses: dict[Buffer, list[int]] = {buffer: [at] for buffer, at in made.items()}
     used = np.array([kernel.on_chip for kernel in kernels])
-    ends = np.cumsum([kernel.seconds for kernel in kernels])
+    depths = np.array([kernel.depth for kernel in kernels])
+    ends = np.cumsum([kernel.seconds * _TURNS**kernel.depth for kernel in kernels])
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads & made.keys():
             uses[buffer].append(at)
     for buffer, own in uses.items():
         used[own] += sizes[buffer]
+
+    def waits(first: int, next_use: int) -> float:
+        """Seconds between two uses, as those see them that are in the same loops."""
+        return (ends[next_use - 1] - ends[first]) / _TURNS ** depths[first : next_use + 1].min()
+
     there: set[Buffer] = set()
-    for buffer in sorted(made, key=lambda b: (uses[b][-1] - made[b], sizes[b])):
+    for buffer in sorted(made, key=lambda b: (sizes[b], uses[b][-1] - made[b])):
         first, last = made[buffer], uses[buffer][-1]
-        if ends[max(last - 1, first)] - ends[first] > patience * sizes[buffer]:
+        if any(waits(a, b) > patience for a, b in itertools.pairwise(uses[buffer]) if a < b):
             continue
         more = np.full(last + 1 - first, sizes[buffer])
         more[np.array(uses[buffer]) - first] = 0.0

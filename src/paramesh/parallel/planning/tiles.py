@@ -70,6 +70,35 @@ def in_tiles(
     return nbytes * min(itertools.starmap(_of_tiles, itertools.permutations(own, 2)))
 
 
+def lanes_filled(problem: Problem, choice: Sequence[int], operator: Operator) -> float:
+    """How much longer a TPU takes for a convolution than its operations say.
+
+    It multiplies 128 by 128 channels at a time, however few there are. In the gradient of a kernel
+    the sum goes over the batch and all places, and the channels are those of both images.
+
+    Args:
+        problem: with the operator.
+        choice: the strategy of each node.
+        operator: of any kind; 1 for what is no convolution.
+    """
+    if operator.name != "conv_general_dilated" or len(operator.inputs) < 2:
+        return 1.0
+    node, graph = problem.nodes[operator.cluster], problem.graph
+    (kernel, places), (made, after) = operator.inputs[1], operator.outputs[0]
+    space = [
+        math.prod(n for n, f in zip(graph.tensors[t].shape, factors, strict=True) if f is None)
+        for t, factors in ((kernel, places), (made, after))
+    ]
+    tensor, factors = (made, after) if space[0] > space[1] else (kernel, places)
+    spec = problem.spec(node.strategies[choice[operator.cluster]], factors)
+    more = 1.0
+    for dim, (size, factor) in enumerate(zip(graph.tensors[tensor].shape, factors, strict=True)):
+        if factor is not None:
+            part = max(size // _parts(dim, spec, problem.machine.sizes), 1)
+            more *= math.ceil(part / _TILE[1]) * _TILE[1] / part
+    return more
+
+
 def of_images(graph: Graph) -> dict[int, tuple[int, ...]]:
     """The dimensions that are in tiles, of tensors that convolutions and work on their images have.
 

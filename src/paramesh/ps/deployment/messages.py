@@ -9,6 +9,7 @@ for a call that Ray has brought (`packing.unpack_updates`, `actors.check_update`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -50,7 +51,7 @@ class _Taking:
     def __init__(self, said: Json, arrays: Sequence[Array], fields: int) -> None:
         if type(said) is not list or len(said) != fields:
             self.wrong(f"{fields} fields were expected, got {type(said).__name__}")
-        self._fields = iter(said)
+        self._fields: Iterator[Json] = iter(said)
         self._arrays = iter(arrays)
 
     def wrong(self, what: str) -> NoReturn:
@@ -137,6 +138,14 @@ class _Taking:
         if not 0 <= count <= len(groups):
             self.wrong(f"{len(groups)} tables make {count} groups")
         return PackedRows(groups, tuple(self.array() for _ in range(count)))
+
+    def packed_rows_or_none(self) -> PackedRows | None:
+        groups = next(self._fields)
+        if groups is None:
+            self.whole()
+            return None
+        self._fields = itertools.chain([groups], self._fields)
+        return self.packed_rows()
 
     def packed_updates(self) -> PackedUpdates:
         dense = self.by_name()
@@ -300,11 +309,7 @@ def taken_answer(said: Json, arrays: Sequence[Array]) -> Reply:
     pid, incarnation, version = taking.whole(), taking.whole(), taking.whole()
     values = taking.by_name()
     news = dict(_taken_news(taking))
-    rows = None
-    if said[5] is not None:
-        rows = taking.packed_rows()
-    else:
-        taking.any(), taking.any()
+    rows = taking.packed_rows_or_none()
     sets = taking.pairs()
     taking.end()
     return Reply(pid, incarnation, version, values, news, rows, sets)

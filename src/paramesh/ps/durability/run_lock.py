@@ -234,13 +234,6 @@ def is_live(folder: Path) -> bool:
     return False
 
 
-def _beat_of(folder: Path) -> bytes:
-    try:
-        return (folder / BEAT_FILE).read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
 def described(holder: dict[str, Any]) -> str:
     """A holder in words."""
     if "pid" not in holder:

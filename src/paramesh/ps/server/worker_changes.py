@@ -85,7 +85,7 @@ class WorkerChanges:
         elif self.is_over(version, registry):
             why = ENDED
         elif change.workers == count:
-            why = f"the run has {count} workers already"
+            why = f"the run has {count} worker{'s' * (count > 1)} already"
         if not why:
             # Who is behind a border has to know it before there is another one.
             if border and version < border + self._config.behind:
@@ -123,7 +123,8 @@ class WorkerChanges:
             return Place(False, ENDED)
         if first is not None or (self.wanted is not None and worker < self.wanted.workers):
             return Place(True)
-        return Place(False, self.verdict.why or f"it has {self.sets.last[1]} workers")
+        count = self.sets.last[1]
+        return Place(False, self.verdict.why or f"it has {count} worker{'s' * (count > 1)}")
 
     # The log.
 
