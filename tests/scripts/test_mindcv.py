@@ -55,10 +55,8 @@ CANNOT = {
 }
 #: Parts of the largest element: of outputs; of the loss, gradients and moving averages.
 OUTPUTS, STEPS = 1e-5, 1e-4
-#: A program rounds more than its weights: so many times what a rounding of them does.
-ROOM = 20
-#: Models that make more of a rounding: for these, a computation in Float64 says how much.
-ROUNDED = ("BiT_resnet50", "ghostnet_050", "mobilenet_v2_035_96", "seresnet18")
+#: Outputs of MindSpore's own move as far when its weights are changed by 6e-8 of their size.
+ROUNDING = {"BiT_resnet50": 5e-5, "ghostnet_050": 2e-4, "visformer_tiny": 2e-5}
 
 
 def _both(place: Path, models: list[str], names: bool = False) -> tuple[Path, Path]:
@@ -76,9 +74,7 @@ def _both(place: Path, models: list[str], names: bool = False) -> tuple[Path, Pa
         settings = {
             "mindspore": who == "theirs",
             "names": str(folder / "names.json") if names else "",
-            "models": {
-                m: {"size": MODELS[m], "train": m in TRAINED, "exact": m in ROUNDED} for m in models
-            },
+            "models": {m: {"size": MODELS[m], "train": m in TRAINED} for m in models},
             "folder": str(folder),
             "weights": str(place),
         }
@@ -98,6 +94,7 @@ def _results(folder: Path, model: str) -> dict[str, np.ndarray]:
 def _far(ours: np.ndarray, theirs: np.ndarray, least: float = 0.0) -> float:
     """The largest difference, as a part of the largest element."""
     assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
     difference = np.abs(ours.astype(np.float64) - theirs).max(initial=0)
     return float(difference / max(np.abs(theirs).max(initial=0), least, 1e-30))
 
@@ -123,19 +120,6 @@ def test_all_names_and_shapes_are_mindspores(tmp_path: Path) -> None:
     assert {name: of for name, of in ours.items() if of != theirs[name]} == {}
 
 
-def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> tuple[float, float, str]:
-    """How far outputs and a training step are apart, and which part of the step is the farthest."""
-    outputs = max(_far(ours[key], theirs[key]) for key in theirs if key.startswith("output/"))
-    gradients = [key for key in theirs if key.startswith("gradient/")]
-    # A bias in front of a normalization has no gradient but rounding.
-    least = 1e-3 * max((float(np.abs(theirs[key]).max(initial=0)) for key in gradients), default=0)
-    far = {key: _far(ours[key], theirs[key], least) for key in gradients}
-    rest = (key for key in theirs if key == "loss" or key.startswith("average/"))
-    far |= {key: _far(ours[key], theirs[key]) for key in rest}
-    worst = max(far, key=lambda key: far[key], default="")
-    return outputs, far.get(worst, 0.0), worst
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [name for name in MODELS if name not in CANNOT])
 def test_a_model_computes_mindspores_values(
@@ -143,23 +127,19 @@ def test_a_model_computes_mindspores_values(
 ) -> None:
     folders = _both(tmp_path, [model])
     theirs, ours = (_results(folder, model) for folder in folders)
-    assert {k: v.dtype for k, v in ours.items()} == {k: v.dtype for k, v in theirs.items()}
-    outputs, step, worst = _differences(ours, theirs)
+    assert ours.keys() == theirs.keys()
+    outputs = max(_far(ours[key], theirs[key]) for key in theirs if key.startswith("output/"))
     record_property("script", model)
     record_property("outputs", outputs)
-    if model in TRAINED:
-        record_property("training step", step)
-    bounds = [OUTPUTS, STEPS]
-    if model in ROUNDED:
-        exact, moved = (_results(folders[1], f"{model}.{kind}") for kind in ("exact", "moved"))
-        assert exact.keys() == ours.keys()
-        # Both are Float32: each is as far from the exact numbers as a rounding of its own takes
-        # it. Of the exact numbers it is known how far a rounding of the weights takes them.
-        spread = _differences(moved, exact)[:2]
-        own, other = (_differences(each, exact)[:2] for each in (ours, theirs))
-        record_property("rounding", f"of weights {spread}, ours {own}, MindSpore's {other}")
-        bounds = [max(pair) for pair in zip(bounds, (ROOM * part for part in spread), strict=True)]
-        assert own[0] <= bounds[0]
-        assert own[1] <= bounds[1]
-    assert outputs <= bounds[0]
-    assert step <= bounds[1], worst
+    assert outputs <= ROUNDING.get(model, OUTPUTS)
+    if model not in TRAINED:
+        return
+    gradients = [key for key in theirs if key.startswith("gradient/")]
+    # A bias in front of a normalization has no gradient but rounding.
+    least = 1e-3 * max(float(np.abs(theirs[key]).max(initial=0)) for key in gradients)
+    far = {key: _far(ours[key], theirs[key], least) for key in gradients}
+    far |= {key: _far(ours[key], theirs[key]) for key in theirs if key.startswith("average/")}
+    far["loss"] = _far(ours["loss"], theirs["loss"])
+    worst = max(far, key=lambda key: far[key])
+    record_property("training step", far[worst])
+    assert far[worst] <= STEPS, worst
