@@ -178,7 +178,8 @@ def run(rows: int, servers: int, place: Path) -> None:
         numbers = peaks.found()
         pids = server_pids()
         most = max(status(pid, "VmHWM") for pid in pids) / 1e6
-        numbers |= {"server": most, "server more": most}
+        own = max(peaks.own.get(pid, 0) for pid in pids) / 1e6  # former ones may not have ended yet
+        numbers |= {"server": most, "server more": most, "own": own}
         print(line(f"load onto 2, {name}", numbers, share()), flush=True)
     context.reset_ps_context()
 

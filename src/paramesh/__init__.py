@@ -166,6 +166,7 @@ _LAZY = lazy_names.homes(
             jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline
             no_recursive recompute reset_algo_parameters run_check seed set_algo_parameters
             set_deterministic set_device set_dump set_recursion_limit
+            sync_pipeline_shared_parameters
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.sharded_function": "shard",

@@ -277,6 +277,15 @@ class OperatorPlacement:
             params: of Cells around those that have a stage.
         """
 
+    def value_of(self, kind: str, value: Array) -> Any:
+        """What a Cell that goes through stages gives; raw.
+
+        Args:
+            kind: equal for calls of one Cell in one state (train flags, attributes).
+            value: the value.
+        """
+        return value
+
     def sensitivity(self, value: Array) -> Any:
         """What the backward pass of a micro-batch starts from; raw."""
         return value

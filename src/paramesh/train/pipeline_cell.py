@@ -87,7 +87,13 @@ class PipelineCell(Cell):
             return None, self.network(*_filled(inputs, split, micro_batch))
 
         _, parts = scan(of_micro_batch, None, micro_batches, self.micro_size)
-        return _sum_of(parts)
+        return self._value(parts)
+
+    def _value(self, parts: object) -> Any:
+        """The sum of what the network gave for the micro-batches."""
+        cells = tuple(cell._cache_key() for _, cell in self.cells_and_names())
+        kind = f"{id(self)} {hash(cells)}"
+        return wrap(placement.current().value_of(kind, raw(_sum_of(parts))))
 
     def gradients_in_parts(
         self,
@@ -121,7 +127,7 @@ class PipelineCell(Cell):
             return value, [wrap(grad) for grad in grads]
 
         values, grads = summed(of_micro_batch, micro_batches, params, count, steps)
-        value = _sum_of(values)
+        value = self._value(values)
         return value if steps == 1 else value / steps, [raw(grad) for grad in grads]
 
     def _micro_batches(

@@ -16,7 +16,7 @@ import paramesh
 from interruptions import At, Interrupted, places
 from paramesh import Tensor, context, mindspore_names, nn, ops
 from paramesh.errors import ContextError, LayoutError
-from paramesh.parallel.pipeline import run
+from paramesh.parallel.pipeline import loop_run
 from paramesh.parallel.pipeline.schedule import table_of
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.tensor.base import raw
@@ -208,7 +208,10 @@ class TestValues:
         assert_near(state(step), state(on_one))
 
     @pytest.mark.slow
-    def test_gradients_around_a_pipeline_cell(self) -> None:
+    @pytest.mark.parametrize("linear", [True, False])
+    def test_gradients_around_a_pipeline_cell(
+        self, linear: bool, works: list[tuple[int, bool, int]]
+    ) -> None:
         def train(stages: int) -> tuple[list[float], dict[str, Any], nn.Cell]:
             with_stages(stages)
             paramesh.set_seed(5)
@@ -217,8 +220,9 @@ class TestValues:
             cell = Pipeline(WithLossCell(net, nn.MSELoss()), 4)
             optimizer = momentum(net.trainable_params())
             reduced = PipelineGradReducer(optimizer.parameters, scale_sense=2.0)
+            around = (lambda loss: loss * 0.5) if linear else ops.square
             gradients = paramesh.value_and_grad(
-                lambda x, y: cell(x, y) * 0.5, None, optimizer.parameters
+                lambda x, y: around(cell(x, y)), None, optimizer.parameters
             )
 
             @paramesh.jit
@@ -233,8 +237,53 @@ class TestValues:
         found, others, net = train(2)
         np.testing.assert_allclose(found, losses, rtol=2e-6)
         assert_near(others, values)
+        table = table_of("1f1b", 2, 4)
+        in_order = [(s, *work) for tick in table for s, work in enumerate(tick) if work]
+        assert (works == in_order * 3) is linear
         assert devices_of(net.layers[0].weight) == list(range(4))
         assert devices_of(net.layers[2].bias) == list(range(4, 8))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("mode", ["semi_auto_parallel", AUTO])
+    def test_a_loss_and_then_its_gradient(
+        self, mode: str, works: list[tuple[int, bool, int]]
+    ) -> None:
+        class Step(TrainOneStepCell):
+            def construct(self, *inputs: Any) -> Any:
+                loss = self.network(*inputs)
+                sens = ops.fill(loss.dtype, loss.shape, 0.25)
+                grads = self.grad(self.network, self.weights)(*inputs, sens)
+                return ops.depend(loss, self.optimizer(self.grad_reducer(grads)))
+
+        def make() -> nn.Cell:
+            net = NormedNet().set_train()
+            cell = PipelineCell(WithLossCell(net, nn.MSELoss()), 4)
+            return Step(cell, momentum(net.trainable_params()))
+
+        same_as_one_device(make, mode=mode, atol=2e-5)
+        assert len(works) == 3 * 16
+
+    @pytest.mark.slow
+    def test_a_value_without_dropout_is_not_that_with_it(self) -> None:
+        def both(stages: int) -> list[float]:
+            with_stages(stages)
+            paramesh.set_seed(5)
+            net = NormedNet()
+            cell = PipelineCell(WithLossCell(net, nn.MSELoss()), 4)
+            gradients = paramesh.value_and_grad(cell, None, net.trainable_params())
+
+            @paramesh.jit
+            def losses(x: Tensor, y: Tensor) -> Any:
+                net.set_train(False)
+                plain = cell(x, y)
+                net.set_train(True)
+                return plain, gradients(x, y)[0]
+
+            return [float(loss) for loss in losses(*rows())]
+
+        found = both(2)
+        assert found[0] != found[1]
+        np.testing.assert_allclose(found, both(1), rtol=1e-5)
 
     @pytest.mark.slow
     def test_without_micro_batches_and_without_gradients(self) -> None:
@@ -295,9 +344,9 @@ def present_sharding(param: paramesh.Parameter) -> Any:
 def works() -> Iterator[list[tuple[int, bool, int]]]:
     """What is done, as it is done; None in it ends the work there."""
     done: list[tuple[int, bool, int]] = []
-    run.before_work = lambda *work: done.append(work)
+    loop_run.before_work = lambda *work: done.append(work)
     yield done
-    run.before_work = None
+    loop_run.before_work = None
 
 
 class TestState:
@@ -323,10 +372,10 @@ class TestState:
             if work == (1, False, 2):
                 raise RuntimeError("a link is down")
 
-        run.before_work = fail
+        loop_run.before_work = fail
         with pytest.raises(RuntimeError, match="a link is down"):
             step(*rows(1))
-        run.before_work = None
+        loop_run.before_work = None
         after = state(step)
         assert all(np.array_equal(after[name], before[name]) for name in before)
         old = memory_of(step)

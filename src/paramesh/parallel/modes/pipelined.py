@@ -26,7 +26,8 @@ from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.pipeline.division import Division
-from paramesh.parallel.pipeline.marks import BACK, ENTER, LEAVE, is_mark, mark
+from paramesh.parallel.pipeline.joining import joined
+from paramesh.parallel.pipeline.marks import BACK, ENTER, LEAVE, VALUE, is_mark, mark
 from paramesh.parallel.pipeline.run import StagedProgram
 from paramesh.parallel.pipeline.stages import Stages
 from paramesh.parameter import Parameter
@@ -113,13 +114,21 @@ class Pipelined(SemiAuto):
         """Note Parameters that belong to the stage whose results they meet."""
         self._following.update(params)
 
+    def value_of(self, kind: str, value: Array) -> Any:
+        """Mark what a PipelineCell gives."""
+        return value if self._thread.found is None else mark(value, VALUE, 0, kind)
+
     def sensitivity(self, value: Array) -> Any:
         """Mark where a backward pass begins."""
         return value if self._thread.found is None else mark(value, BACK, 0, "")
 
     def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
-        """The program as it was traced; its tasks are rewritten, each for its devices."""
-        return closed
+        """The program with its loops joined; its tasks are rewritten, each for its devices.
+
+        Raises:
+            LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
+        """
+        return joined(rewritten(closed, is_mark, _again), self.stages.count)
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
@@ -129,7 +138,6 @@ class Pipelined(SemiAuto):
         Raises:
             LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
         """
-        closed = rewritten(closed, is_mark, lambda eqn, values: _again(eqn, values))
         division = Division(closed, states, written, self.stages.count, self._following)
         program = StagedProgram(division, self.stages, self._scheduler, name, self.platform)
         self._learn_homes(states, written, division.homes)
@@ -166,6 +174,7 @@ class PipelinedAuto(Pipelined, Auto):
         """The program with the layouts of the best plan for the devices of a stage.
 
         Raises:
-            LayoutError: as `Auto.rewritten`.
+            LayoutError: as `Auto.rewritten`, and as `Pipelined.rewritten`.
         """
+        closed = Pipelined.rewritten(self, closed, states, written)
         return Auto.rewritten(self, closed, states, written)

@@ -3,7 +3,7 @@
 A Cell with a stage marks its inputs (`enter`) and its outputs (`leave`). The transposed marks stand
 in the backward pass, where values go the other way: the gradients of the outputs enter a stage
 (`leave_back`), those of the inputs leave it (`enter_back`). `back` marks where the backward pass of
-a loss begins.
+a loss begins, and `value` what a PipelineCell gives.
 
 A trace sees every mark, wherever gradients are taken, so its equations can be told apart by stage.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from paramesh._compat.jax import JaxprEqn, Primitive, ad, batching, mlir
 from paramesh.array_types import Array
 
-ENTER, LEAVE, BACK = "enter", "leave", "back"
+ENTER, LEAVE, BACK, VALUE = "enter", "leave", "back", "value"
 ENTER_BACK, LEAVE_BACK = "enter_back", "leave_back"
 _TRANSPOSED = {ENTER: ENTER_BACK, LEAVE: LEAVE_BACK, ENTER_BACK: ENTER, LEAVE_BACK: LEAVE}
 
@@ -28,9 +28,9 @@ def mark(value: Array, kind: str, stage: int, name: str) -> Any:
 
     Args:
         value: raw.
-        kind: `ENTER`, `LEAVE` or `BACK`.
-        stage: of the Cell; without meaning for `BACK`.
-        name: the Cell, for messages.
+        kind: `ENTER`, `LEAVE`, `BACK` or `VALUE`.
+        stage: of the Cell; without meaning for `BACK` and `VALUE`.
+        name: the Cell, for messages; for `VALUE`, what tells PipelineCells apart.
     """
     return _mark.bind(value, kind=kind, stage=stage, name=name)
 
