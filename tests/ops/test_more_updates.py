@@ -165,3 +165,13 @@ def test_what_is_refused() -> None:
         ops.FusedSparseFtrl(0.0, 0.3, 0.2, -0.5)
     with pytest.raises(TypeError, match="the operator writes its variables: give Parameters"):
         ops.ApplyAdagradV2(1e-3)(Tensor(V), params[1], 0.1, T)
+
+
+def test_rms_prop_of_some_rows_keeps_the_mean_where_the_gradient_is_zero() -> None:
+    """As MindSpore's operator; its values for other gradients are recorded."""
+    ones = np.ones((3, 2), np.float32)
+    var, ms, mom = (Parameter(Tensor(ones.copy()), name) for name in ("var", "ms", "mom"))
+    grad = np.array([[0.0, 2.0]], np.float32)
+    ops.SparseApplyRMSProp(0.5, 0.0, 1e-6)(var, ms, mom, 0.1, Tensor(grad), Tensor([1]))
+    np.testing.assert_allclose(ms.asnumpy(), [[1, 1], [1, 2.5], [1, 1]])
+    np.testing.assert_allclose(var.asnumpy()[1], [1, 1 - 0.2 / np.sqrt(2.5)], rtol=1e-6)

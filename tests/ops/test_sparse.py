@@ -15,6 +15,7 @@ import pytest
 import paramesh
 from paramesh import COOTensor, CSRTensor, Tensor, nn, ops
 from paramesh.errors import ValueNeededError
+from type_checks import wrong
 
 A = np.array([[1, 0, 2, 0], [0, 0, 0, 0], [0, 3, 0, 0]], np.float32)
 
@@ -74,13 +75,13 @@ def test_gradients_by_the_elements() -> None:
         (lambda: COOTensor([[0]], coo_tensor=coo()), ValueError, "or coo_tensor"),
         (lambda: CSRTensor([0, 1], [0], [1.0], (2, 2)), ValueError, "do not fit the shape"),
         (lambda: CSRTensor([0, 1], csr_tensor=csr()), ValueError, "or csr_tensor"),
-        (lambda: ops.csr_to_coo(Tensor(A)), TypeError, "takes a CSRTensor, got Tensor"),
+        (lambda: ops.csr_to_coo(wrong(Tensor(A))), TypeError, "takes a CSRTensor, got Tensor"),
         (lambda: ops.coo_concat([coo()]), ValueError, "two or more COOTensors, got 1"),
         (lambda: ops.coo_concat([coo(), coo()], 2), ValueError, "concat_dim must be from -2 to 1"),
         (lambda: ops.csr_reduce_sum(csr(), 0), ValueError, "sums along axis 1"),
         (lambda: ops.coo_tanh(csr()), TypeError, "ops.coo_tanh takes a COOTensor"),
         (lambda: nn.SparseToDense()(Tensor(A)), TypeError, "takes a COOTensor"),
-        (lambda: nn.SparseTensorDenseMatmul(1), TypeError, "adjoint_st must be a bool"),
+        (lambda: nn.SparseTensorDenseMatmul(wrong(1)), TypeError, "adjoint_st must be a bool"),
     ],
 )
 def test_refusals(make: Callable[[], Any], error: type[Exception], message: str) -> None:
@@ -91,3 +92,9 @@ def test_refusals(make: Callable[[], Any], error: type[Exception], message: str)
 def test_what_hangs_on_values_is_no_part_of_a_transform() -> None:
     with pytest.raises(ValueNeededError, match="dense_to_sparse_coo gives a shape"):
         ops.vmap(lambda x: ops.dense_to_sparse_coo(x).values)(Tensor(A[None]))
+
+
+def test_elements_of_bool() -> None:
+    places = Tensor(np.array([[0], [2], [2]], np.int32))
+    found = ops.sparse_to_dense(places, Tensor(np.array([False, True, True])), (4,))
+    assert found.asnumpy().tolist() == [False, False, True, False]

@@ -92,6 +92,7 @@ OWN: dict[str, list[Given]] = {
     "SparseTensorDenseMatmul": [c(i(8, 16, 2), f(16), (8, 8), f(8, 16))],
     "SparseToDense": [c(i(8, 16, 2), f(16), (8, 8))],
     "Svd": [c(f(8, 4, 4), compute_uv=False)],
+    "CTCLossV2": [c(-f(6, 8, 5), 1 + i(3, 8, 3), np.full(8, 6, np.int32), np.full(8, 3, np.int32))],
     "NoRepeatNGram": [c(i(4, 8, 2, 6), f(8, 2, 8), ngram_size=2)],
     # Boxes.
     "BoundingBoxDecode": [c(boxes(8), f(8, 4), max_shape=(16, 16))],

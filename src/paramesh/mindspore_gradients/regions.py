@@ -53,10 +53,10 @@ def _deformable(
 ) -> Any:
     """DeformableOffsets(settings): takes (dy, x, offsets); gives those of x and the offsets."""
     names = "strides", "pads", "ksize", "dilations", "deformable_groups"
-    *shapes, groups = (ints(settings[name]) for name in names)
+    strides, pads, kernel, apart, groups = (ints(settings[name]) for name in names)
 
     def forward(v: jax.Array, o: jax.Array) -> Any:
-        return grids.points_under_kernel(v, o, *shapes, groups[0])
+        return grids.points_under_kernel(v, o, strides, pads, kernel, apart, groups[0])
 
     if data_format == "NCHW":
         return pulled(forward, dout, x, offsets)

@@ -18,6 +18,7 @@ from paramesh.tensor.promotion import cast
 
 __all__ = [
     "CTCLoss",
+    "CTCLossV2",
     "NoRepeatNGram",
     "ReverseSequence",
     "ctc_loss",
@@ -119,6 +120,15 @@ def ctc_loss(
     elif reduction == "sum":
         losses = losses.sum()
     return losses, alphas
+
+
+CTCLossV2 = primitive(
+    "CTCLossV2",
+    ctc_loss,
+    lambda blank=0, reduction="none", zero_infinity=False: dict(
+        blank=blank, reduction=reduction, zero_infinity=zero_infinity
+    ),
+)
 
 
 @function

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Array, function, primitive
 from paramesh.tensor.argument_types import NumberLike
@@ -43,9 +44,10 @@ def _band(k: Ints) -> tuple[int, int]:
 
 def _number(value: NumberLike, name: str) -> int:
     """A number of rows or columns, which may be in a Tensor."""
-    if hasattr(value, "shape"):
-        return int(known_values(value, f"{name} is the value of a Tensor").reshape(()))
-    return int(value)
+    given: Tree = value
+    if hasattr(given, "shape"):
+        given = known_values(given, f"{name} is the value of a Tensor").reshape(())
+    return int(given)
 
 
 def _length(rows: int, columns: int, low: int, high: int) -> int:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_types import Tree
 from paramesh.dtype import int64
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import pair
@@ -66,7 +67,7 @@ def _largest(
         )
     if any(k + o - 1 > s for k, o, s in zip(kernel, out, sizes, strict=True)):
         raise ValueError(f"an input {tuple(sizes)} has no {out} windows of {kernel}.")
-    places: jax.Array | int = 0
+    places = jnp.zeros((), jnp.int32)
     for axis, size in enumerate(sizes):
         starts = _starts(samples[..., order[axis]], size, out[axis], kernel[axis])
         at = starts[..., None] + jnp.arange(kernel[axis], dtype=jnp.int32)
@@ -158,7 +159,8 @@ def _wanted(sizes: Sequence[int], output_size: Ints | None, output_ratio: Ratio)
         )
     if output_size is not None:
         return pair("output_size", output_size, n)
-    ratios = output_ratio if isinstance(output_ratio, tuple | list) else (output_ratio,) * n
+    given: Tree = output_ratio
+    ratios = given if isinstance(given, tuple | list) else (given,) * n
     if len(ratios) != n or not all(0 < ratio < 1 for ratio in ratios):
         raise ValueError(f"output_ratio must be {n} numbers between 0 and 1, got {output_ratio}.")
     return tuple(int(size * ratio) for size, ratio in zip(sizes, ratios, strict=True))

@@ -9,7 +9,6 @@ import operator
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 

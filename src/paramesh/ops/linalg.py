@@ -9,7 +9,16 @@ import numpy as np
 from paramesh.array_types import Tree
 from paramesh.dtype import int64
 from paramesh.ops.array import Ints, ints
-from paramesh.ops.table import Array, Arrays, Dtype, Floating, Operand, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Arrays,
+    Dtype,
+    Floating,
+    Operand,
+    function,
+    operator_of,
+    primitive,
+)
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
@@ -18,7 +27,8 @@ from paramesh.tensor.promotion import cast
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "dot", "inner", "kron", "ger", "mv", "cross",
     "cdist",
-    "pdist", "dist", "svd", "Svd", "lstsq", "qr", "cholesky", "det", "slogdet", "inverse", "pinv",
+    "pdist", "dist", "svd", "svd_parts", "Svd", "lstsq", "qr", "cholesky", "det", "slogdet",
+    "inverse", "pinv",
     "matrix_power",
     "matrix_exp", "matrix_norm", "vector_norm", "renorm", "lp_norm", "LpNorm", "Cdist", "Cross",
     "Ger",
@@ -279,9 +289,20 @@ LpNorm = primitive(
 Cdist = primitive("Cdist", cdist, lambda p=2.0: {"p": p})
 Cross = primitive("Cross", cross, lambda dim=None: {"dim": None if dim == -65530 else dim})
 Ger = primitive("Ger", ger)
+
+
+@function
+def svd_parts(a: Floating, full_matrices: bool = False, compute_uv: bool = True) -> Any:
+    """(s, u, v) as `svd` gives them; without `compute_uv` u and v are zeros (1,), of no meaning."""
+    if compute_uv:
+        return operator_of(svd).compute(a, full_matrices)
+    nothing = jnp.zeros(1, a.dtype)
+    return operator_of(svd).compute(a, full_matrices, False), nothing, nothing
+
+
 Svd = primitive(
     "Svd",
-    svd,
+    svd_parts,
     lambda full_matrices=False, compute_uv=True: dict(
         full_matrices=full_matrices, compute_uv=compute_uv
     ),

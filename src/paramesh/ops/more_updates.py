@@ -431,7 +431,8 @@ def sparse_apply_rms_prop(
     """
 
     def rule(var: Raw, ms: Raw, mom: Raw, g: Raw) -> Any:
-        square = rho * ms + (1 - rho) * g * g
+        # As in MindSpore, a gradient of 0 is none for the means.
+        square = jnp.where(g == 0, ms, rho * ms + (1 - rho) * g * g)
         change = momentum * mom + raw(lr) * g / jnp.sqrt(square + epsilon)
         return var - change, square, change
 

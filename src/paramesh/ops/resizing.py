@@ -251,7 +251,9 @@ def resize_linear_1d(
         )
     if x.ndim != 3:
         raise ValueError(f"expected (n, c, l), got {tuple(x.shape)}.")
-    return _resized(x, _sizes(x.shape[2:], size, None), placing, "linear")
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    found = _resized(wide, _sizes(x.shape[2:], size, None), placing, "linear")
+    return found.astype(x.dtype)
 
 
 ResizeLinear1D = primitive(

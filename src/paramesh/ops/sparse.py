@@ -62,6 +62,8 @@ def sparse_to_dense(indices: Array, values: Array, sparse_shape: Ints) -> Any:
     """
     shape = ints(sparse_shape)
     at = _positions(indices, shape, values)
+    if values.dtype == bool:
+        return jnp.zeros(shape, jnp.int32).at[at].add(values.astype(jnp.int32)) > 0
     return jnp.zeros(shape, values.dtype).at[at].add(values)
 
 
@@ -223,8 +225,8 @@ def coo_to_csr(tensor: COOTensor) -> CSRTensor:
     with x64(at, values):
         order = jnp.argsort(at[:, 0], stable=True)
         counts = jnp.zeros(tensor.shape[0] + 1, at.dtype).at[at[:, 0] + 1].add(1)
-        parts = jnp.cumsum(counts, dtype=at.dtype), at[order, 1], values[order]
-    return CSRTensor(*map(wrap, parts), tensor.shape)
+        ends, columns, kept = jnp.cumsum(counts, dtype=at.dtype), at[order, 1], values[order]
+    return CSRTensor(wrap(ends), wrap(columns), wrap(kept), tensor.shape)
 
 
 def dense_to_sparse_coo(tensor: TensorLike) -> COOTensor:
@@ -272,7 +274,7 @@ def _beside(tensor: SparseTensor, other: TensorLike) -> Any:
         columns = raw(tensor.indices)
         places: tuple[jax.Array, ...] = (_rows(tensor), columns)
     else:
-        at = raw(tensor.indices)  # type: ignore[attr-defined]
+        at = raw(_coo("sparse_times", tensor).indices)
         places = tuple(at[:, axis] for axis in range(at.shape[1]))
     array = raw(value)
     with x64(array, *places):
@@ -405,8 +407,8 @@ def coo_add(x1: COOTensor, x2: COOTensor, thresh: TensorLike) -> COOTensor:
 def _joined(parts: Sequence[COOTensor], shape: tuple[int, ...]) -> COOTensor:
     at, values = ([raw(getattr(p, n)) for p in parts] for n in ("indices", "values"))
     with x64(*at, *values):
-        joined = jnp.concatenate(at), jnp.concatenate(values)
-    return COOTensor(*map(wrap, joined), shape)
+        places, elements = jnp.concatenate(at), jnp.concatenate(values)
+    return COOTensor(wrap(places), wrap(elements), shape)
 
 
 def coo_concat(sp_input: Sequence[COOTensor], concat_dim: int = 0) -> COOTensor:
@@ -474,4 +476,4 @@ for _name in _ELEMENTWISE.split():
     for _form in (COOTensor, CSRTensor):
         _made = _of_values(_name, _HOMES[_name], _form)
         globals()[_made.__name__] = _made
-        __all__.append(_made.__name__)
+        globals()["__all__"].append(_made.__name__)  # checkers read no computed one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
+import jax.core
 import numpy as np
 
 from paramesh._compat.jax import to_concrete_value

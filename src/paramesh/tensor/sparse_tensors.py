@@ -121,7 +121,7 @@ class COOTensor(SparseTensor):
         coo_tensor: COOTensor | None = None,
     ) -> None:
         if coo_tensor is not None:
-            if (indices, values, shape) != (None, None, None):
+            if any(given is not None for given in (indices, values, shape)):
                 raise ValueError("COOTensor takes indices, values and shape, or coo_tensor.")
             indices, values, shape = coo_tensor.to_tuple()
         self._indices = _tensor("COOTensor", "indices", indices)
@@ -206,7 +206,7 @@ class CSRTensor(SparseTensor):
         csr_tensor: CSRTensor | None = None,
     ) -> None:
         if csr_tensor is not None:
-            if (indptr, indices, values, shape) != (None, None, None, None):
+            if any(given is not None for given in (indptr, indices, values, shape)):
                 raise ValueError("CSRTensor takes its four parts, or csr_tensor.")
             indptr, indices, values, shape = csr_tensor.to_tuple()
         self._indptr = _tensor("CSRTensor", "indptr", indptr)
@@ -216,7 +216,7 @@ class CSRTensor(SparseTensor):
         _integers("CSRTensor", "indptr", self._indptr)
         _integers("CSRTensor", "indices", self._indices)
         fits = self._values.shape[:1] == self._indices.shape and len(self._shape) >= 2
-        if not fits or self._indptr.shape != (self._shape[0] + 1,):
+        if not fits or self._indptr.shape != tuple(n + 1 for n in self._shape[:1]):
             raise ValueError(
                 f"CSRTensor: indptr {self._indptr.shape}, indices {self._indices.shape} and values "
                 f"{self._values.shape} do not fit the shape {self._shape}: expected "
