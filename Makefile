@@ -107,9 +107,9 @@ clean:  ## Remove the environment, caches and outputs
 
 # What scripts import goes into an environment of its own: some of it is older than what paramesh needs.
 .venv-scripts/.stamp: pyproject.toml constraints.txt tests/scripts/requirements.txt | .venv/pyvenv.cfg
-	@echo "Installing paramesh[dataset,test] and what scripts import into .venv-scripts"
+	@echo "Installing paramesh[dataset,ps,test] and what scripts import into .venv-scripts"
 	@$(BIN)/python -m venv .venv-scripts
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-scripts/bin/python -m pip install -q -e '.[dataset,test]' \
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-scripts/bin/python -m pip install -q -e '.[dataset,ps,test]' \
 		-r tests/scripts/requirements.txt
 	@touch $@
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,6 +57,7 @@ _THEIRS = {
 }
 #: What MindSpore calls the first argument where numpy calls it `ary`.
 _FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
+_Shape = int | Sequence[int]
 #: Whose arrays MindSpore takes with any number of axes, as if they had one.
 _FLAT = frozenset(["meshgrid"])
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
@@ -140,17 +141,22 @@ globals().update({name: _over(name) for name in _NAMES.split()})
 globals().update({name: getattr(_dtype, name) for name in _TYPES.split()})
 
 
-def rand(*shape: Any, dtype: Any = _dtype.float32) -> Any:
+def rand(*shape: _Shape, dtype: DType = _dtype.float32) -> Any:
     """Numbers that are equally likely in [0, 1), of a shape."""
     return ops.rand(*shape, dtype=dtype)
 
 
-def randn(*shape: Any, dtype: Any = _dtype.float32) -> Any:
+def randn(*shape: _Shape, dtype: DType = _dtype.float32) -> Any:
     """Normal numbers with mean 0 and deviation 1, of a shape."""
     return ops.randn(*shape, dtype=dtype)
 
 
-def randint(minval: int, maxval: Any = None, shape: Any = None, dtype: Any = _dtype.int32) -> Any:
+def randint(
+    minval: int,
+    maxval: int | None = None,
+    shape: _Shape | None = None,
+    dtype: DType = _dtype.int32,
+) -> Any:
     """Integers that are equally likely in [minval, maxval), or below `minval` alone."""
     low, high = (0, minval) if maxval is None else (minval, maxval)
     sizes = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)

@@ -116,6 +116,15 @@ def test_a_script_runs_as_python_runs_it(folder: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "device_target" in line] == [told]
 
 
+def test_a_script_that_watches_its_end_sees_a_good_one(tmp_path: Path) -> None:
+    (tmp_path / "watched.py").write_text(
+        "import atexit\nfrom paramesh.ps.processes.exit_status import ExitStatus\n"
+        "end = ExitStatus()\natexit.register(lambda: print('end:', end.error()))\n"
+    )
+    done = run(*RUN, "watched.py", at=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "end: None\n"), done.stderr
+
+
 def test_paramesh_wins_over_an_installed_mindspore_and_strict_refuses_ascend(folder: Path) -> None:
     done = run(
         *RUN, "--strict", "-m", "train", "0", at=folder, PYTHONPATH=str(folder / "installed")

@@ -11,6 +11,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
             noted = dict(report.user_properties)
+            for what in ("sample", "census"):
+                if what in noted:
+                    terminalreporter.write_line(f"{what} {noted[what]}, {outcome}")
             if "script" not in noted:
                 continue
             row = rows.setdefault(noted["script"], [])

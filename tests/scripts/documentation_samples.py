@@ -36,6 +36,8 @@ class Sample:
         devices: how many virtual ones there are.
         environment: variables.
         roles: MS_ROLE of each process; empty: there is one process.
+        beside: {name: a folder of the repositories that it finds beside itself by this name}.
+        code: the folder of the samples, below the folder of repositories.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Sample:
     devices: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] = ()
+    beside: Mapping[str, str] = field(default_factory=dict)
     code: str = _CODE
 
     @property
@@ -92,7 +95,8 @@ SAMPLES = [
         data={"datasets/MNIST_Data": _digits()},
         says="====Accuracy====:",
     ),
-    Sample("save_model", "save_model.py", data={"datasets/MNIST_Data": _digits()}),
+    # It exports the checkpoint of its 1,875th step.
+    Sample("save_model", "save_model.py", data={"datasets/MNIST_Data": _digits(60_000)}),
     Sample(
         "evaluate_the_model_during_training",
         "evaluate_the_model_during_training.py",
@@ -105,6 +109,7 @@ SAMPLES = [
         "--data_path={data}",
         data={"data": _digits()},
         says="epoch: 10 step: 5 loss is",
+        beside={"model_zoo": "models-r1.2"},
     ),
     Sample("debugging_info", "custom_metrics.py", says="'F1_score':"),
     Sample("debugging_info", "custom_callback.py", says="epoch:"),
@@ -187,6 +192,8 @@ def run(sample: Sample, repositories: Path, place: Path) -> Result:
     else:
         work.mkdir()
         shutil.copy(source / sample.name, work)
+    for name, other in sample.beside.items():
+        (work / name).symlink_to(repositories.resolve() / other)
     data = place / "data"
     for folder, write in sample.data.items():
         write(data if folder == "data" else work / folder)

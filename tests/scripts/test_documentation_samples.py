@@ -44,6 +44,8 @@ def test_a_sample_runs(
     ran = not any(result.codes) and sample.says in result.output
     record_property("sample", f"{sample.path} {'ran' if ran else 'did not run'}")
     said = shown()[sample.path]
+    if said.startswith("not known"):
+        return
     assert ran is said.startswith("runs"), (
         f"{PAGE.name} says {said!r}; exit codes {result.codes}\n{result.output[-4000:]}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -238,13 +239,12 @@ def test_each_path_gives_the_function_that_does_it() -> None:
 
 
 def test_scaled_gradients_as_scripts_divide_them() -> None:
-    from paramesh.nn.wrap.loss_scale import _grad_scale, grad_scale, shard_grad_scale
-
+    of = importlib.import_module("paramesh.nn.wrap.loss_scale")
     scale, grad = Tensor(4.0), Tensor(np.array([8.0, 2.0], np.float16))
-    (half,) = paramesh.ops.HyperMap()(paramesh.ops.partial(_grad_scale, scale), (grad,))
+    (half,) = paramesh.ops.HyperMap()(paramesh.ops.partial(of._grad_scale, scale), (grad,))
     assert half.dtype == paramesh.float16
     assert half.asnumpy().tolist() == [2, 0.5]
-    for divide, expected in ((grad_scale, [3, 1]), (shard_grad_scale, [2, 0.5])):
+    for divide, expected in ((of.grad_scale, [3, 1]), (of.shard_grad_scale, [2, 0.5])):
         total = paramesh.Parameter(Tensor(np.array([12.0, 4.0], np.float32)), name="total")
         assert divide(scale, grad, total).asnumpy().tolist() == expected
         assert total.asnumpy().tolist() == [0, 0]

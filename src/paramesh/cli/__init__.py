@@ -80,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = getattr(error, "exit_code", 2)
     if isinstance(code, Program):
         # Outside of everything above: the program's exceptions and contexts are its own.
-        sys.exit(code.run())
+        status = code.run()
+        # Looked up after the program: one that is part of a run with servers sees the end by it.
+        sys.exit(status)
     if code == _INTERRUPTED:
         typer.echo("paramesh: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)

@@ -9,7 +9,7 @@ from paramesh.ops import composite, functional, names, operations
 from paramesh.ops.lazy import UPPER, upper
 from paramesh.ops.names import *  # noqa: F403
 from paramesh.ops.table import Primitive
-from paramesh.tensor.base import Tensor  # noqa: F401 - scripts take it from here
+from paramesh.tensor.base import Tensor as Tensor  # scripts take it from here
 
 __all__ = ["Primitive", "composite", "functional", "operations"]
 __all__ += names.__all__

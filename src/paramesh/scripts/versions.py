@@ -32,7 +32,7 @@ class _UndecidedError(Exception):
     """The condition depends on something else."""
 
 
-def _parsed(text: Any) -> tuple[int, ...]:
+def _parsed(text: object) -> tuple[int, ...]:
     """The numbers of a version; those of its pre-release or build do not count."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", str(text))
     return tuple(map(int, found[1].split("."))) if found else ()

@@ -216,6 +216,13 @@ def test_modes_that_shard_parameters_are_refused() -> None:
         by_cell(network())(*batches()[0])
 
 
+@pytest.mark.parametrize("mode", ["semi_auto_parallel", "auto_parallel"])
+def test_on_one_device_they_have_nothing_to_shard(mode: str) -> None:
+    expected = by_cell(network())(*batches()[0])
+    context.set_auto_parallel_context(parallel_mode=mode, device_num=1, full_batch=True)
+    assert float(by_cell(network())(*batches()[0])) == float(expected)
+
+
 def test_a_value_per_device_is_not_served() -> None:
     parallel()
     net = network()

@@ -28,6 +28,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import x64
 from paramesh.errors import ContextError
 from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
+from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parameter import Parameter
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.placement import Served
@@ -233,12 +234,16 @@ def placement_around(place: Placement) -> Placement:
         ContextError: the mode has no room for served Parameters.
     """
     settings = sessions.settings_now()
+    if isinstance(place, SemiAuto) and place.count == 1:
+        # On one device there is nothing to shard; MindSpore's example of servers sets this mode.
+        place = Placement()
     if place.key == Placement.key:
         return Served(place, settings)
     if not isinstance(place, DataParallel):
         raise ContextError(
             f"enable_ps=True and parallel_mode='{place.key[0]}' cannot be used together: Parameters"
             " on servers are replicated to every worker, and this mode shards Parameters. Use "
-            "'data_parallel' (or 'hybrid_parallel') beside servers, or enable_ps=False."
+            "'data_parallel' (or 'hybrid_parallel') beside servers, or enable_ps=False, or "
+            "device_num=1."
         )
     return Hybrid(place, settings)
