@@ -126,7 +126,8 @@ class TestArrangement:
         ("position", "weights", "shape"),
         [
             (0, None, "x"),
-            ((0,), None, ("x",)),
+            ((0,), None, "x"),
+            ((0,), ["w"], ("x", ("w",))),
             ((0, 1), None, ("x", "y")),
             (1, None, "y"),
             (None, "w", "w"),

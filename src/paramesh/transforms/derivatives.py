@@ -158,7 +158,7 @@ class Jacobian:
         if not wanted or not all(isinstance(i, int) and not isinstance(i, bool) for i in wanted):
             raise TypeError(f"grad_position must be an int or a tuple of ints, got {positions!r}.")
         self.fn, self._transform, self._has_aux = fn, transform, has_aux
-        self._single, self._positions = not isinstance(positions, tuple), wanted
+        self._single, self._positions = len(wanted) == 1, wanted
         self.__name__ = f"{transform.__name__}_of_{name_of(fn)}"
         self._compiled = CompiledFunction(
             self._run,

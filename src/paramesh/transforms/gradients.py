@@ -125,7 +125,7 @@ class GradientFunction:
         elif self._positions is None:
             return weights
         else:
-            inputs = by_input[0] if isinstance(self._positions, int) else tuple(by_input)
+            inputs = by_input[0] if len(by_input) == 1 else tuple(by_input)
         return inputs if self._weights is None else (inputs, weights)
 
 
@@ -260,7 +260,9 @@ def value_and_grad(
 
     Returns:
         gradients in MindSpore's order: by position, by weights, or (by position, by weights)
-        if both are wanted; a tuple exactly where a tuple (or several weights) was asked for.
+        if both are wanted. By position: a tuple where several were asked for; for `(0,)` it is
+        the gradient itself, as MindSpore 2.10 gives it. By weights: a tuple unless one Parameter
+        was given.
 
     Raises:
         ValueError: neither position nor weights; a position that the call does not have.
