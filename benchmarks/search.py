@@ -279,6 +279,8 @@ def said_by_compiler(program: Program, plan: Plan, on: TargetDevices) -> list[fl
     """Bytes that a device holds, of those that are temporary, and that it sends."""
     stage = compiled_for_target(lowered(program, plan, on.devices, True))
     said = stage.memory_analysis()
+    if said is None:
+        raise RuntimeError(f"the compiler for {on.name} says nothing about memory")
     results = said.output_size_in_bytes - said.alias_size_in_bytes
     holds = said.argument_size_in_bytes + said.temp_size_in_bytes + results
     return [holds, said.temp_size_in_bytes, sends_of(stage, on.name)]

@@ -277,7 +277,7 @@ SAVED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", SAVED, ids=str)
+@pytest.mark.parametrize("options", SAVED, ids=lambda options: "-".join(options))
 def test_jpeg_is_decoded_to_pillows_bits(options: dict[str, Any]) -> None:
     noise = np.random.default_rng(2).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     picture = Image.fromarray(noise).resize((61, 43), Image.Resampling.BICUBIC)
