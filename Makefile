@@ -89,7 +89,7 @@ clean:  ## Remove the environment, caches and outputs
 
 # A stamp for each set of extras; it is older than its causes when there is something to install.
 .venv/.demo: EXTRAS := demo
-.venv/.dev: EXTRAS := demo,examples,orbax,ps,summary,test,docs
+.venv/.dev: EXTRAS := demo,examples,images,orbax,ps,summary,test,docs
 .venv/.bench: EXTRAS := dataset,demo,ps,bench
 
 .venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg

@@ -16,6 +16,10 @@ from paramesh.tensor import Tensor
 
 #: They take no Tensors, or not Tensors alone (tests/nn/test_fused.py).
 OTHERS = {"Range", "ResizeBilinear"}
+#: They take sparse Tensors (tests/ops/test_sparse.py).
+OTHERS |= {"SparseTensorDenseMatmul", "SparseToDense"}
+#: Their windows are drawn (tests/ops/test_fractional_pooling.py).
+OTHERS |= {"FractionalMaxPool2d", "FractionalMaxPool3d"}
 CONTAINERS = {"Cell", "CellDict", "CellList", "SequentialCell", "LossBase"}
 #: Gives something else at every call; see test_kv_cache.py.
 STATEFUL = {"KVCache"}

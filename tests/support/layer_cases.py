@@ -113,6 +113,7 @@ CASES = [
     Case("nn.LSTMCell(6, 3)", (_ROWS,)),
     Case("nn.GRUCell(6, 3)", (_ROWS,)),
     Case("nn.MultiheadAttention(6, 2)", (_SEQUENCES,) * 3),
+    Case("nn.TimeDistributed(nn.Dense(6, 3), 1)", (_SEQUENCES,)),
     Case("nn.TransformerEncoderLayer(6, 2, 8)", (_SEQUENCES,)),
     Case("nn.PReLU(6)", (_ROWS,)),
     Case("nn.Threshold(0.1, 20)", (_ROWS,)),

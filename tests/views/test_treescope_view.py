@@ -12,6 +12,9 @@ from paramesh import Parameter, Tensor, nn, optim
 
 treescope: Any = pytest.importorskip("treescope", reason="pip install 'paramesh[notebook]'")
 
+# treescope asks every module that is imported for its names; OpenCV imports one that numpy renamed.
+pytestmark = pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")
+
 
 class Net(nn.Cell):
     def __init__(self) -> None:
