@@ -38,7 +38,17 @@ def test_all_cases_are_recorded() -> None:
     assert len(RECORDED) > 0.9 * len(cases)
 
 
-@pytest.mark.parametrize(("at", "code"), RECORDED, ids=[code for _, code in RECORDED])
+def cases() -> list[Any]:
+    """All of them; gradients, which take longer to compile, are slow tests but for every third."""
+    gradients = [at for at, code in RECORDED if code.startswith("grads(")]
+    slow = {at for place, at in enumerate(gradients) if place % 3}
+    return [
+        pytest.param(at, code, id=code, marks=[pytest.mark.slow] if at in slow else [])
+        for at, code in RECORDED
+    ]
+
+
+@pytest.mark.parametrize(("at", "code"), cases())
 def test_recorded(at: int, code: str) -> None:
     paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
     scope = name_cases.scope(Tensor, primitive, ms=paramesh, ops=ops, nn=nn, mint=mint, mnp=mnp)

@@ -16,7 +16,7 @@ from simulation.world import World
 
 #: Seeds of `make test`: in which errors are looked for, and those that all run; and faults of `make
 #: test-slow`; each in so many parts.
-SEEDS, RUN, FAULTS = 2000, 1000, 1_000_000
+SEEDS, RUN, FAULTS = 2000, 800, 1_000_000
 PARTS, SLOW_PARTS = 4, 10
 #: A run of the slow test begins with another seed than all of the quick one.
 FIRST = 1_000_000
@@ -80,15 +80,12 @@ def test_errors_are_found(mutation: Mutation) -> None:
     assert find(mutation, range(SEEDS)) is not None
 
 
-def test_what_is_made_for_an_error_is_right_without_it() -> None:
+@pytest.mark.parametrize("count", [2, pytest.param(150, marks=pytest.mark.slow)])
+def test_what_is_made_for_an_error_is_right_without_it(count: int) -> None:
     made = [one.made_for for one in MUTATIONS if one.made_for(draw(0)) != draw(0)]
     assert made
     for make in made:
-        # One that is moved, or whose workers change, makes more steps.
-        results = [
-            simulate(seed, make(draw(seed)))
-            for seed in range(15 if make(draw(0)).resizes or make(draw(0)).changes else 150)
-        ]
+        results = [simulate(seed, make(draw(seed))) for seed in range(count)]
         assert all(one.faults and not one.ended for one in results)
 
 

@@ -141,7 +141,7 @@ def test_every_layer_with_parameters_has_a_kind() -> None:
     composed = {
         *("TransformerEncoderLayer", "TransformerDecoderLayer", "TransformerEncoder"),
         *("TransformerDecoder", "Transformer", "SyncBatchNorm", "Conv2dBnAct", "DenseBnAct"),
-        *("Conv3dTranspose",),
+        *("Conv3dTranspose", "TimeDistributed"),
     }
     assert layers - composed <= set(KIND_OF_LAYER)
     assert set(KIND_OF_LAYER.values()) | {"PReLU1", "Conv1D"} == set(KINDS)
