@@ -127,6 +127,7 @@ def test_one_seed_gives_one_run(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_over_devices(small: tuple[Report, str, Path], data: Path, tmp_path: Path) -> None:
     from matplotlib.image import imread
 

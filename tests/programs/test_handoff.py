@@ -105,7 +105,7 @@ WAYS: dict[str, tuple[Callable[[Any], None], Any, bool, tuple[str, ...], int]] =
 class TestAnExceptionAnywhere:
     @pytest.mark.parametrize(
         "way",
-        [pytest.param(w, marks=pytest.mark.slow) if "thrice" in w else w for w in WAYS],
+        [pytest.param(w, marks=pytest.mark.slow) if "pynative" in w else w for w in WAYS],
     )
     def test_leaves_a_step_done_or_not_begun(self, way: str) -> None:
         prepare, around, called, files, stride = WAYS[way]

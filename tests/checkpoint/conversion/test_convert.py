@@ -273,6 +273,7 @@ for at, wish in enumerate((Conversion(), Conversion(to="flax"), Conversion(dtype
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured in Linux's units")
 def test_memory_is_bounded_by_the_largest_array(tmp_path: Path) -> None:
     # Six arrays of 32 MiB, one of them in one row: 192 MiB in all, 64 MiB the largest as float64.
