@@ -94,7 +94,7 @@ def written_from_outside(step: nn.Cell) -> None:
 WAYS: dict[str, tuple[Callable[[Any], None], Any, bool, tuple[str, ...], int]] = {
     "warm": (nothing, nullcontext, False, OURS, 1),
     "unknown": (unknown, nullcontext, False, WITH_THREADS, 1),
-    "written": (written_from_outside, nullcontext, False, OURS, 2),
+    "written": (written_from_outside, nullcontext, False, OURS, 1),
     "nans": (nothing, lambda: jax.debug_nans(True), False, OURS, 5),
     "called": (nothing, nullcontext, True, OURS, 2),
     "pynative": (nothing, nullcontext, False, OURS, 293),
