@@ -445,7 +445,9 @@ class Run:
                     raise
                 self.ended = str(error)
                 return
-            due = config.steps * (config.workers if config.mode == "async" else 1)
+            due = config.steps
+            if config.mode == "async":
+                due = sum(map(self.model.sets.at, range(config.steps)))
             if server.version != due:
                 raise Violation(f"server {number} ends at version {server.version}, expected {due}")
             for spec in server.store.specs().values():

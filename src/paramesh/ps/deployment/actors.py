@@ -388,7 +388,7 @@ class ServerActor(CheckpointCalls):
             self._at("reply")
         self._watcher.sent(values)
         self._watcher.look(server)
-        sets = server.changes.sets.tail(server.version - self._config.behind)
+        sets = server.sets_to_tell()
         return Reply(self._host.pid, server.incarnation, server.version, values, sets=sets)
 
     def _move(self, failure: Exception | None = None) -> None:
@@ -606,7 +606,7 @@ class ServerActor(CheckpointCalls):
             "pid": self._host.pid,
             "bytes_pulled": self._watcher.bytes_pulled,
             "over_zmq": [] if self._door is None else self._door.heard,
-            "workers": self._state().changes.sets.at(self._state().version),
+            "workers": self._state().workers_now(),
         }
 
     async def look(self) -> dict[str, Any]:

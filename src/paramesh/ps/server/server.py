@@ -43,7 +43,7 @@ from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.checkpoints import taken_order
 from paramesh.ps.specification.protocol import PushesMissing, RunConfig
-from paramesh.ps.specification.worker_sets import Change, Verdict
+from paramesh.ps.specification.worker_sets import Change, Entries, Verdict
 
 
 class Server(Checkpointed):
@@ -239,7 +239,8 @@ class Server(Checkpointed):
                     f"the server is at {self.version}."
                 )
             undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"], checked=False)
-            self._committed(undo, meta.get("worker"))
+            pushed = (meta["worker"], meta.get("step")) if "worker" in meta else None
+            self._committed(undo, pushed)
         else:
             raise ParameterServerError(f"record {record.number} has the unknown kind {kind!r}.")
 
@@ -247,11 +248,11 @@ class Server(Checkpointed):
         if self.config.keep_log:
             self._log.append(meta, arrays)
 
-    def _committed(self, undo: Undo, worker: int | None) -> None:
+    def _committed(self, undo: Undo, pushed: tuple[int, int | None] | None) -> None:
         self._history.add(self.version, undo)
         self.version += 1
-        if worker is not None:
-            self.workers.pushed(worker)
+        if pushed is not None:
+            self.workers.pushed(*pushed)
 
     # Workers.
 
@@ -330,6 +331,14 @@ class Server(Checkpointed):
             self._set_workers(verdict)
         known = self.changes.verdict
         return known if known.number == change.number else None
+
+    def sets_to_tell(self) -> Entries:
+        """The sets that some worker may not know of yet."""
+        return self.changes.sets.tail(self.changes.rear(self.version, self.workers))
+
+    def workers_now(self) -> int:
+        """How many workers make up the step that comes next, in async mode the furthest one."""
+        return self.changes.sets.at(self.changes.front(self.version, self.workers))
 
     def _set_workers(self, verdict: Verdict) -> None:
         record = self.changes.record(verdict)
@@ -413,7 +422,7 @@ class Server(Checkpointed):
         Args:
             worker: who.
             incarnation: of the worker.
-            step: which; in async mode the number of this worker's push.
+            step: which; in async mode the worker's own, counted as those of all are.
             updates: as for `Store.apply`.
             hyper: as for `Store.apply`; the same from all workers.
             of: how many workers make up the step, as far as the worker knows; None: it does not
@@ -430,7 +439,7 @@ class Server(Checkpointed):
         self.workers.check(worker, incarnation)
         self.workers.divides[worker] = divides
         if self.config.mode == "async":
-            self._push_async(worker, step, updates, hyper)
+            self._push_async(worker, step, updates, hyper, of)
             return
         if step < self.version:
             return
@@ -480,8 +489,12 @@ class Server(Checkpointed):
                     f"arrived."
                 )
 
-    def _check_set(self, worker: int, step: int, of: int | None) -> None:
-        """Raise ParameterServerError for a push of a worker that does not know the step's set."""
+    def _check_set(self, worker: int, step: int, of: int | None) -> int:
+        """How many workers make up a step, of which this is a push.
+
+        Raises:
+            ParameterServerError: the worker does not know it.
+        """
         border, number = self.changes.sets.last
         if self._leads or step < border:
             number = self.changes.sets.at(step)
@@ -493,6 +506,7 @@ class Server(Checkpointed):
                 f"{number} (the run has {self.changes.sets}). Check that all processes are those "
                 "of one run, with one version of paramesh."
             )
+        return number
 
     def _workers_of(self, step: int) -> int:
         """How many workers make up a step."""
@@ -524,26 +538,46 @@ class Server(Checkpointed):
             self._snapshot_if_due()
 
     def _push_async(
-        self, worker: int, step: int, updates: Update, hyper: Mapping[str, float]
+        self,
+        worker: int,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        of: int | None,
     ) -> None:
-        following = self.workers.next_push.get(worker, 0)
-        if step < following:
+        if step < self.workers.next_push.get(worker, 0):
             return
-        if step > following:
+        number = self._check_set(worker, step, of)
+        # A worker pushes the steps one after the other: the first one of another number, of
+        # whomever it is, is that at the border.
+        begins = number != self.changes.sets.at(step)
+        known = self.changes.sets.and_then(step, number) if begins else self.changes.sets
+        following = known.first_step(worker, self.workers.next_push.get(worker, 0))
+        if step != following:
             raise ParameterServerError(
                 f"worker {worker} sent push {step}, but {following} is expected: a push was lost."
             )
         self._check_push(worker, updates, hyper)
         self._count(updates)
         self.reach("staged")
-        self._update(reduce_updates([updates]), dict(hyper), worker)
+        if begins:
+            self._set_workers(Verdict(0, number, step))
+        self._update(reduce_updates([updates]), dict(hyper), (worker, step))
         self._snapshot_if_due()
 
-    def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
-        """Apply and log an update whose pushes were checked, each, when they came."""
+    def _update(
+        self, updates: Update, hyper: dict[str, float], pushed: tuple[int, int] | None
+    ) -> None:
+        """Apply and log an update whose pushes were checked, each, when they came.
+
+        Args:
+            updates: what it changes.
+            hyper: of the step.
+            pushed: in async mode, whose it is, and which.
+        """
         meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
-        if worker is not None:
-            meta["worker"] = worker
+        if pushed is not None:
+            meta |= {"worker": pushed[0], "step": pushed[1]}
         arrays = updates_to_arrays(updates)
         large = self.config.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
         if large and self._log_thread.available():
@@ -557,7 +591,7 @@ class Server(Checkpointed):
                 # Whatever it was: applied without a record, the next try would apply it once more.
                 self.store.undo(undo)
                 raise
-        self._committed(undo, worker)
+        self._committed(undo, pushed)
         self.reach("logged")
 
     def _apply(self, updates: Update, hyper: Mapping[str, float], *, checked: bool) -> Undo:
