@@ -77,6 +77,9 @@ PARKED = 3600.0
 #: Between two looks of the first server whether another number of workers is wanted; and how long
 #: a worker that wants to join waits for an answer.
 LOOK, JOIN = 0.2, 2.0
+#: Between two times at which a server gives back what the largest of its steps have left: it takes
+#: some hundredths of a second, of which the next step takes half.
+GIVE_BACK = 5.0
 
 
 class Kill(NamedTuple):
@@ -171,6 +174,7 @@ class ServerActor(CheckpointCalls):
         }
         #: When the folder was looked at for another number of workers.
         self._looked = float("-inf")
+        self._gave_back = self._host.clock()
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
@@ -490,6 +494,10 @@ class ServerActor(CheckpointCalls):
             raise reported from None
         if server.version != before:
             self._move()
+        now = self._host.clock()
+        if now > self._gave_back + GIVE_BACK:
+            self._gave_back = now
+            self._host.give_back()
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
