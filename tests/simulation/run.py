@@ -24,7 +24,7 @@ from unittest import mock
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Call, Died, Event
 from paramesh.ps.client.peer import state_in
-from paramesh.ps.deployment import actors
+from paramesh.ps.deployment import actors, serving
 from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.moves import MoveEnded
@@ -194,7 +194,7 @@ class Run:
         with (
             in_place(self.disk, SimExecutor),
             executing(world),
-            mock.patch.object(actors, "FOLLOW", config.follow),
+            mock.patch.object(serving, "FOLLOW", config.follow),
             mock.patch.dict(Server.__init__.__kwdefaults__, defaults),
         ):
             try:
