@@ -236,7 +236,7 @@ class Worker:
     def _all(self, call: Call) -> FanOut:
         return FanOut(dict.fromkeys(range(self.servers), call))
 
-    # What a session needs (see `session.Client`).
+    # What a session needs (see `client.Client`).
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Operation[None]:
         """As in `Client`."""
