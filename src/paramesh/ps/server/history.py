@@ -46,7 +46,13 @@ class History:
         self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=known)
 
     def take_spare(self) -> Undo | None:
-        """Memory for the next undo; it is not given twice."""
+        """Memory for the next undo; it is not given twice.
+
+        An update begins. All workers have pushed its step, so they have read the one before, from
+        all servers: the version that the update will put out of reach is nobody's already.
+        """
+        if self._undos and len(self._undos) == self._kept:
+            self._discard()
         spare, self._spare = self._spare, None
         return spare
 
@@ -55,10 +61,13 @@ class History:
         self._moves.append((version, moved_rows(undo)))
         self._undos.append(undo)
         if len(self._undos) > self._kept:
-            old = self._undos.popleft()
-            # Nobody writes to that of rows, whose number is another one in each update.
-            dense = {name: part for name, part in old.parts.items() if isinstance(part, DenseUndo)}
-            self._spare = old._replace(parts=dense)
+            self._discard()
+
+    def _discard(self) -> None:
+        old = self._undos.popleft()
+        # Nobody writes to that of rows, whose number is another one in each update.
+        dense = {name: part for name, part in old.parts.items() if isinstance(part, DenseUndo)}
+        self._spare = old._replace(parts=dense)
 
     def read(self, step: int, version: int, name: str, ids: Array | None) -> Array:
         """The values that a step reads: dense ones, or rows of a table.
