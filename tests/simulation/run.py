@@ -244,13 +244,22 @@ class Run:
     def _start(self) -> None:
         """The cluster, and all workers."""
         self.world.say(f"start {self.starts}")
-        config, random = self.config, self.world.random
+        random = self.world.random
         self._fleets = {}
         self.fleet()
         self._workers, self._gone = {}, set()
         self._coming = set()
-        for rank in range(config.workers):
+        for rank in range(self._needed()):
             self._hire_soon(random.uniform(0, 0.1), rank)
+
+    def _needed(self) -> int:
+        """How many workers a start takes: as many as the run was changed to, or had before."""
+        if self.starts == 1 or not self.config.changes:
+            return self.config.workers
+        worker_files.settle(self.folder, identity.server_folder(self.folder, 0))
+        first: dict[str, Any] = {"worker_num": self.config.workers}
+        said = worker_files.current(self.folder, first)
+        return max(said["worker_num"], said.get("workers_before") or 0)
 
     def fleet(self) -> Fleet:
         """The servers that the run has, by its folder."""
