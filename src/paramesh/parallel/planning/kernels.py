@@ -16,10 +16,12 @@ Glossary
 from __future__ import annotations
 
 import collections
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from paramesh.parallel.planning.splitting import WEIGHTS, Product, parts_of
 from paramesh.parallel.planning.tiles import (
     OF_CHIP,
     filled_up,
@@ -46,9 +48,12 @@ class Habits:
         apart: reductions read what they add up from memory, and so do those of a product of two.
         turns: operands whose sums go along other dimensions than its libraries want are turned.
         takes: products take cheap operands as they are computed.
+        takes_chains: products take operands that are computed from one array, number by number.
         early: kernels run as soon as what they read is there, in place of in the order of the
             program.
         zeros: what loops write into piece by piece is there from the beginning.
+        hides: collectives run beside other kernels, in an order that is made for it (`hiding.py`),
+            and products are computed in parts (`splitting.py`).
         on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
             as they run: the VMEM of TPUs ("How to Scale Your Model",
             jax-ml.github.io/scaling-book: 128 MiB on v5e).
@@ -58,13 +63,15 @@ class Habits:
     apart: bool = False
     turns: bool = False
     takes: bool = False
+    takes_chains: bool = False
     early: bool = False
     zeros: bool = False
+    hides: bool = False
     on_chip: int = 0
 
 
 _TPU = Habits(takes=True, on_chip=128 << 20)
-_GPU = Habits(zeros=True)
+_GPU = Habits(takes_chains=True, zeros=True, hides=True)
 #: By target.
 HABITS = {
     "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True),
@@ -80,6 +87,7 @@ HABITS = {
 _DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
 #: Those that cost nothing at all.
 _TRIVIAL = ("broadcast_in_dim", "reshape", "iota", "convert_element_type")
+_MOVED = ("broadcast_in_dim", "transpose", "reshape", "slice", "rev")
 #: Those that the CPU does as it adds up what they give.
 _MULTIPLIED = ("mul", "square", "integer_pow")
 #: Cheap ones that make a tensor smaller: what they give is kept.
@@ -103,6 +111,8 @@ class Kernel:
         passing: bytes that it needs while it runs.
         on_chip: bytes that it needs of the memory on the chip while it runs.
         seconds: that it takes in one turn of the loops around it, as modelled.
+        sends: of a collective that runs beside others: its kind, and the axes that it goes over.
+        has_collectives: whether it is a loop that sends, beside which nothing else is sent.
         loop: see the glossary; None outside of loops.
         depth: how many loops are around it.
     """
@@ -114,6 +124,8 @@ class Kernel:
     passing: float = 0.0
     on_chip: float = 0.0
     seconds: float = 0.0
+    sends: tuple[str, tuple[int, ...]] | None = None
+    has_collectives: bool = False
     loop: Path | None = None
     depth: int = 0
 
@@ -144,6 +156,7 @@ class _Kernels:
         self._images = of_images(self.graph)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
+        self._zeros: list[Kernel] = []
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
         self._sources: dict[Buffer, frozenset[Buffer]] = {}
         #: What elementwise work reads in its place.
@@ -159,7 +172,78 @@ class _Kernels:
             for kernel in self._kernels[before:]:
                 kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
             self._take_time(self._kernels[before:], operator)
-        return self._kernels
+        self._kernels[:0] = self._zeros
+        return self._in_parts() if self._habits.hides else self._kernels
+
+    def _in_parts(self) -> list[Kernel]:
+        """The kernels with products whose sums are split; see `splitting.py`.
+
+        The parts take the place of the result where all that read it can add them up on the way,
+        and together read no more than if they were added up before.
+        """
+        weights = WEIGHTS.get(self.plan.machine.target.name)
+        if weights is None:
+            return self._kernels
+        readers: dict[Buffer, list[Kernel]] = collections.defaultdict(list)
+        for kernel in self._kernels:
+            for buffer in kernel.reads:
+                readers[buffer].append(kernel)
+        found: list[Kernel] = []
+        for kernel in self._kernels:
+            found.append(kernel)
+            operator = self.graph.operators[kernel.place]
+            if operator.name != "dot_general" or kernel.sends or len(kernel.makes) != 1:
+                continue
+            ((buffer, size),) = kernel.makes.items()
+            if buffer[0] != operator.outputs[0][0]:
+                continue  # a copy of an operand
+            parts = parts_of(self._product(operator), weights)
+            users = readers[buffer]
+            elementwise = all(
+                not user.sends and _elementwise(self.graph.operators[user.place]) for user in users
+            )
+            if parts == 1:
+                continue
+            passes = len({self.graph.operators[user.place].cluster for user in users})
+            if elementwise and parts * passes <= parts + 1 + passes:
+                kernel.makes[buffer] = size * parts
+                continue
+            split: Buffer = ("parts", *buffer)
+            kernel.makes = {split: self._size_of_result(operator) * parts}
+            added = Kernel(kernel.place, {split}, {buffer: size})
+            added.loop, added.depth = kernel.loop, kernel.depth
+            found.append(added)
+        return found
+
+    def _product(self, operator: Operator) -> Product:
+        """The part of a product that a device computes."""
+        roots = self.graph.factors.roots
+        left, right = (roots(factors) for _, factors in operator.inputs[:2])
+        made = set(roots(operator.outputs[0][1])) - {None}
+        strategy = self.problem.nodes[operator.cluster].strategies[self.choice[operator.cluster]]
+        parts: dict[int, int] = collections.defaultdict(lambda: 1)
+        for factor, size in zip(strategy, self.problem.machine.sizes, strict=True):
+            parts[factor] *= size
+
+        def numbers(of: Iterable[int | None]) -> int:
+            own = [f for f in of if f is not None]
+            return math.prod(self.graph.factors.size(f) // parts[f] for f in own)
+
+        a, b = set(left), set(right)
+        tensor = operator.outputs[0][0]
+        width = self.graph.tensors[tensor].nbytes // math.prod(self.graph.tensors[tensor].shape)
+        return Product(
+            numbers(a & b & made),
+            numbers((a & made) - b),
+            numbers((b & made) - a),
+            numbers((a & b) - made),
+            width,
+        )
+
+    def _size_of_result(self, operator: Operator) -> float:
+        tensor, factors = operator.outputs[0]
+        nbytes = self.graph.tensors[tensor].nbytes
+        return local(self.problem.machine, nbytes, self._specs.of(operator.cluster, factors))
 
     def _take_time(self, kernels: list[Kernel], operator: Operator) -> None:
         """Have the first kernel of a cluster take its time."""
@@ -221,12 +305,18 @@ class _Kernels:
                 self._kernels.append(Kernel(number, reads, {gathered: size}))
                 reads = {gathered}
             took = self._sending(tensor, home, wanted)
-            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took))
+            sends = self._collective(home, wanted)
+            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took, sends=sends))
         return frozenset([copy]), frozenset([copy])
 
     def _sending(self, tensor: int, start: Spec, end: Spec) -> float:
         """Seconds of the collectives from one layout of a tensor to another, in one turn."""
         return seconds(self.problem.machine, start, end, self.graph.tensors[tensor].nbytes)
+
+    def _collective(self, start: Spec, end: Spec) -> tuple[str, tuple[int, ...]] | None:
+        """The last collective from one layout to another, if those run beside other kernels."""
+        found = [step for step in steps(self.problem.machine.sizes, start, end) if step.sent]
+        return (found[-1].kind, found[-1].axes) if found and self._habits.hides else None
 
     def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
         """Whether what the CPU gathers for a loop is copied once more.
@@ -283,14 +373,19 @@ class _Kernels:
                 continue
             self._sources[tensor, home] = frozenset([(tensor, home)])
             made = self._specs.made(tensor)
+            if self._habits.hides and operator.summed and SUM not in made:
+                made = self._specs.summands(tensor)  # added up inside of its cluster
             summands = tuple(REPLICATED if d == SUM else d for d in made)
-            if SUM in made and summands != home:  # a reduce-scatter: both are there
+            apart = self._habits.hides or summands != home
+            if SUM in made and apart:  # of a reduce-scatter both are there
                 kernel.makes[tensor, made] = self._size(tensor, summands)
                 reduced = Kernel(
                     number,
                     {(tensor, made)},
                     {(tensor, home): self._size(tensor, home)},
+                    frozenset([(tensor, made)] if summands == home else ()),
                     seconds=self._sending(tensor, made, home),
+                    sends=self._collective(made, home),
                 )
                 self._kernels += [kernel, reduced]
                 kernel = Kernel(number, set(reads), replaces=replaces)
@@ -308,7 +403,7 @@ class _Kernels:
         tensor, factors = operator.outputs[0]
         zeros: Buffer = ("zeros", tensor)
         size = self._size(tensor, self._specs.of(operator.cluster, factors))
-        self._kernels.insert(0, Kernel(number, makes={zeros: size}))
+        self._zeros.insert(0, Kernel(number, makes={zeros: size}))
         kernel.reads.add(zeros)
         kernel.replaces |= {zeros}
 
@@ -346,6 +441,8 @@ class _Kernels:
                 return True
             if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):
                 continue  # a product takes its operands in any order
+            if user.name == "dot_general" and self._habits.takes_chains and self._is_chain(operator):
+                continue
             if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
                 continue  # computed for what is looked up alone
             if not _cheap(user) or user.name == BARRIER:
@@ -359,6 +456,13 @@ class _Kernels:
             if any(step.sent for step in steps(sizes, home, wanted)):
                 return True
         return False
+
+    def _is_chain(self, operator: Operator) -> bool:
+        """Whether it computes each number from one of one array, and from what is free."""
+        if not _elementwise(operator) or operator.name in _MOVED:
+            return False
+        own = {t for t, _ in operator.inputs if not self.graph.tensors[t].free}
+        return len(own) == 1
 
     def _is_trivial(self, operator: Operator) -> bool:
         if operator.name == "convert_element_type" and operator.inputs:
@@ -415,6 +519,15 @@ class _Specs:
                 factors = next(f for t, f in operator.outputs if t == tensor)
                 self._home[tensor] = self.of(operator.cluster, factors)
         return self._home[tensor]
+
+    def summands(self, tensor: int) -> Spec:
+        """How a sum is made before devices add up what each of them has."""
+        graph = self._problem.graph
+        operator = graph.operators[graph.tensors[tensor].maker]
+        factors = next(f for t, f in operator.outputs if t == tensor)
+        node = self._problem.nodes[operator.cluster]
+        summed = frozenset(map(graph.factors.root, operator.summed))
+        return self._problem.spec(node.strategies[self._choice[operator.cluster]], factors, summed)
 
     def made(self, tensor: int) -> Spec:
         return self._made.get(tensor, self.home(tensor))
