@@ -20,7 +20,7 @@ _KINDS = ("all-gather", "all-reduce", "reduce-scatter")
 
 
 def combined(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Kernels with collectives combined; one stands where the last of its members stood.
+    """Kernels with collectives combined, each after those that make what it reads.
 
     Args:
         kernels: in the order of the program, without loops.
@@ -36,7 +36,8 @@ def combined(kernels: Sequence[Kernel]) -> list[Kernel]:
         last = max(at for at, kernel in enumerate(left) if id(kernel) in members)
         left[last] = _as_one(group)
         left = [kernel for kernel in left if id(kernel) not in members]
-    return left
+    makers = {buffer: at for at, kernel in enumerate(left) for buffer in kernel.makes}
+    return [left[at] for at in in_order(left, makers)]
 
 
 def _may_be(kernel: Kernel) -> bool:
@@ -50,7 +51,7 @@ def _next_group(kernels: Sequence[Kernel], open_ones: set[int]) -> list[Kernel]:
     #: Of each kernel that is known: whether it waits for a member.
     waits: dict[int, bool] = {}
     nbytes = 0.0
-    for at in _in_order(kernels, makers):
+    for at in in_order(kernels, makers):
         kernel = kernels[at]
         after = any(waits[makers[buffer]] for buffer in kernel.reads if buffer in makers)
         waits[at] = after
@@ -64,7 +65,7 @@ def _next_group(kernels: Sequence[Kernel], open_ones: set[int]) -> list[Kernel]:
     return group
 
 
-def _in_order(kernels: Sequence[Kernel], makers: dict[Buffer, int]) -> list[int]:
+def in_order(kernels: Sequence[Kernel], makers: dict[Buffer, int]) -> list[int]:
     """The numbers of kernels, each after those that make what it reads."""
     order: list[int] = []
     seen: set[int] = set()

@@ -144,7 +144,7 @@ class _Order:
             self._under_way = step.is_end
         starts = max(self._now, self._ready_at[number])
         self._ready_at[number] = starts
-        cost = _BETWEEN if step.is_start else step.seconds
+        cost = _BETWEEN if step.is_start else max(step.seconds, _BETWEEN)
         self._now = starts + cost
         free: list[int] = []
         for other in self._before[number]:
