@@ -245,7 +245,7 @@ class _Kernels:
     def _updates_as_one(self) -> list[Kernel]:
         """The kernels, with those that update a Parameter and its states as one.
 
-        They compute results of one shape from one array, or from each other.
+        They compute results of one size from one array, or from each other.
         """
         found: list[Kernel] = []
         by_source: dict[Hashable, Kernel] = {}
@@ -257,9 +257,9 @@ class _Kernels:
             if not is_update or not _elementwise(self.graph.operators[kernel.place]):
                 found.append(kernel)
                 continue
-            shape = self.graph.tensors[tensors[0]].shape
+            nbytes = self.graph.tensors[tensors[0]].nbytes
             own = [makers[b] for b in kernel.reads if b in makers]
-            own += [by_source[b, shape] for b in kernel.reads if (b, shape) in by_source]
+            own += [by_source[b, nbytes] for b in kernel.reads if (b, nbytes) in by_source]
             first = own[0] if own else kernel
             if own:
                 first.reads |= kernel.reads - first.makes.keys()
@@ -269,8 +269,8 @@ class _Kernels:
                 found.append(kernel)
             makers |= dict.fromkeys(kernel.makes, first)
             for buffer in kernel.reads:
-                if isinstance(buffer[0], int) and self.graph.tensors[buffer[0]].shape == shape:
-                    by_source.setdefault((buffer, shape), first)
+                if isinstance(buffer[0], int) and self.graph.tensors[buffer[0]].nbytes == nbytes:
+                    by_source.setdefault((buffer, nbytes), first)
         return found
 
     def _in_parts(self) -> list[Kernel]:
@@ -405,7 +405,48 @@ class _Kernels:
             took = self._sending(tensor, home, wanted)
             sends = self._collective(home, wanted)
             self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took, sends=sends))
+        if self._habits.hides and self._is_reordered(number, tensor, home, wanted):
+            gathered, copy = copy, ("reordered", tensor, wanted)
+            if copy not in self._copies:
+                self._copies.add(copy)
+                self._kernels.append(Kernel(number, {gathered}, {copy: self._part(tensor, wanted)}))
         return frozenset([copy]), frozenset([copy])
+
+    def _is_reordered(self, number: int, tensor: int, home: Spec, wanted: Spec) -> bool:
+        """Whether what a GPU gathers is copied into another order for an operator.
+
+        It gathers with the shards one after the other, so that the dimension of the shards comes
+        first. Loops take arrays in the order of their dimensions, and a product takes its rows, its
+        columns and what it adds up each in the order of theirs.
+        """
+        found = steps(self.problem.machine.sizes, home, wanted)
+        if not found or found[-1].kind != "all-gather":
+            return False
+        gone = {a for a, b in zip(home, wanted, strict=True) if b == REPLICATED and a >= 0}
+        operator = self.graph.operators[number]
+        if operator.name in _ENTRIES:
+            return max(gone) > 0
+        if operator.name != "dot_general" or len(operator.inputs) < 2:
+            return False
+        return any(
+            self._is_inner(operator, factors, dim)
+            for own, factors in operator.inputs
+            if own == tensor
+            for dim in gone
+        )
+
+    def _is_inner(self, operator: Operator, factors: Factored, dim: int) -> bool:
+        """Whether a dimension of an operand or the result of a product is not the first of its kind.
+
+        There are dimensions of both operands, of one of them, and those that are added up.
+        """
+        roots = self.graph.factors.roots
+        everywhere = [set(roots(f)) for _, f in (*operator.inputs[:2], operator.outputs[0])]
+        own = roots(factors)
+        kinds = [tuple(f in one for one in everywhere) for f in own]
+        return any(
+            kinds[other] == kinds[dim] and f is not None for other, f in enumerate(own[:dim])
+        )
 
     def _sending(self, tensor: int, start: Spec, end: Spec) -> float:
         """Seconds of the collectives from one layout of a tensor to another, in one turn."""
@@ -421,12 +462,12 @@ class _Kernels:
         return (found[-1].kind, found[-1].axes) if found and self._habits.hides else None
 
     def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
-        """Whether what is gathered for a loop is copied once more.
+        """Whether what the CPU gathers for a loop is copied once more.
 
-        CPUs and GPUs gather with the shards one after the other. Where they are not along the first
+        It gathers with the shards one after the other. Where they are not along the first
         dimension, that is another order than the one in which loops take arrays.
         """
-        if not (self._habits.turns or self._habits.hides):
+        if not self._habits.turns:
             return False
         return self.graph.operators[number].name in _ENTRIES and self._is_along_inner(home, wanted)
 
@@ -484,21 +525,36 @@ class _Kernels:
             summands = tuple(REPLICATED if d == SUM else d for d in made)
             apart = self._habits.hides or summands != home
             if SUM in made and apart:  # of a reduce-scatter both are there
-                kernel.makes[tensor, made] = self._size(tensor, summands)
+                summed: Buffer = (tensor, made)
+                kernel.makes[summed] = self._size(tensor, summands)
+                self._kernels.append(kernel)
+                if self._habits.hides and self._is_scattered_inside(operator, summands, home):
+                    whole, summed = summed, ("reordered", tensor, made)
+                    copied = Kernel(number, {whole}, {summed: self._size(tensor, summands)})
+                    self._kernels.append(copied)
                 reduced = Kernel(
                     number,
-                    {(tensor, made)},
+                    {summed},
                     {(tensor, home): self._size(tensor, home)},
-                    frozenset([(tensor, made)] if summands == home else ()),
+                    frozenset([summed] if summands == home else ()),
                     seconds=self._sending(tensor, made, home),
                     sends=self._collective(made, home),
                 )
-                self._kernels += [kernel, reduced]
+                self._kernels.append(reduced)
                 kernel = Kernel(number, set(reads), replaces=replaces)
                 continue
             kernel.makes[tensor, home] = self._size(tensor, home)
         if kernel.makes:
             self._kernels.append(kernel)
+
+    def _is_scattered_inside(self, operator: Operator, summands: Spec, home: Spec) -> bool:
+        """Whether a GPU has to copy a sum into another order before it scatters it."""
+        new = {b for a, b in zip(summands, home, strict=True) if a == REPLICATED and b >= 0}
+        if operator.name in _OF_LOOPS:
+            return max(new, default=0) > 0
+        factors = operator.outputs[0][1]
+        is_product = operator.name == "dot_general" and len(operator.inputs) > 1
+        return is_product and any(self._is_inner(operator, factors, dim) for dim in new)
 
     def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
         """What is written into piece by piece is there from the beginning."""
