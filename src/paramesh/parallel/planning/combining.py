@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from paramesh.parallel.planning.kernels import Buffer, Kernel
+from paramesh.parallel.planning.kernels import Kernel, in_order
 
 #: Bytes of the results of a combined collective (jaxlib 0.10.2,
 #: `xla_gpu_all_gather_combine_threshold_bytes` and those of other kinds).
@@ -25,7 +25,7 @@ def combined(kernels: Sequence[Kernel]) -> list[Kernel]:
     Args:
         kernels: in the order of the program, without loops.
     """
-    left = list(kernels)
+    left = in_order(kernels)
     open_ones = {id(kernel) for kernel in left if _may_be(kernel)}
     while open_ones:
         group = _next_group(left, open_ones)
@@ -35,9 +35,8 @@ def combined(kernels: Sequence[Kernel]) -> list[Kernel]:
         members = {id(kernel) for kernel in group}
         last = max(at for at, kernel in enumerate(left) if id(kernel) in members)
         left[last] = _as_one(group)
-        left = [kernel for kernel in left if id(kernel) not in members]
-    makers = {buffer: at for at, kernel in enumerate(left) for buffer in kernel.makes}
-    return [left[at] for at in in_order(left, makers)]
+        left = in_order([kernel for kernel in left if id(kernel) not in members])
+    return left
 
 
 def _may_be(kernel: Kernel) -> bool:
@@ -51,8 +50,7 @@ def _next_group(kernels: Sequence[Kernel], open_ones: set[int]) -> list[Kernel]:
     #: Of each kernel that is known: whether it waits for a member.
     waits: dict[int, bool] = {}
     nbytes = 0.0
-    for at in in_order(kernels, makers):
-        kernel = kernels[at]
+    for at, kernel in enumerate(kernels):
         after = any(waits[makers[buffer]] for buffer in kernel.reads if buffer in makers)
         waits[at] = after
         if id(kernel) not in open_ones or (group and kernel.sends != group[0].sends):
@@ -63,24 +61,6 @@ def _next_group(kernels: Sequence[Kernel], open_ones: set[int]) -> list[Kernel]:
         group.append(kernel)
         waits[at] = True
     return group
-
-
-def in_order(kernels: Sequence[Kernel], makers: dict[Buffer, int]) -> list[int]:
-    """The numbers of kernels, each after those that make what it reads."""
-    order: list[int] = []
-    seen: set[int] = set()
-    for first in range(len(kernels)):
-        todo = [(first, False)]
-        while todo:
-            at, is_done = todo.pop()
-            if is_done:
-                order.append(at)
-            elif at not in seen:
-                seen.add(at)
-                todo.append((at, True))
-                own = {makers[b] for b in kernels[at].reads if b in makers} - {at}
-                todo += [(other, False) for other in sorted(own, reverse=True)]
-    return order
 
 
 def _as_one(group: Sequence[Kernel]) -> Kernel:

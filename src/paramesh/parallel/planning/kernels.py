@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ from paramesh.parallel.planning.tiles import (
     lanes_filled,
     of_images,
 )
-from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
+from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator, Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, seconds, steps
@@ -100,9 +100,12 @@ _OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
 
 #: What the compiler of GPUs counts with where it makes an order, read from its log for H100s
 #: (jaxlib 0.10.2, its tables of measured products and collectives): the part of the peak that large
-#: products in Float32 reach, and seconds and bytes in a second of a collective over eight.
+#: products in Float32 reach, the seconds of any convolution, and of collectives over eight seconds,
+#: in proportion below so many bytes, and bytes in a second.
 _REACHED = 0.3
+_CONVOLVING = 1e-5
 _STARTING = 3e-5
+_SMALLEST = 512
 _SENDING = 2.8e11
 
 
@@ -138,6 +141,30 @@ class Kernel:
     depth: int = 0
 
 
+def in_order(kernels: Sequence[Kernel], first: Iterable[int] = ()) -> list[Kernel]:
+    """Kernels, each after those that make what it reads.
+
+    Args:
+        kernels: in any order.
+        first: the numbers of those that come first, with all that they need.
+    """
+    makers = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
+    order: list[Kernel] = []
+    seen: set[int] = set()
+    for root in (*first, *range(len(kernels))):
+        todo = [(root, False)]
+        while todo:
+            at, is_done = todo.pop()
+            if is_done:
+                order.append(kernels[at])
+            elif at not in seen:
+                seen.add(at)
+                todo.append((at, True))
+                own = {makers[b] for b in kernels[at].reads if b in makers} - {at}
+                todo += [(other, False) for other in sorted(own, reverse=True)]
+    return order
+
+
 def kernels_of(plan: Plan) -> list[Kernel]:
     """The kernels of a step, in the order of the program."""
     return _Kernels(plan).run()
@@ -165,6 +192,10 @@ class _Kernels:
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
         self._kernels: list[Kernel] = []
         self._zeros: list[Kernel] = []
+        #: By kernel of a convolution: how much larger images are that are filled up for it; and
+        #: those images, with the places that the kernel has.
+        self._padding: dict[int, float] = {}
+        self._padded: set[tuple[int, int]] = set()
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
         self._sources: dict[Buffer, frozenset[Buffer]] = {}
         #: What elementwise work reads in its place.
@@ -179,14 +210,26 @@ class _Kernels:
             loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
                 kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
-            self._take_time(self._kernels[before:], operator)
+            if not self._habits.hides:
+                self._take_time(self._kernels[before:], operator)
         self._kernels[:0] = self._zeros
         if self._habits.hides:
             self._gather_results()
             self._kernels = self._updates_as_one()
             self._kernels = self._in_parts()
             self._take_own_time()
+            self._kernels = in_order(self._kernels, self._as_results_ask())
         return self._kernels
+
+    def _as_results_ask(self) -> list[int]:
+        """The numbers of the kernels that make results, in the order of those."""
+        makers = {buffer: at for at, kernel in enumerate(self._kernels) for buffer in kernel.makes}
+        found: list[int] = []
+        for number, tensor in enumerate(self.graph.outputs):
+            if tensor is not None:
+                own = (("result", number), (tensor, self._specs.home(tensor)))
+                found += [makers[buffer] for buffer in own if buffer in makers][:1]
+        return found
 
     def _take_own_time(self) -> None:
         """Have each kernel but collectives take the time of what it computes, reads and writes."""
@@ -203,6 +246,9 @@ class _Kernels:
             kernel.seconds = moved / target.memory_bandwidth
             made = operator.outputs[0][0]
             if operator.flops and any(made in buffer for buffer in kernel.makes):
+                if operator.name == "conv_general_dilated":
+                    kernel.seconds = _CONVOLVING
+                    continue
                 parts = self._devices_of(operator)
                 computing = operator.flops / parts / target.peak(operator.dtype)
                 kernel.seconds = max(kernel.seconds, computing / _REACHED)
@@ -366,6 +412,12 @@ class _Kernels:
             if self._is_turned(operator, place):
                 reads.add(self._turned(number, tensor, self._specs.of(operator.cluster, factors)))
                 continue
+            if self._habits.hides and place == 1 and self._has_kernel(operator):
+                reads |= self._kernel_of(number, tensor, operator.cluster, factors)
+                continue
+            if (padded := self._padded_image(number, operator, tensor)) is not None:
+                reads |= padded
+                continue
             own, sources = self._operand(number, tensor, operator.cluster, factors)
             reads |= own
             again |= sources
@@ -376,6 +428,59 @@ class _Kernels:
         if elementwise and not self._is_added_up(operator):
             reads = again
         self._results(number, operator, reads)
+
+    def _has_kernel(self, operator: Operator) -> bool:
+        """Whether the second operand of a convolution is a kernel, not an image as for gradients."""
+        if operator.name != "conv_general_dilated" or len(operator.inputs) < 2:
+            return False
+        kernel, made = (_space(self.graph, *own) for own in (operator.inputs[1], operator.outputs[0]))
+        return kernel < made
+
+    def _kernel_of(
+        self, number: int, tensor: int, cluster: int, factors: Factored
+    ) -> frozenset[Buffer]:
+        """The copy of a kernel for the library of GPUs, which wants its inputs as last dimension.
+
+        One is for the convolution and for the gradient of its image, which is of the reversed kernel.
+        """
+        maker = self.graph.tensors[tensor].maker
+        if maker >= 0 and self.graph.operators[maker].name == "rev":
+            tensor = self.graph.operators[maker].inputs[0][0]
+        wanted = self._specs.of(cluster, factors)
+        copy: Buffer = ("kernel", tensor, wanted)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            reads, _ = self._operand(number, tensor, cluster, factors)
+            self._kernels.append(Kernel(number, set(reads), {copy: self._part(tensor, wanted)}))
+        return frozenset([copy])
+
+    def _padded_image(self, number: int, operator: Operator, image: int) -> frozenset[Buffer] | None:
+        """The copy of an image that is filled up for the library of GPUs, which fills up both sides alike.
+
+        One is for the convolution and for the gradient of its kernel. None where no copy is needed.
+        """
+        if not self._habits.hides or operator.name != "conv_general_dilated":
+            return None
+        graph, made = self.graph, operator.outputs[0]
+        if image == operator.inputs[0][0] and self._has_kernel(operator):
+            more = _filling(graph, operator)
+            key = image, _space(graph, *operator.inputs[1])
+            if more == 1.0:
+                return None
+            self._padding[operator.inputs[1][0]] = more
+            self._padded.add(key)
+        else:
+            key, more = (image, _space(graph, *made)), 1.0
+            if key not in self._padded:
+                return None
+        copy: Buffer = ("padded", *key)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            factors = next(f for t, f in operator.inputs if t == image)
+            reads, _ = self._operand(number, image, operator.cluster, factors)
+            size = self._part(image, self._specs.of(operator.cluster, factors)) * more
+            self._kernels.append(Kernel(number, set(reads), {copy: size}))
+        return frozenset([copy])
 
     def _operand(
         self, number: int, tensor: int, cluster: int, factors: Factored
@@ -452,8 +557,9 @@ class _Kernels:
         """Seconds of the collectives from one layout of a tensor to another, in one turn."""
         nbytes = self.graph.tensors[tensor].nbytes
         if self._habits.hides:
-            found = steps(self.problem.machine.sizes, start, end)
-            return sum(_STARTING + step.sent * nbytes / _SENDING for step in found if step.sent)
+            found = [one for one in steps(self.problem.machine.sizes, start, end) if one.sent]
+            starting = _STARTING * min(nbytes / _SMALLEST, 1.0)
+            return sum(starting + step.sent * nbytes / _SENDING for step in found)
         return seconds(self.problem.machine, start, end, nbytes)
 
     def _collective(self, start: Spec, end: Spec) -> tuple[str, tuple[int, ...]] | None:
@@ -543,9 +649,18 @@ class _Kernels:
                 self._kernels.append(reduced)
                 kernel = Kernel(number, set(reads), replaces=replaces)
                 continue
-            kernel.makes[tensor, home] = self._size(tensor, home)
+            kernel.makes[tensor, home] = self._size(tensor, home) * self._filled_by(operator)
         if kernel.makes:
             self._kernels.append(kernel)
+
+    def _filled_by(self, operator: Operator) -> float:
+        """How much larger the gradient of an image is that was filled up."""
+        if not self._padding or operator.name != "conv_general_dilated":
+            return 1.0
+        maker = self.graph.tensors[operator.inputs[-1][0]].maker
+        if maker < 0 or self.graph.operators[maker].name != "rev":
+            return 1.0
+        return self._padding.get(self.graph.operators[maker].inputs[0][0], 1.0)
 
     def _is_scattered_inside(self, operator: Operator, summands: Spec, home: Spec) -> bool:
         """Whether a GPU has to copy a sum into another order before it scatters it."""
@@ -605,6 +720,8 @@ class _Kernels:
                 continue  # a product takes its operands in any order
             if user.name == "dot_general" and self._habits.takes_chains and self._is_chain(operator):
                 continue
+            if self._habits.hides and operator.name == "rev" and self._has_kernel(user):
+                continue
             if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
                 continue  # computed for what is looked up alone
             if not _cheap(user) or user.name == BARRIER:
@@ -642,6 +759,32 @@ class _Kernels:
             return False
         users = self._users[operator.outputs[0][0]]
         return any(self.graph.operators[n].name == "reduce_sum" for n in users)
+
+
+def _space(graph: Graph, tensor: int, factors: Factored) -> int:
+    """How many places an image or a kernel has."""
+    sizes = zip(graph.tensors[tensor].shape, factors, strict=True)
+    return math.prod(size for size, factor in sizes if factor is None)
+
+
+def _filling(graph: Graph, operator: Operator) -> float:
+    """How much larger an image is that is filled up before a convolution; 1 where it is not.
+
+    It is where a convolution in strides fills up by an odd number of places.
+    """
+
+    def places(tensor: int, factors: Factored) -> list[int]:
+        sizes = zip(graph.tensors[tensor].shape, factors, strict=True)
+        return [size for size, factor in sizes if factor is None]
+
+    (image, kernel), made = operator.inputs[:2], operator.outputs[0]
+    more = 1.0
+    for size, own, result in zip(places(*image), places(*kernel), places(*made), strict=False):
+        stride = round(size / result) if result else 0
+        missing = (result - 1) * stride + own - size
+        if stride > 1 and missing > 0 and missing % 2:
+            more *= (size + missing) / size
+    return more
 
 
 def _elementwise(operator: Operator) -> bool:
