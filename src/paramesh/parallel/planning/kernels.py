@@ -672,17 +672,29 @@ class _Kernels:
         return is_product and any(self._is_inner(operator, factors, dim) for dim in new)
 
     def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
-        """What is written into piece by piece is there from the beginning."""
-        scatters = self._habits.early and operator.name.startswith("scatter")
+        """What is written into piece by piece is there from the beginning.
+
+        GPUs fill all that are alike at once.
+        """
+        both = self._habits.early or self._habits.hides
+        scatters = both and operator.name.startswith("scatter")
         scatters = scatters and len(operator.inputs) < 3
         if not scatters and operator.name != "stack of scan":
             return
         tensor, factors = operator.outputs[0]
         zeros: Buffer = ("zeros", tensor)
         size = self._size(tensor, self._specs.of(operator.cluster, factors))
-        self._zeros.insert(0, Kernel(number, makes={zeros: size}))
+        shape = self.graph.tensors[tensor].shape
+        alike = next((one for one in self._zeros if self._shape_of(one) == shape), None)
+        if alike is not None and self._habits.hides:
+            alike.makes[zeros] = size
+        else:
+            self._zeros.insert(0, Kernel(number, makes={zeros: size}))
         kernel.reads.add(zeros)
         kernel.replaces |= {zeros}
+
+    def _shape_of(self, kernel: Kernel) -> tuple[int, ...]:
+        return self.graph.tensors[self.graph.operators[kernel.place].outputs[0][0]].shape
 
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
