@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paramesh.parallel.planning.kernels import Buffer, Kernel
+from paramesh.parallel.planning.kernel import Buffer, Kernel
 
 #: Seconds from one kernel to the next, and of a start or an end, as XLA counts them
 #: (jaxlib 0.10.2, `LatencyEstimator::kLowLatency` and `kLowCost`, in microseconds).
@@ -64,7 +64,9 @@ def _steps_of(kernels: Sequence[Kernel]) -> tuple[list[_Step], list[set[int]]]:
         number += 2 if kernel.sends else 1
         makers.update(dict.fromkeys(kernel.makes, number))
     for kernel in kernels:
-        waits = {makers[buffer] for buffer in kernel.reads - kernel.makes.keys() if buffer in makers}
+        waits = {
+            makers[buffer] for buffer in kernel.reads - kernel.makes.keys() if buffer in makers
+        }
         if kernel.sends:
             steps += [
                 _Step(kernel, kernel.seconds, is_start=True),

@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from paramesh.parallel.planning.combining import combined
+from paramesh.parallel.planning.habits import HABITS, Habits
 from paramesh.parallel.planning.hiding import hiding
-from paramesh.parallel.planning.kernels import HABITS, Buffer, Habits, Kernel, kernels_of
+from paramesh.parallel.planning.kernel import Buffer, Kernel
+from paramesh.parallel.planning.kernels import kernels_of
 from paramesh.parallel.planning.tiles import OF_CHIP, in_tiles
 from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
