@@ -8,9 +8,9 @@ collective reads is there until the last of it is made, and all that it makes co
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from paramesh.parallel.planning.kernel import Kernel, in_order
+from paramesh.parallel.planning.kernel import Buffer, Kernel, in_order
 
 #: Bytes of the results of a combined collective (jaxlib 0.10.2,
 #: `xla_gpu_all_gather_combine_threshold_bytes` and those of other kinds).
@@ -26,40 +26,50 @@ def combined(kernels: Sequence[Kernel]) -> list[Kernel]:
         kernels: in the order of the program, without loops.
     """
     left = in_order(kernels)
+    makers = _makers_of(left)
     open_ones = {id(kernel) for kernel in left if _may_be(kernel)}
     while open_ones:
-        group = _next_group(left, open_ones)
-        open_ones -= {id(kernel) for kernel in group}
+        group = _next_group(left, makers, open_ones)
+        members = {id(kernel) for kernel in group}
+        open_ones -= members
         if len(group) < 2:
             continue
-        members = {id(kernel) for kernel in group}
         last = max(at for at, kernel in enumerate(left) if id(kernel) in members)
         left[last] = _as_one(group)
         left = in_order([kernel for kernel in left if id(kernel) not in members])
+        makers = _makers_of(left)
     return left
+
+
+def _makers_of(kernels: Sequence[Kernel]) -> dict[Buffer, int]:
+    return {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
 
 
 def _may_be(kernel: Kernel) -> bool:
     return kernel.sends is not None and kernel.sends[0] in _KINDS
 
 
-def _next_group(kernels: Sequence[Kernel], open_ones: set[int]) -> list[Kernel]:
+def _next_group(
+    kernels: Sequence[Kernel], makers: Mapping[Buffer, int], open_ones: set[int]
+) -> list[Kernel]:
     """The collectives that are combined with the first that still may be."""
-    makers = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
-    group: list[Kernel] = []
-    #: Of each kernel that is known: whether it waits for a member.
-    waits: dict[int, bool] = {}
-    nbytes = 0.0
-    for at, kernel in enumerate(kernels):
-        after = any(waits[makers[buffer]] for buffer in kernel.reads if buffer in makers)
-        waits[at] = after
-        if id(kernel) not in open_ones or (group and kernel.sends != group[0].sends):
+    first = next(at for at, kernel in enumerate(kernels) if id(kernel) in open_ones)
+    group = [kernels[first]]
+    #: The kernels that wait for a member, and the members.
+    after = {first}
+    nbytes = sum(group[0].makes.values())
+    for at in range(first + 1, len(kernels)):
+        kernel = kernels[at]
+        waits = any(makers.get(buffer) in after for buffer in kernel.reads)
+        if waits:
+            after.add(at)
+        if id(kernel) not in open_ones or kernel.sends != group[0].sends:
             continue
         nbytes += sum(kernel.makes.values())
-        if group and (after or nbytes > _MOST):
+        if waits or nbytes > _MOST:
             break
         group.append(kernel)
-        waits[at] = True
+        after.add(at)
     return group
 
 

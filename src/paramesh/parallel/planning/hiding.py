@@ -103,41 +103,49 @@ class _Order:
         ready = [number for number, count in enumerate(self._missing) if not count]
         order: list[int] = []
         while ready:
-            queued = any(self._steps[number].is_end for number in ready)
-            waiting = min(
-                (at for n in ready if (at := self._ready_at[n]) > self._now), default=None
-            )
-            best = max(
-                (n for n in ready if not (self._under_way and self._sends(n))),
-                key=lambda n: self._rank(n, queued, waiting),
-            )
+            best = self._best(ready)
             ready.remove(best)
             order.append(best)
             ready += self._take(best)
         return order[::-1]
 
+    def _best(self, ready: list[int]) -> int:
+        """The step to take next, of those whose users have their places.
+
+        An end comes before others, and then what has to wait least, what is not to be started for
+        nothing, what another collective waits for, what waits for the most collectives, what fits
+        best into the time that is left, and what lets most others come.
+        """
+        steps, at, now = self._steps, self._ready_at, self._now
+        allowed = [n for n in ready if not (self._under_way and self._sends(n))]
+        ends = [n for n in ready if steps[n].is_end]
+        if ends and not self._under_way:
+            allowed = ends
+        least = max(min(at[n] for n in allowed), now)
+        allowed = [n for n in allowed if at[n] <= least]
+        if len(allowed) == 1:
+            return allowed[0]
+        later = min((at[n] for n in ready if at[n] > now), default=None)
+        queued = bool(ends)
+
+        def first(n: int) -> tuple[bool, bool, int]:
+            is_start = steps[n].is_start
+            useful = not is_start or queued or self._depth[n] > 0
+            return useful, is_start and queued, self._depth[n]
+
+        most = max(map(first, allowed))
+        allowed = [n for n in allowed if first(n) == most]
+
+        def then(n: int) -> tuple[float, bool, int, int]:
+            waste = 0.0 if later is None else abs(later - now - steps[n].seconds)
+            frees = sum(self._missing[other] == 1 for other in self._before[n])
+            return -waste, self._unlocks[n], frees, n
+
+        return max(allowed, key=then)
+
     def _sends(self, number: int) -> bool:
         step = self._steps[number]
         return step.is_end or step.kernel.has_collectives
-
-    def _rank(self, number: int, queued: bool, waiting: float | None) -> tuple[float, ...]:
-        """What makes a step the one to take next; the most counts."""
-        step = self._steps[number]
-        stall = max(self._ready_at[number] - self._now, 0.0)
-        waste = 0.0
-        if waiting is not None and not step.is_start:
-            waste = abs(waiting - self._now - step.seconds)
-        return (
-            step.is_end,
-            -stall,
-            not (step.is_start and not self._depth[number] and not queued),
-            step.is_start and queued,
-            self._depth[number],
-            -waste,
-            self._unlocks[number],
-            sum(self._missing[other] == 1 for other in self._before[number]),
-            number,
-        )
 
     def _take(self, number: int) -> list[int]:
         """Give a step its place; the steps that have all their users placed now."""
