@@ -53,7 +53,11 @@ def test_a_training_step_of_a_network() -> None:
     for ours, exact in zip(jax.tree.leaves(single), jax.tree.leaves(double), strict=True):
         assert exact.dtype == np.float64
         np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-6)
-    assert single[0][0] != double[0][0]
+    # Rounded to Float32 the loss itself may be the exact one, by chance and by processor.
+    assert any(
+        np.any(np.asarray(ours, np.float64) != exact)
+        for ours, exact in zip(jax.tree.leaves(single), jax.tree.leaves(double), strict=True)
+    )
 
 
 def test_what_it_cannot_do_is_said() -> None:
