@@ -53,6 +53,10 @@ class ValueNeededError(TracedValueError, TypeError):
     """The shape of an operator's result depends on values that a program has yet to compute."""
 
 
+class PositionError(ParameshError, IndexError, RuntimeError):
+    """A position is outside of the axes that it is on; MindSpore's operators raise RuntimeError."""
+
+
 class UncompiledWarning(UserWarning):
     """A function that was to be compiled runs operator by operator, because it cannot be."""
 
