@@ -29,7 +29,7 @@ def test_matrices_of_a_batch_have_softmaxes_of_their_own() -> None:
     """MindSpore 2.10 leaves the last matrix of a batch as it is."""
     whole = [Tensor(np.array(x, np.int32)) for x in ((2, 1, 3), (0, 2, 3), (0, 2, 0, 1), (0, 2, 1))]
     values = Tensor(np.log(np.array([1, 3, 5], np.float32)))
-    found = parts.SparseMatrixSoftmax(paramesh.float32)(*whole, values)
+    found = parts.SparseMatrixSoftmax(paramesh.float32)(*[*whole, values])
     np.testing.assert_allclose(found[4].asnumpy(), [0.25, 0.75, 1], 1e-6)
     for got, given in zip(found[:4], whole, strict=True):
         assert got.asnumpy().tolist() == given.asnumpy().tolist()
@@ -70,4 +70,4 @@ def test_what_is_refused() -> None:
         parts.SparseMatrixMatMul(transpose_x1=True, adjoint_x1=True)
     matrix = [Tensor(np.array(x, np.int32)) for x in ((2, 3), (0, 2), (0, 1), (0, 1))]
     with pytest.raises(ValueError, match="1 matrices of 2 rows have 2 batch and 3 row pointers"):
-        parts.SparseMatrixTranspose()(*matrix, VALUES)
+        parts.SparseMatrixTranspose()(*[*matrix, VALUES])

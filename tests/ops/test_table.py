@@ -41,6 +41,7 @@ ELSEWHERE = {
         "ctc",
         "diagonals",
         "fourier",
+        "adaptive_pooling",
         "fractional_pooling",
         "graph_marks",
         "grids",

@@ -55,6 +55,12 @@ CASES: dict[str, list[str]] = {
         "nn.PixelUnshuffle(2)(T(f(2, 3, 4, 6)))",
         "ops.affine_grid(T(f(2, 2, 3)), (2, 3, 4, 5))",
     ],
+    "labels of sequences": [
+        "ops.ctc_greedy_decoder(T(f(5, 3, 4)), K(5, 3, 0))",
+        "ops.ctc_greedy_decoder(T(np.repeat(f(3, 2, 3), 2, 0)), K(6, 5))",
+        "ops.ctc_greedy_decoder(T(np.repeat(f(3, 2, 3), 2, 0)), K(6, 5), False)",
+        "ops.CTCGreedyDecoder(merge_repeated=False)(T(f(4, 2, 3).astype(np.float64)), K(4, 4))",
+    ],
     "sparse parts": [
         "P('SparseAdd')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), I((0, 1), (2, 3)), T(f(2)), I(3, 4),"
         " T(np.float32(0.3)))",
