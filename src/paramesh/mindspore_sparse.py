@@ -12,8 +12,9 @@ Source: MindSpore's classes of these names, which are TensorFlow's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -163,7 +164,7 @@ class SparseReshape:
 class _Extreme:
     """The larger or smaller elements of two sparse Tensors; what is not there is 0."""
 
-    _choose: Any
+    _choose: ClassVar[Callable[..., object]]
 
     def __call__(
         self,
@@ -210,7 +211,7 @@ class SparseSparseMinimum(_Extreme):
 class _DenseElements:
     """The elements of a sparse Tensor with those of a dense one at their positions."""
 
-    _combine: Any
+    _combine: ClassVar[Callable[..., object]]
 
     def __call__(
         self, x1_indices: TensorLike, x1_values: TensorLike, x1_shape: TensorLike, x2: TensorLike
@@ -233,13 +234,14 @@ class SparseDenseCwiseMul(_DenseElements):
     _combine = staticmethod(ops.mul)
 
 
+def _quotient(x: Tensor, y: Tensor) -> Any:
+    return ops.truncate_div(x, y) if x.dtype.is_integer() else ops.div(x, y)
+
+
 class SparseDenseCwiseDiv(_DenseElements):
     """The elements of a sparse Tensor by those of a dense one, whole numbers towards 0."""
 
-    @staticmethod
-    def _combine(values: Tensor, dense: Tensor) -> Any:
-        whole = values.dtype.is_integer()
-        return ops.truncate_div(values, dense) if whole else ops.div(values, dense)
+    _combine = staticmethod(_quotient)
 
 
 class SparseAddmm:
