@@ -33,6 +33,10 @@ def test_matrices_of_a_batch_have_softmaxes_of_their_own() -> None:
     np.testing.assert_allclose(found[4].asnumpy(), [0.25, 0.75, 1], 1e-6)
     for got, given in zip(found[:4], whole, strict=True):
         assert got.asnumpy().tolist() == given.asnumpy().tolist()
+    # Of one matrix MindSpore takes the number of elements in place of the batch pointers.
+    one = [Tensor(np.array(x, np.int32)) for x in ((1, 3), 2, (0, 2), (0, 2))]
+    alone = parts.SparseMatrixSoftmax(paramesh.float32)(*[*one, values[:2]])
+    np.testing.assert_allclose(alone[4].asnumpy(), [0.25, 0.75], 1e-6)
 
 
 def test_dense_results_have_gradients_in_compiled_networks() -> None:
@@ -50,7 +54,9 @@ def test_dense_results_have_gradients_in_compiled_networks() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"x: a position is outside of the shape \[1, 4\]"):
+    with pytest.raises(
+        paramesh.errors.PositionError, match=r"x: a position is outside of the shape \[1, 4\]"
+    ):
         parts.SparseReorder()(PLACES, VALUES, Tensor([1, 4]))
     with pytest.raises(ValueError, match=r"the positions must be \(n, axes\)"):
         parts.SparseReorder()(PLACES, VALUES, Tensor([3, 4, 5]))
@@ -60,8 +66,10 @@ def test_what_is_refused() -> None:
         parts.SparseReshape()(PLACES, SHAPE, Tensor([5, 2]))
     with pytest.raises(ValueError, match="the shapes differ"):
         parts.SparseSparseMaximum()(PLACES, VALUES, SHAPE, PLACES, VALUES, Tensor([3, 5]))
-    with pytest.raises(ValueError, match="values must be from 0 on, got -7"):
+    with pytest.raises(RuntimeError, match="values must be from 0 on, got -7"):
         parts.SparseCountSparseOutput()(PLACES, VALUES, SHAPE, VALUES)
+    with pytest.raises(RuntimeError, match="a weight for each of 2 positions, or none, got"):
+        parts.SparseCountSparseOutput()(PLACES, VALUES, SHAPE, Tensor([1, 2, 3]))
     with pytest.raises(TypeError, match="binary_output must be a bool, got 1"):
         parts.SparseCountSparseOutput(wrong(1))
     with pytest.raises(TypeError, match="dtype must be Float32 or Float64"):

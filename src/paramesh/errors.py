@@ -53,8 +53,11 @@ class ValueNeededError(TracedValueError, TypeError):
     """The shape of an operator's result depends on values that a program has yet to compute."""
 
 
-class PositionError(ParameshError, IndexError, RuntimeError):
-    """A position is outside of the axes that it is on; MindSpore's operators raise RuntimeError."""
+class PositionError(ParameshError, IndexError, ValueError, RuntimeError):
+    """A position is outside of the axes that it is on.
+
+    MindSpore raises ValueError or RuntimeError, by the operator.
+    """
 
 
 class UncompiledWarning(UserWarning):

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from paramesh.dtype import float32, float64, to_dtype
+from paramesh.errors import PositionError
 from paramesh.ops import functional as ops
 from paramesh.ops import sparse
 from paramesh.tensor.argument_types import DTypeLike, TensorLike
@@ -55,7 +56,7 @@ def _places(indices: TensorLike, shape: TensorLike, name: str) -> tuple[Whole, t
             f"{sizes.shape}."
         )
     if ((at < 0) | (at >= sizes)).any():
-        raise ValueError(f"{name}: a position is outside of the shape {sizes.tolist()}.")
+        raise PositionError(f"{name}: a position is outside of the shape {sizes.tolist()}.")
     return at, tuple(int(n) for n in sizes)
 
 
@@ -85,7 +86,7 @@ class SparseAdd:
         """(positions, elements, shape) of the sum, in order.
 
         Raises:
-            ValueError: other shapes, or positions outside of them.
+            ValueError: other shapes. PositionError: positions outside of them.
         """
         first = _coo(x1_indices, x1_values, x1_shape, "x1")
         found = sparse.coo_add(first, _coo(x2_indices, x2_values, x2_shape, "x2"), thresh)
@@ -146,7 +147,7 @@ class SparseReshape:
             new_shape: (other axes,), one of which may be -1: what is left.
 
         Raises:
-            ValueError: another number of elements, or positions outside.
+            ValueError: another number of elements. PositionError: positions outside.
         """
         at, sizes = _places(indices, shape, "x")
         wanted = _whole(new_shape, "new_shape")
@@ -178,7 +179,7 @@ class _Extreme:
         """(positions of both, elements), in order.
 
         Raises:
-            ValueError: other shapes, or positions outside of them.
+            ValueError: other shapes. PositionError: positions outside of them.
         """
         (first, one), (second, two) = (
             _places(x1_indices, x1_shape, "x1"),
@@ -297,18 +298,23 @@ class SparseCountSparseOutput:
             weights: (n,): what each counts; none, of size 0: 1.
 
         Raises:
-            ValueError: other sizes, negative numbers, or positions outside (also a RuntimeError).
+            ValueError: another number of values. PositionError: positions outside. RuntimeError:
+                another number of weights, or negative values.
         """
         at, sizes = _places(indices, dense_shape, "x")
         numbers = _whole(values, "values")
         given = known_values(weights, "what is counted hangs on weights")
-        if numbers.shape != (len(at),) or given.size not in (0, len(at)):
+        if numbers.shape != (len(at),):
             raise ValueError(
-                f"there must be one of values and weights for each of {len(at)} positions, got "
-                f"{numbers.shape} and {given.shape}."
+                f"there must be a value for each of {len(at)} positions, got {numbers.shape}."
+            )
+        if given.size not in (0, len(at)):
+            raise RuntimeError(
+                f"there must be a weight for each of {len(at)} positions, or none, got "
+                f"{given.shape}."
             )
         if (numbers < 0).any():
-            raise ValueError(f"values must be from 0 on, got {int(numbers.min())}.")
+            raise RuntimeError(f"values must be from 0 on, got {int(numbers.min())}.")
         length = self.maxlength
         if length <= 0:
             length = max(self.minlength, int(numbers.max(initial=-1)) + 1)
@@ -346,6 +352,8 @@ class _Csr:
         starts, begins = _whole(batches, "x_batch_pointers"), _whole(rows, "x_row_pointers")
         along = _whole(columns, "x_col_indices")
         count, height = (sizes[0] if len(sizes) == 3 else 1), sizes[-2]
+        if starts.ndim == 0 and count == 1:  # the number of elements of the only matrix
+            starts = np.array([0, starts.item()])
         if starts.shape != (count + 1,) or begins.shape != (count * (height + 1),):
             raise ValueError(
                 f"{count} matrices of {height} rows have {count + 1} batch and "
@@ -379,7 +387,7 @@ class SparseTensorToCSRSparseMatrix:
         """(shape, batch pointers, row pointers, columns, values), in the type of the shape.
 
         Raises:
-            ValueError: another number of axes, or positions outside.
+            ValueError: another number of axes. PositionError: positions outside.
         """
         at, sizes = _places(x_indices, x_dense_shape, "x")
         if len(sizes) not in (2, 3):
@@ -464,7 +472,9 @@ class SparseMatrixSoftmax:
         largest = ops.unsorted_segment_max(values, Tensor(rows), count)
         parts = ops.exp(values - ops.gather(largest, Tensor(rows), 0))
         totals = ops.unsorted_segment_sum(parts, Tensor(rows), count)
-        return x.parts(parts / ops.gather(totals, Tensor(rows), 0))
+        found = parts / ops.gather(totals, Tensor(rows), 0)
+        given = x_dense_shape, x_batch_pointers, x_row_pointers, x_col_indices
+        return *(Tensor(each) for each in given), found
 
 
 class SparseMatrixMatMul:
