@@ -194,7 +194,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.math_ops": ("paramesh.ops.operations",),
     "ops.operations.other_ops": ("paramesh.ops.operations",),
     "ops.operations.random_ops": ("paramesh.ops.operations",),
-    "ops.operations.sparse_ops": ("paramesh.ops.operations", "paramesh.mindspore_sets"),
+    "ops.operations.sparse_ops": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_sets",
+        "paramesh.mindspore_sparse",
+    ),
     "ops.operations.spectral_ops": ("paramesh.ops.operations",),
     "ops.operations.array_ops": ("paramesh.ops.operations",),
     "ops.operations._grad_ops": ("paramesh.mindspore_gradients",),
