@@ -10,8 +10,8 @@ The settings:
     models      {model: {"size": of its images, "train": whether a training step is made, "exact":
                 whether paramesh also gives the results without rounding}}
     folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback; and
-                MODEL.exact.npz with those in Float64, MODEL.moved.npz with those in Float64 from
-                weights that are changed by `MOVED` of their size, a rounding of Float32
+                MODEL.exact.npz with those in Float64, MODEL.rounded.npz with those in Float64 where
+                the result of each operator is rounded to Float32
     weights     the folder of weights: MindSpore writes them, and paramesh reads them
 
 Weights are MindSpore's initial ones. Those of a constant get noise, because a layer whose scale
@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 
 KEPT = 20_000
-MOVED = 6e-8
 CLASSES = 10
 
 
@@ -114,7 +113,7 @@ def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, An
 
 
 def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The results in Float64, and those from other weights."""
+    """The results in Float64, and those with each operator's result rounded."""
     import jax
     import jax.numpy as jnp
 
@@ -146,19 +145,13 @@ def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str
         }
 
     values = {param.name: param.asnumpy() for param in model.get_parameters()}
-    model.set_train(False)
-    parts = [doubled(outputs, values)]
-    if how["train"]:
-        _without_chance(model)
-        parts.append(doubled(step, values))
-    random = np.random.default_rng(1)
-    moved = {
-        name: value * (1 + MOVED * random.uniform(-1, 1, value.shape)) if value.dtype.kind == "f"
-        else value
-        for name, value in values.items()
-    }  # fmt: skip
-    for those in (values, moved):
-        found = {k: v for part in parts for k, v in part(those).items()}
+    for rounded in (False, True):
+        model.set_train(False)
+        parts = [doubled(outputs, values, rounded)]
+        if how["train"]:
+            _without_chance(model)
+            parts.append(doubled(step, values, rounded))
+        found = {k: v for part in parts for k, v in part(values).items()}
         yield {k: _kept(v) if k.startswith("gradient/") else v for k, v in found.items()}
 
 
@@ -221,7 +214,7 @@ def main() -> None:
             _share_weights(mindspore, model, weights / f"{name}.npz", write=real)
             if how.get("exact") and not real:
                 for which, kept in zip(
-                    ("exact", "moved"), _exact(mindspore, model, how), strict=True
+                    ("exact", "rounded"), _exact(mindspore, model, how), strict=True
                 ):
                     np.savez(folder / f"{name}.{which}.npz", **kept)
             results = _results(mindspore, model, how["size"], how["train"])

@@ -62,6 +62,8 @@ __all__ = [
     "RowwiseAdam",
     "Lamb",
     "LARS",
+    "Thor",
+    "thor",
     "from_optax",
     "by_name",
     "rest",
@@ -86,4 +88,9 @@ __all__ = [
     "DynamicLossScaleUpdateCell",
 ]
 
-__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__, {"AdamW": "optim.AdamWeightDecay"})
+#: Imported when they are used: the layers that they need look for something in each gradient.
+_LAZY = lazy_names.homes({"paramesh.optim.second_order": "Thor thor"})
+
+__getattr__ = lazy_names.opened(
+    __name__, _LAZY, lambda: __all__, {"AdamW": "optim.AdamWeightDecay"}
+)
