@@ -48,7 +48,8 @@ def test_the_check_of_a_dense_layers_input() -> None:
 
 def test_groups_of_a_convolution() -> None:
     weight = Tensor(np.ones((2, 1, 2, 2), np.float32))
-    one, other = (ops.conv2d(Tensor(IMAGE), weight, **{name: 2}) for name in ("group", "groups"))
+    one = ops.conv2d(Tensor(IMAGE), weight, group=2)
+    other = ops.conv2d(Tensor(IMAGE), weight, groups=2)
     np.testing.assert_array_equal(one.asnumpy(), other.asnumpy())
 
 
@@ -75,7 +76,7 @@ PLACES = {
     "given", [{"sizes": (8, 6)}, {"scales": (1.0, 1.0, 2.0, 2.0)}], ids=["sizes", "scales"]
 )
 def test_sizes_and_scales_of_interpolate(given: dict[str, Any], placing: str | None) -> None:
-    more = {} if placing is None else {"coordinate_transformation_mode": placing}
+    more: Any = {} if placing is None else {"coordinate_transformation_mode": placing}
     found = ops.interpolate(Tensor(IMAGE), mode="bilinear", **given, **more)
     places = PLACES[placing or "align_corners"]
     expected = linear(IMAGE.astype(np.float64), 2, 8, places(4, 8))

@@ -62,8 +62,6 @@ __all__ = [
     "RowwiseAdam",
     "Lamb",
     "LARS",
-    "Thor",
-    "thor",
     "from_optax",
     "by_name",
     "rest",
@@ -92,5 +90,5 @@ __all__ = [
 _LAZY = lazy_names.homes({"paramesh.optim.second_order": "Thor thor"})
 
 __getattr__ = lazy_names.opened(
-    __name__, _LAZY, lambda: __all__, {"AdamW": "optim.AdamWeightDecay"}
+    __name__, _LAZY, lambda: [*__all__, *_LAZY], {"AdamW": "optim.AdamWeightDecay"}
 )
