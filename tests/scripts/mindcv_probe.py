@@ -7,8 +7,9 @@ The settings:
     mindspore   run with MindSpore itself, whose environment needs nothing of paramesh
     names       a JSON file that gets {model: [[name, shape] of each Parameter]} of all models, or
                 the class of the error that the construction raised
-    models      {model: {"size": of its images, "train": whether a training step is made, "exact":
-                whether paramesh also gives the results without rounding}}
+    models      {model: {"size": of its images, "seed": of their values (0 if there is none), "train":
+                whether a training step is made, "exact": whether paramesh also gives the results
+                without rounding}}
     folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback; and
                 MODEL.exact.npz with those in Float64, MODEL.rounded.npz with those in Float64 where
                 the result of each operator is rounded to Float32
@@ -80,20 +81,20 @@ def _kept(gradient: np.ndarray) -> np.ndarray:
     return np.append(chosen, np.abs(flat).max(initial=0))
 
 
-def _batch(mindspore: Any, size: int, train: bool) -> tuple[Any, Any]:
-    random = np.random.default_rng(0)
+def _batch(mindspore: Any, how: dict[str, Any]) -> tuple[Any, Any]:
+    size, train, random = how["size"], how["train"], np.random.default_rng(how.get("seed", 0))
     # Batch normalization over a few values makes rounding large, so small images come in numbers.
     batch = 8 if train and size < 100 else 2
     images = mindspore.Tensor(random.normal(0, 1, (batch, 3, size, size)).astype(np.float32))
     return images, mindspore.Tensor(random.integers(0, CLASSES, batch).astype(np.int32))
 
 
-def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, Any]:
-    images, labels = _batch(mindspore, size, train)
+def _results(mindspore: Any, model: Any, how: dict[str, Any]) -> dict[str, Any]:
+    images, labels = _batch(mindspore, how)
     model.set_train(False)
     outputs = _flat(model(images))
     results = {f"output/{at}": value.asnumpy() for at, value in enumerate(outputs)}
-    if not train:
+    if not how["train"]:
         return results
     _without_chance(model)
 
@@ -119,7 +120,7 @@ def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str
 
     # This file's folder is where python looks first; MindSpore's environment has no JAX.
     doubled = importlib.import_module("double_precision").doubled
-    images, labels = _batch(mindspore, how["size"], how["train"])
+    images, labels = _batch(mindspore, how)
     trained = [param.name for param in model.trainable_params()]
 
     def call(values: Any) -> Any:
@@ -217,7 +218,7 @@ def main() -> None:
                     ("exact", "rounded"), _exact(mindspore, model, how), strict=True
                 ):
                     np.savez(folder / f"{name}.{which}.npz", **kept)
-            results = _results(mindspore, model, how["size"], how["train"])
+            results = _results(mindspore, model, how)
         except Exception:
             (folder / f"{name}.txt").write_text(traceback.format_exc())
         else:
