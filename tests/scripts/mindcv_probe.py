@@ -7,9 +7,9 @@ The settings:
     mindspore   run with MindSpore itself, whose environment needs nothing of paramesh
     names       a JSON file that gets {model: [[name, shape] of each Parameter]} of all models, or
                 the class of the error that the construction raised
-    models      {model: {"size": of its images, "seed": of their values (0 if there is none), "train":
-                whether a training step is made, "exact": whether paramesh also gives the results
-                without rounding}}
+    models      {model: {"size": of its images, "seed": of their values (0 if there is none),
+                "train": whether a training step is made, "exact": whether paramesh also gives the
+                results without rounding}}
     folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback; and
                 MODEL.exact.npz with those in Float64, MODEL.rounded.npz with those in Float64 where
                 the result of each operator is rounded to Float32

@@ -38,7 +38,7 @@ class Whole:
     rows: Array
     first: Pixels | None = None
 
-    def through(self, function: Any) -> Whole | None:
+    def through(self, function: Callable[..., Any]) -> Whole | None:
         """What a transform that draws nothing gives; None: it has to see each row.
 
         Args:

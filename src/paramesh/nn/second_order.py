@@ -13,19 +13,20 @@ Glossary
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from paramesh.dtype import float32
+from paramesh.nn.arguments import Init
 from paramesh.nn.basic import Dense
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import Conv2d
 from paramesh.nn.embedding import Embedding
+from paramesh.ops.table import Primitive
 from paramesh.parameter import Parameter
-from paramesh.tensor.argument_types import TensorLike
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms import kept_gradients
 
@@ -118,8 +119,19 @@ class DenseThor(SecondOrder, Dense):
         TypeError, ValueError, KeyError: as `Dense`.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        weight_init: Init = None,
+        bias_init: Init = None,
+        has_bias: bool = True,
+        activation: str | Cell | Primitive | None = None,
+        dtype: DTypeLike = float32,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, weight_init, bias_init, has_bias, activation, dtype
+        )
         self.keep_factors()
 
     def trained(self) -> Parameter:
@@ -149,8 +161,26 @@ class Conv2dThor(SecondOrder, Conv2d):
         NotImplementedError: several groups, or channels last.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        pad_mode: str = "same",
+        padding: int | tuple[int, int, int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        group: int = 1,
+        has_bias: bool = False,
+        weight_init: Init = None,
+        bias_init: Init = None,
+        data_format: str = "NCHW",
+        dtype: DTypeLike = float32,
+    ) -> None:
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, pad_mode, padding, dilation, group,
+            has_bias, weight_init, bias_init, data_format, dtype,
+        )  # fmt: skip
         if not _is_plain(self):
             raise NotImplementedError(
                 f"Conv2dThor: group={self.group}, data_format={self.data_format!r}: only one group "
@@ -181,13 +211,14 @@ class Conv2dThor(SecondOrder, Conv2d):
         """
         out = super().construct(x)
         self.places.assign(Tensor(np.array([np.prod(out.shape[2:])], np.float32)))
-        sides: Any = self.pad_mode.upper()
-        if self.pad_mode == "pad":
-            given = self.padding
-            edges = given if isinstance(given, tuple) else (given,) * 4
-            sides = [edges[:2], edges[2:]]
+        given = self.padding
+        top, bottom, left, right = given if isinstance(given, tuple) else (given,) * 4
         patches = jax.lax.conv_general_dilated_patches(
-            raw(x), self.kernel_size, self.stride, sides, rhs_dilation=self.dilation
+            raw(x),
+            self.kernel_size,
+            self.stride,
+            [(top, bottom), (left, right)] if self.pad_mode == "pad" else self.pad_mode.upper(),
+            rhs_dilation=self.dilation,
         )
         self._note_rows(_channels_last(patches, 1))
         return self._note_gradient(out, 1)
@@ -207,8 +238,18 @@ class EmbeddingThor(SecondOrder, Embedding):
         TypeError, ValueError: as `Embedding`.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        use_one_hot: bool = False,
+        embedding_table: Init = "normal",
+        dtype: DTypeLike = float32,
+        padding_idx: int | None = None,
+    ) -> None:
+        super().__init__(
+            vocab_size, embedding_size, use_one_hot, embedding_table, dtype, padding_idx
+        )
         self.keep_factors()
 
     def trained(self) -> Parameter:
