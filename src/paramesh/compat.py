@@ -74,7 +74,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "dataset.vision.utils": ("paramesh.dataset.vision",),
     "nn.layer": ("paramesh.nn",),
     "nn.layer.activation": ("paramesh.nn.activation",),
-    "nn.layer.basic": ("paramesh.nn.basic", "paramesh.nn.dropout"),
+    "nn.layer.basic": (
+        "paramesh.nn.basic",
+        "paramesh.nn.dropout",
+        "paramesh.mindspore_internals",
+    ),
     "nn.layer.container": ("paramesh.nn.containers",),
     "nn.layer.conv": ("paramesh.nn.conv", "paramesh.nn.conv_transpose"),
     "nn.layer.embedding": ("paramesh.nn.embedding",),
