@@ -3,5 +3,16 @@
 from paramesh.parallel.planning.devices import MissingCompilerError
 from paramesh.parallel.planning.making import plan
 from paramesh.parallel.planning.report import Memory, Remedy, StepPlan
+from paramesh.parallel.planning.stage_report import PipelinePlan, StagePlan
+from paramesh.parallel.planning.staged import plan_stages
 
-__all__ = ["Memory", "MissingCompilerError", "Remedy", "StepPlan", "plan"]
+__all__ = [
+    "Memory",
+    "MissingCompilerError",
+    "PipelinePlan",
+    "Remedy",
+    "StagePlan",
+    "StepPlan",
+    "plan",
+    "plan_stages",
+]
