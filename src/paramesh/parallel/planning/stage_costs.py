@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from paramesh._compat.jax import shape_of
 from paramesh.parallel.pipeline.loop import Sum
 from paramesh.parallel.pipeline.lowered import LoweredLoop, LoweredStages, LoweredTask
 from paramesh.parallel.pipeline.schedule import Work
@@ -160,8 +161,9 @@ def seconds_of(task: LoweredTask, stages: Stages, target: Target, hosts: int) ->
         hosts: over how many hosts the devices of a stage are.
     """
     closed = task.part.closed(stages, task.stage)
-    if not closed.jaxpr.eqns:
-        return 0.0
+    variables = [v for eqn in closed.jaxpr.eqns for v in (*eqn.invars, *eqn.outvars)]
+    if not any(shape_of(var) for var in variables):
+        return 0.0  # numbers alone: nothing to lay out
     given: dict[int, Given] = {}
     for number, var in enumerate(task.part.invars):
         sharding = getattr(task.inputs[var], "sharding", None)
@@ -255,6 +257,9 @@ def _coming(loop: LoweredLoop, number: int, task: LoweredTask) -> Mapping[int, i
         source = loop.plan.number.get(var)
         if source is None or source >= number:
             continue
+        earlier = [n for n in loop.plan.uses[var] if n < number]
+        if any(loop.plan.stage_of(n) == task.stage for n in earlier):
+            continue  # it is there since then
         there = loop.plan.stage_of(source)
         if there != task.stage:
             found[there] = found.get(there, 0) + local_bytes(task.inputs[var])
