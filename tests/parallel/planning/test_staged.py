@@ -108,6 +108,7 @@ def test_activations_are_those_that_a_step_holds(
         assert stage.activations + stage.inputs - held in (0, VALUE)
 
 
+@pytest.mark.slow
 def test_the_programs_of_the_stages_are_lowered() -> None:
     with_stages(2)
     step = step_of(MLP(0, 1), nn.MSELoss())
@@ -127,6 +128,10 @@ def test_the_programs_of_the_stages_are_lowered() -> None:
     assert "TrainOneStepCell_stage1_backward, 4 times in a step" in lowered.as_text()
     with pytest.raises(ContextError, match=r"several programs.*Call the step itself"):
         lowered.compile()
+
+
+def test_mistakes() -> None:
+    step = stepping()
     with pytest.raises(ContextError, match=r"pipeline_stages=2, so the step is several.*plan_st"):
         paramesh.plan(step, X, X, target="cpu:8")
     with_stages(1)

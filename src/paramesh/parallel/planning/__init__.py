@@ -1,5 +1,6 @@
 """Plans for hardware that is not there: see `making.py`."""
 
+from paramesh.parallel.planning.balance import balanced_stages
 from paramesh.parallel.planning.devices import MissingCompilerError
 from paramesh.parallel.planning.making import plan
 from paramesh.parallel.planning.report import Memory, Remedy, StepPlan
@@ -13,6 +14,7 @@ __all__ = [
     "Remedy",
     "StagePlan",
     "StepPlan",
+    "balanced_stages",
     "plan",
     "plan_stages",
 ]
