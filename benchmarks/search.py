@@ -20,8 +20,8 @@ Everything is on eight virtual devices; the cost model counts with the figures o
 Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
 networks that predictions were not fitted to (`searched/unseen.py`). `--kept FILE` keeps the costs
 of `quality` and what compilers said for `compiled`, so that a run may be stopped and go on. With
-`--record`, a part that is asked for as `--only=PART` has a section of its own, and so has
-`--unseen`.
+`--record`, a part that is asked for as `--only=PART` has a section of its own, and so have
+`--unseen` and `--meshes=MESH`.
 """
 
 from __future__ import annotations
@@ -418,4 +418,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen", "--devices"))
+    record.run(
+        main, variants=("--only", "--unseen", "--devices", *(f"--meshes={m}" for m in MESHES))
+    )

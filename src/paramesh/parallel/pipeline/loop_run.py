@@ -308,7 +308,7 @@ class _Run:
         return Held(self._stages, {stage: parts[0] if len(parts) == 1 else _total(parts)})
 
 
-def _first(value: Any) -> jax.ShapeDtypeStruct:
+def _first(value: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """How a part along the first axis lies, as XLA cuts it."""
     lies, sharding = value.sharding, None
     if isinstance(lies, NamedSharding):
@@ -316,7 +316,7 @@ def _first(value: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(value.shape[1:], value.dtype, sharding=sharding)
 
 
-def _stacked(value: Any, count: int) -> jax.ShapeDtypeStruct:
+def _stacked(value: jax.ShapeDtypeStruct, count: int) -> jax.ShapeDtypeStruct:
     """How so many of a value lie, stacked."""
     lies, sharding = value.sharding, None
     if isinstance(lies, NamedSharding):

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import Sharding
 
 from paramesh._compat.jax import Var, dtype_of, shape_of
+from paramesh.array_types import ArrayLike
 from paramesh.errors import ContextError
 from paramesh.parallel.pipeline.loop import LoopPlan
 from paramesh.parallel.pipeline.schedule import Table
@@ -28,6 +29,20 @@ from paramesh.parallel.pipeline.tasks import Part
 
 #: Compiles a lowered task.
 Compiler: TypeAlias = Callable[[jax.stages.Lowered], jax.stages.Compiled]
+
+
+class Program(Protocol):
+    """A function of `jax.jit`."""
+
+    __name__: str
+
+    def __call__(self, *args: object) -> Any:
+        """Call it."""
+        ...
+
+    def lower(self, *args: object) -> jax.stages.Lowered:
+        """Lower it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +121,7 @@ class ShownInput(Shown):
         place: among the inputs that have axes.
     """
 
-    def __init__(self, stages: Stages, leaf: Any, place: int) -> None:
+    def __init__(self, stages: Stages, leaf: jax.ShapeDtypeStruct | ArrayLike, place: int) -> None:
         super().__init__(stages, {})
         self._leaf, self._place = leaf, place
 
@@ -116,11 +131,11 @@ class ShownInput(Shown):
 
     def part(self, count: int, stage: int) -> Any:
         """How one of `count` parts along the first axis lies there."""
-        shape = np.shape(self._leaf)
+        shape = tuple(np.shape(self._leaf))
         return self._on((shape[0] // count, *shape[1:]), stage)
 
     def _on(self, shape: tuple[int, ...], stage: int) -> Any:
-        if not shape and not hasattr(self._leaf, "dtype"):
+        if isinstance(self._leaf, bool | int | float | complex):
             return self._leaf
         place = self._stages.sharding_of_input(shape, self._place, stage)
         return jax.ShapeDtypeStruct(shape, self._leaf.dtype, sharding=place)
@@ -142,7 +157,7 @@ class Lowering:
 
     def task(
         self,
-        program: Any,
+        program: Program,
         part: Part,
         stage: int,
         kind: str,
@@ -204,7 +219,7 @@ class LoweredStages:
         """What JAX estimates of a step, over all tasks and micro-batches, such as `flops`."""
         total: dict[str, float] = {}
         for task in self.tasks:
-            said: Any = task.lowered.cost_analysis() or {}
+            said = task.lowered.cost_analysis() or {}
             for what, number in said.items():
                 total[what] = total.get(what, 0.0) + task.times * float(number)
         return total

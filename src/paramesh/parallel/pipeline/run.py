@@ -22,6 +22,7 @@ from paramesh.parallel.pipeline.lowered import (
     Compiler,
     LoweredStages,
     Lowering,
+    Program,
     Shown,
     ShownInput,
 )
@@ -148,9 +149,10 @@ class StagedProgram:
             step.lower(env, lowering)
         return LoweredStages(self.__name__, self._stages.count, lowering)
 
-    def _shown(self, value: Any) -> Shown:
+    def _shown(self, value: jax.ShapeDtypeStruct | ArrayLike) -> Shown:
         stage = None
-        if getattr(value, "sharding", None) is not None:
+        known = isinstance(value, jax.Array | jax.ShapeDtypeStruct)
+        if known and value.sharding is not None:
             stage = self._stages.stage_of(value)
         return Shown(self._stages, {-1 if stage is None else stage: value})
 
@@ -218,7 +220,7 @@ class _Step:
 
 
 class _TaskStep(_Step):
-    def __init__(self, part: Part, task: Callable[..., Any], stage: int) -> None:
+    def __init__(self, part: Part, task: Program, stage: int) -> None:
         self.takes = part.invars
         self._gives, self._task, self._stage = part.outvars, task, stage
         self._part = part

@@ -133,17 +133,19 @@ class Stages:
             Mesh(in_rows(moved, mesh.devices.shape), mesh.axis_names), sharding.spec
         )
 
-    def shown(self, value: Any, stage: int) -> Any:
+    def shown(self, value: jax.ShapeDtypeStruct | ArrayLike, stage: int) -> Any:
         """`sent` for the shape and sharding of an array: how it would lie there.
 
         Args:
             value: a `jax.ShapeDtypeStruct`; what has no sharding is replicated.
             stage: where to.
         """
-        if not hasattr(value, "dtype"):
+        place = self._everywhere[stage]
+        if isinstance(value, jax.Array | jax.ShapeDtypeStruct):
+            if value.sharding is not None:
+                place = self._way(value, stage)
+        elif not isinstance(value, np.ndarray | np.generic):
             return value
-        sharding = getattr(value, "sharding", None)
-        place = self._everywhere[stage] if sharding is None else self._way(value, stage)
         return jax.ShapeDtypeStruct(np.shape(value), value.dtype, sharding=place)
 
     def sharding_of_input(self, shape: tuple[int, ...], at: int, stage: int) -> NamedSharding:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, Sharding
 
 from paramesh._compat.jax import shape_of
 from paramesh.parallel.pipeline.loop import Sum
@@ -50,7 +50,7 @@ class StageBytes(NamedTuple):
         return self.gradients + max(in_loop, self.updating)
 
 
-def local_bytes(shown: Any) -> int:
+def local_bytes(shown: jax.ShapeDtypeStruct) -> int:
     """The bytes of a device of what lies so."""
     shape = shown.shape
     if shown.sharding is not None:
@@ -78,7 +78,7 @@ def bytes_of_stages(lowered: LoweredStages) -> list[StageBytes]:
 
 def _room(task: LoweredTask) -> int:
     """The bytes that a task needs for results that take no argument's place, and while it runs."""
-    said: Any = task.compiled.memory_analysis()
+    said = task.compiled.memory_analysis()
     if said is None:
         return sum(map(local_bytes, task.results.values()))
     new = max(said.output_size_in_bytes - said.alias_size_in_bytes, 0)
@@ -277,6 +277,6 @@ def sending(stages: Stages, target: Target) -> Callable[[int, int, int], float]:
     return seconds
 
 
-def struct_bytes(shape: Sequence[int], dtype: Any, sharding: Any) -> int:
+def struct_bytes(shape: Sequence[int], dtype: np.dtype[Any], sharding: Sharding) -> int:
     """The bytes of a device of a state that lies so."""
     return local_bytes(jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding))

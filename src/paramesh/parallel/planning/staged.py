@@ -162,7 +162,7 @@ def planned_stages(
     target, measured = calibrated(on.target)
     place = PlanningStages(on, count, target)
     call = lowered_over(place, fn, args, kwargs)
-    lowered: Any = call.stage
+    lowered: object = call.stage
     if not isinstance(lowered, LoweredStages) or place.plan is None:
         raise AssertionError("a trace with stages without tasks")
     target = target.of_dtype(place.dtype)
