@@ -157,6 +157,12 @@ PATHS: dict[str, tuple[str, ...]] = {
     "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
     "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
     "parallel.nn": ("paramesh.train.pipeline_cell", "paramesh.train"),
+    "parallel.nn.parallel_cell_wrapper": (
+        "paramesh.train.pipeline_cell",
+        "paramesh.train",
+        "paramesh.mindspore_internals",
+    ),
+    "parallel.nn.parallel_grad_reducer": ("paramesh.train.pipeline_cell",),
     "parallel.function": ("paramesh.ops.resharding",),
     "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),

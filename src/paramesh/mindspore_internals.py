@@ -18,12 +18,15 @@ from paramesh import context, ops
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
+from paramesh.optim import Optimizer
 from paramesh.parameter import Parameter
 from paramesh.sampling.seed import get_seed
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor
+from paramesh.train import TrainOneStepCell
 from paramesh.train.callbacks import Facts, first_loss
 from paramesh.train.model import Model
+from paramesh.train.pipeline_cell import micro_batches_of
 from paramesh.transforms import cond
 
 __all__ = [
@@ -34,6 +37,8 @@ __all__ = [
     "VirtualDatasetCellTriple",
     "_InternalCallbackParam",
     "_Loss",
+    "_MicroBatch",
+    "_TrainGradAccuStepCell",
     "_VirtualDataset",
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
@@ -162,14 +167,41 @@ class _VirtualDatasetCell(Cell):
     def __init__(self, backbone: Cell) -> None:
         super().__init__(auto_prefix=False)
         self._backbone = backbone
+        self._virtual_dataset = _VirtualDataset()
 
     def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
-        return self._backbone(*inputs)
+        given = self._virtual_dataset(*inputs)
+        return self._backbone(*(given if len(inputs) > 1 else (given,)))
 
 
 class VirtualDatasetCellTriple(_VirtualDatasetCell):
     """A network of three inputs that is given the batch as its data: here each program is."""
+
+
+class _MicroBatch(Cell):
+    """`cell(i, *inputs)` is the rows of micro-batch i of every input, in a tuple.
+
+    Args:
+        micro_size: how many micro-batches; it divides the first axes.
+    """
+
+    def __init__(self, micro_size: int) -> None:
+        super().__init__()
+        self.micro_size = micro_size
+
+    def construct(self, i: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The rows."""
+        rows = [x.shape[0] // self.micro_size for x in inputs]
+        return tuple(x[i * n : (i + 1) * n] for x, n in zip(inputs, rows, strict=True))
+
+
+class _TrainGradAccuStepCell(TrainOneStepCell):
+    """TrainOneStepCell that divides gradients by the micro-batches, unless it is given a `sens`."""
+
+    def __init__(self, network: Cell, optimizer: Optimizer, sens: float | None = None) -> None:
+        share = 1.0 / micro_batches_of(network) if sens is None else sens
+        super().__init__(network, optimizer, share)
 
 
 class _VirtualDataset:

@@ -354,8 +354,8 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-            ParameterUpdate MicroBatchInterleaved PipelineCell PipelineGradReducer
-            DistributedGradReducer
+            ParameterUpdate MicroBatchInterleaved PipelineCell GradAccumulationCell
+            PipelineGradReducer DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
