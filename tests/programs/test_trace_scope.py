@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -392,6 +394,33 @@ def test_a_result_that_a_program_cannot_give(name: str, way: str) -> None:
 def test_a_result_without_traced_values() -> None:
     scores, add = Scores(Parameter(2.0), 1), [1.0].append
     assert paramesh.jit(lambda x: (scores, add, {1}, x))(X2)[:3] == (scores, add, {1})
+
+
+#: JAX's own transforms, around a step that gets nothing of what they trace.
+AROUND: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "jit": lambda step: jax.jit(step)(),
+    "vmap": lambda step: jax.vmap(lambda _: step())(jnp.zeros(2)),
+    "grad": lambda step: jax.grad(lambda x: x * step())(1.0),
+    "fori_loop": lambda step: jax.lax.fori_loop(0, 3, lambda _, __: step(), jnp.float32(0)),
+    "checkpoint": lambda step: jax.jit(jax.checkpoint(step))(),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_compiled_step_inside_of_a_transform_of_jax(around: str) -> None:
+    """It would run once, while the transform is traced, and never again."""
+    count = Parameter(Tensor(0.0), name="count")
+    step = paramesh.jit(lambda: count.set_data(count + 1).sum())
+    for made in range(2):  # also when the program is there
+        with pytest.raises(TraceError, match="'count' was written inside a JAX transform"):
+            AROUND[around](lambda: jnp.asarray(step()))
+        assert float(count) == made
+        step()
+    values = paramesh.jit(lambda: count * 2)
+    assert float(jax.jit(lambda: jnp.asarray(values()))()) == 4  # reading is none of their business
+    with jax.ensure_compile_time_eval():
+        step()
+    assert float(count) == 3
 
 
 def test_messages_name_the_users_line_and_none_of_paramesh() -> None:
