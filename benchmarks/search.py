@@ -21,8 +21,8 @@ Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. 
 networks that predictions were not fitted to (`searched/unseen.py`), and `--fresh` those that were
 written after the prediction for GPUs (`searched/fresh.py`). `--kept FILE` keeps the costs
 of `quality` and what compilers said for `compiled`, so that a run may be stopped and go on. With
-`--record`, a part that is asked for as `--only=PART` has a section of its own, and so has
-`--unseen` or `--fresh`.
+`--record`, a part that is asked for as `--only=PART` has a section of its own, and so have
+`--unseen`, `--fresh` and `--meshes=MESH`.
 """
 
 from __future__ import annotations
@@ -422,4 +422,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen", "--fresh", "--devices"))
+    record.run(
+        main,
+        variants=("--only", "--unseen", "--fresh", "--devices", *(f"--meshes={m}" for m in MESHES)),
+    )

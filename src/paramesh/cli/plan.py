@@ -17,7 +17,7 @@ from rich.console import Console
 from paramesh.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from paramesh.parallel.planning import StepPlan
+    from paramesh.parallel.planning import PipelinePlan, StepPlan
     from paramesh.scripts.planning import Step
 
 #: Exit code of a plan that does not fit.
@@ -70,16 +70,27 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
     from paramesh.errors import ParameshError
     from paramesh.parallel.planning.devices import target_devices
     from paramesh.parallel.planning.making import planned
+    from paramesh.parallel.planning.stage_report import PipelinePlan
+    from paramesh.parallel.planning.staged import has_stages, planned_stages
     from paramesh.scripts.planning import is_update_alone
 
     fn, args, kwargs = step
     if is_update_alone(fn):
         sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
+    found: StepPlan | PipelinePlan
     try:
-        found = planned(fn, args, kwargs, target_devices(asked.target), limit)
+        on = target_devices(asked.target)
+        plan = planned_stages if has_stages() else planned
+        found = plan(fn, args, kwargs, on, limit)
     except ParameshError as error:
         raise CommandError(str(error)) from error
-    if asked.html is not None:
+    if isinstance(found, PipelinePlan):
+        if asked.html is not None:
+            raise CommandError(
+                f"--html {asked.html}: there is no page of a plan with pipeline stages yet; leave "
+                "it out, or give --json"
+            )
+    elif asked.html is not None:
         from paramesh.cli.plan_page import write_plan_page
 
         nbytes = write_plan_page(asked.html, found, asked.program)
@@ -171,7 +182,7 @@ def _step(asked: PlanOptions) -> Step | int:
     )
 
 
-def _show(found: StepPlan, as_json: bool, console: Console) -> None:
+def _show(found: StepPlan | PipelinePlan, as_json: bool, console: Console) -> None:
     if as_json:
         console.file.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:
