@@ -56,9 +56,19 @@ REASONS = [
         r"variable must be a Parameter",
     ),
     Reason(
+        "values: a test of LSTM replaces the lists of weights inside the layer (`w_ih_list`), "
+        "which the layer here does not have, so that its own weights count",
+        r"test_sit_lstm_grad_input_3_32_32_is_32_hs_16 ",
+    ),
+    Reason(
+        "numbers drawn from a seed: under `vmap` each example draws others",
+        r"test_multinomial_vmap ",
+    ),
+    Reason("MindIR files, not written", r"got 'MINDIR'"),
+    Reason(
         "names that are not offered: `CombinedNonMaxSuppression`, `MatrixLogarithm`, "
-        "`ConcatOffsetV1`, `UpdateCache`",
-        r"CombinedNonMaxSuppression|MatrixLogarithm|ConcatOffsetV1|UpdateCache",
+        "`ConcatOffsetV1`, `UpdateCache`, `FusedAdaFactor`",
+        r"FusedAdaFactor|CombinedNonMaxSuppression|MatrixLogarithm|ConcatOffsetV1|UpdateCache",
     ),
 ]
 
