@@ -141,9 +141,7 @@ def bert(
     return Network(loss, weights, batch, {"resid": (0, 3)})
 
 
-def autoencoder(
-    sizes: tuple[int, ...] = (4096, 2048, 1024, 256), rows: int = 4096
-) -> Network:
+def autoencoder(sizes: tuple[int, ...] = (4096, 2048, 1024, 256), rows: int = 4096) -> Network:
     """Products down and up again, with normalized batches in between."""
     every = (*sizes, *reversed(sizes[:-1]))
     weights = {"layers": [{**_dense(a, b), **_norm(b)} for a, b in itertools.pairwise(every)]}
@@ -190,9 +188,7 @@ def vgg(
         x, labels = batch
         for n, w in enumerate(weights["kernels"]):
             numbers = ("NHWC", "HWIO", "NHWC")
-            x = jax.lax.conv_general_dilated(
-                x, w["w"], (1, 1), "SAME", dimension_numbers=numbers
-            )
+            x = jax.lax.conv_general_dilated(x, w["w"], (1, 1), "SAME", dimension_numbers=numbers)
             x = pin("images", jax.nn.relu(x + w["b"]))
             if n % 2:
                 own = x.shape

@@ -1,8 +1,8 @@
 """Products that a compiler of GPUs computes in parts, each over a part of the sum.
 
-Where a product has too few tiles for all processors of a GPU, XLA splits the dimension that is added
-up, computes that many products as one, and adds them where the result is used. So an array of all
-parts is in memory in place of the result, as long as somebody uses it.
+Where a product has too few tiles for all processors of a GPU, XLA splits the dimension that is
+added up, computes that many products as one, and adds them where the result is used. So an array of
+all parts is in memory in place of the result, as long as somebody uses it.
 
 Glossary
     parts       how many products over a part of the sum there are

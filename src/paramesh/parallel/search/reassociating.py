@@ -1,8 +1,8 @@
 """Sums over devices that a compiler adds to each other before it sends them.
 
-The compiler of GPUs makes one collective of two, where nobody uses what they give but a sum of both:
-the gradients by the input of two products side by side are added on each device, and then summed up
-over the devices once.
+The compiler of GPUs makes one collective of two, where nobody uses what they give but a sum of
+both: the gradients by the input of two products side by side are added on each device, and then
+summed up over the devices once.
 """
 
 from __future__ import annotations
