@@ -32,6 +32,7 @@ from paramesh._compat.jax import (
     looks_for_nans,
     mlir,
     native_call,
+    outside_of_transforms,
     process_allgather,
     reset_compilation_cache,
     settings_of_calls,
@@ -114,6 +115,31 @@ def test_a_trace_is_left_without_another_trace_of_what_is_called() -> None:
     with jax.ensure_compile_time_eval():
         inner(jnp.zeros(3))
     assert len(traced) == 2
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        jax.jit,
+        jax.vmap,
+        lambda f: jax.grad(lambda x: f(x)[0]),
+        lambda f: lambda x: jax.lax.fori_loop(0, 2, lambda i, x: f(x), x),
+    ],
+    ids=["jit", "vmap", "grad", "fori_loop"],
+)
+def test_transforms_are_seen(inside: Any) -> None:
+    seen: list[bool] = []
+
+    def looks(x: jax.Array) -> jax.Array:
+        seen.append(outside_of_transforms())
+        with eval_context():
+            seen.append(outside_of_transforms())
+        return x
+
+    assert outside_of_transforms()
+    inside(looks)(jnp.zeros(3))
+    assert seen[:2] == [False, True]
+    assert outside_of_transforms()
 
 
 def test_states_of_traces_are_distinguished() -> None:

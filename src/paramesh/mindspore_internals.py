@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -31,6 +31,7 @@ from paramesh.transforms import cond
 
 __all__ = [
     "ConvertModelUtils",
+    "check_dense_input_shape",
     "GradientAccumulation",
     "InternalCallbackParam",
     "VirtualDatasetCellTriple",
@@ -234,8 +235,25 @@ class _VirtualDataset:
         return inputs[0] if len(inputs) == 1 else inputs
 
 
+def check_dense_input_shape(x: Sequence[int], prim_name: str | None = None) -> None:
+    """Refuse the input of a dense layer that has no axis for its rows, as MindSpore 1.x does.
+
+    Args:
+        x: the shape of the input.
+        prim_name: who asks, for the error.
+
+    Raises:
+        ValueError: fewer than two axes.
+    """
+    if len(x) < 2:
+        raise ValueError(
+            f"{prim_name or 'Dense'}: the input must have at least two axes, got the shape "
+            f"{tuple(x)}."
+        )
+
+
 class ConvertModelUtils:
-    """What MindSpore prepares for its second-order optimizer `thor`, which is not here."""
+    """What MindSpore prepares for its second-order optimizer `thor`."""
 
     @staticmethod
     def convert_to_thor_model(
@@ -248,20 +266,23 @@ class ConvertModelUtils:
         loss_scale_manager: object = None,
         keep_batchnorm_fp32: bool = False,
     ) -> Model:
-        """The model, as MindSpore gives it for every other optimizer.
+        """The model; an optimizer `thor` makes its inverses every `frequency` steps from now on.
 
         Scripts call it without asking which optimizer they have.
 
         Args:
             model: the model.
-            network: MindSpore's, as the other arguments; without effect.
-            loss_fn: see `network`.
-            optimizer: see `network`.
-            metrics: see `network`.
-            amp_level: see `network`.
-            loss_scale_manager: see `network`.
-            keep_batchnorm_fp32: see `network`.
+            network: a training cell, whose optimizer counts; otherwise without effect.
+            loss_fn: MindSpore's, as the others; without effect.
+            optimizer: the one that counts otherwise.
+            metrics: see `loss_fn`.
+            amp_level: see `loss_fn`.
+            loss_scale_manager: see `loss_fn`.
+            keep_batchnorm_fp32: see `loss_fn`.
         """
+        use = getattr(getattr(network, "optimizer", optimizer), "use_frequency", None)
+        if use is not None:
+            use()
         return model
 
 

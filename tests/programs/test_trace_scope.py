@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -341,6 +345,82 @@ class TestObjects:
 
     def test_self(self) -> None:
         assert Trainer().run(Tensor([1.0, 2.0])).asnumpy().tolist() == [2, 3]
+
+
+@dataclasses.dataclass
+class Scores:
+    best: Any
+    count: int
+
+
+class Named(OrderedDict[str, Any]):
+    """What some libraries return from a network."""
+
+
+def _later(x: Any) -> Any:
+    yield x
+
+
+#: {name: (what a function returns, the text of the error)}.
+CARRIERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "dataclass": (lambda x: Scores(x, 1), "a Scores with .*jax.tree_util.register_dataclass"),
+    "nested": (lambda x: {"a": [Scores([x], 1)]}, "a Scores with traced Tensors"),
+    "subclass": (lambda x: Named(a=x), "a Named with .*register_pytree_node"),
+    "set": (lambda x: {x}, "a set with traced Tensors in it, which would never get values"),
+    "closure": (lambda x: lambda: x, "a function with traced Tensors"),
+    "values": (lambda x: {"a": x}.values(), r"a dict_values with .* Return one of these\."),
+    "generator": (_later, "a generator, which would run after the trace"),
+    "map": (lambda x: map(abs, [x]), "a map, which would run after the trace"),
+}
+#: Ways in which a function returns more than a number.
+RETURNING: dict[str, Callable[[Any], Any]] = {
+    "jit": paramesh.jit,
+    "aux": lambda f: paramesh.value_and_grad(lambda x: (x.sum(), f(x)), has_aux=True),
+    "remat": lambda f: paramesh.jit(lambda x: (paramesh.remat(f)(x), 0)[1]),
+}
+
+
+@pytest.mark.parametrize("way", RETURNING)
+@pytest.mark.parametrize("name", CARRIERS)
+@pytest.mark.filterwarnings("ignore:Python iterable type:DeprecationWarning")
+def test_a_result_that_a_program_cannot_give(name: str, way: str) -> None:
+    returned, text = CARRIERS[name]
+    for mode in (paramesh.GRAPH_MODE, paramesh.PYNATIVE_MODE):
+        paramesh.set_context(mode=mode)
+        with pytest.raises(TraceError, match=f"returns {text}"):
+            RETURNING[way](returned)(X2)
+
+
+def test_a_result_without_traced_values() -> None:
+    scores, add = Scores(Parameter(2.0), 1), [1.0].append
+    assert paramesh.jit(lambda x: (scores, add, {1}, x))(X2)[:3] == (scores, add, {1})
+
+
+#: JAX's own transforms, around a step that gets nothing of what they trace.
+AROUND: dict[str, Callable[[Callable[[], Any]], Any]] = {
+    "jit": lambda step: jax.jit(step)(),
+    "vmap": lambda step: jax.vmap(lambda _: step())(jnp.zeros(2)),
+    "grad": lambda step: jax.grad(lambda x: x * step())(1.0),
+    "fori_loop": lambda step: jax.lax.fori_loop(0, 3, lambda _, __: step(), jnp.float32(0)),
+    "checkpoint": lambda step: jax.jit(jax.checkpoint(step))(),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_a_compiled_step_inside_of_a_transform_of_jax(around: str) -> None:
+    """It would run once, while the transform is traced, and never again."""
+    count = Parameter(Tensor(0.0), name="count")
+    step = paramesh.jit(lambda: count.set_data(count + 1).sum())
+    for made in range(2):  # also when the program is there
+        with pytest.raises(TraceError, match="'count' was written inside a JAX transform"):
+            AROUND[around](lambda: jnp.asarray(step()))
+        assert float(count) == made
+        step()
+    values = paramesh.jit(lambda: count * 2)
+    assert float(jax.jit(lambda: jnp.asarray(values()))()) == 4  # reading is none of their business
+    with jax.ensure_compile_time_eval():
+        step()
+    assert float(count) == 3
 
 
 def test_messages_name_the_users_line_and_none_of_paramesh() -> None:

@@ -362,6 +362,28 @@ def test_jax_takes_it() -> None:
     np.testing.assert_allclose(v.asnumpy(), FLOATS.sum(1))
 
 
+#: Functions of numpy that call a method of what they are given.
+NUMPYS = (
+    np.sum, np.prod, np.mean, np.var, np.std, np.max, np.min, np.all, np.any, np.argmax, np.argmin,
+    np.cumsum, np.sort, np.argsort, np.transpose, np.ravel, np.squeeze, np.diagonal, np.trace,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fn", NUMPYS, ids=lambda fn: fn.__name__)
+def test_functions_of_numpy(fn: Callable[..., Any]) -> None:
+    numbers = np.array([[3.0, 1.0], [2.0, 5.0]], np.float32)
+    for given in (Tensor(numbers), paramesh.Parameter(Tensor(numbers), name="p")):
+        np.testing.assert_allclose(np.asarray(fn(given)), fn(numbers), rtol=1e-6)
+
+
+def test_functions_of_numpy_with_more_arguments() -> None:
+    t = Tensor(np.array([[3, 1], [2, 5]], np.int32))
+    assert np.mean(untyped(t), axis=0, dtype=np.float64).dtype == dt.float64
+    assert np.std(untyped(t), ddof=1, keepdims=True).shape == (1, 1)
+    with pytest.raises(TypeError, match="Tensor.sum takes no `out`: Tensors are not written into"):
+        np.sum(untyped(t), out=np.zeros(()))
+
+
 def test_jax_functions_follow_jaxs_rule_for_64_bits() -> None:
     t = Tensor(np.arange(3))
     assert t.dtype is dt.int64

@@ -2,6 +2,7 @@
 
 Tracing:
     eval_context            leaves the trace of this thread: what is computed inside is computed now
+    outside_of_transforms   whether no transform of JAX runs a function on this thread
     get_opaque_trace_state  a value that says whether two moments belong to one trace
     to_concrete_value       the array of a tracer that has one (of a gradient outside of programs)
 
@@ -45,6 +46,7 @@ from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
 from jax._src.api_util import InternalFloatingPointError
 from jax._src.core import to_concrete_value as to_concrete_value
+from jax._src.core import trace_ctx as _trace_ctx
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
@@ -88,6 +90,10 @@ def shape_of(atom: Atom) -> tuple[int, ...]:
 def dtype_of(atom: Atom) -> object:
     """The element type of a value in a traced program, with the errors of `shape_of`."""
     return _aval(atom).dtype
+
+
+#: Whether no transform of JAX runs a function on this thread: what is computed is computed now.
+outside_of_transforms: Callable[[], bool] = _trace_ctx.is_top_level
 
 
 def settings_of_calls() -> Any:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 #: Exit code of a plan that does not fit.
 TOO_MUCH = 1
 
+_UPDATE_ALONE = (
+    "paramesh: {program}: the first compiled call that trains is that of {name} alone. What "
+    "computes the gradients is not part of this plan, and they count as inputs. For the full step, "
+    "compile one function that does both (paramesh.jit, mindspore.jit), or use TrainOneStepCell.\n"
+)
+
 
 @dataclass(frozen=True)
 class PlanOptions:
@@ -66,8 +72,11 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
     from paramesh.parallel.planning.making import planned
     from paramesh.parallel.planning.stage_report import PipelinePlan
     from paramesh.parallel.planning.staged import has_stages, planned_stages
+    from paramesh.scripts.planning import is_update_alone
 
     fn, args, kwargs = step
+    if is_update_alone(fn):
+        sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
     found: StepPlan | PipelinePlan
     try:
         on = target_devices(asked.target)
@@ -126,10 +135,15 @@ def _prepared(asked: PlanOptions) -> int | None:
     """Check what is asked for, and have JAX ready for it, before the script runs."""
     from paramesh.context import memory_bytes
     from paramesh.errors import ContextError
-    from paramesh.parallel.planning.devices import parsed, target_devices
+    from paramesh.parallel.planning.devices import (
+        look_for_none_in_vain,
+        parsed,
+        target_devices,
+    )
 
     try:
         kind, _ = parsed(asked.target)
+        look_for_none_in_vain()
         if kind != "cpu":  # compilers say on stderr that there is no driver
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         limit = None

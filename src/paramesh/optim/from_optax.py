@@ -26,7 +26,7 @@ from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import OptimizerError
 from paramesh.initializer.factory import initializer
 from paramesh.optim.groups import Parameters, WeightDecay
-from paramesh.optim.optax_extras import extras, plain
+from paramesh.optim.optax_extras import extras, plain, without_typed_keys
 from paramesh.optim.optimizer import Gradients, Optimizer, store, work
 from paramesh.optim.rates import LearningRate
 from paramesh.parameter import Parameter, ParameterTuple
@@ -71,7 +71,7 @@ class OptaxOptimizer(Optimizer):
                 names.pop("learning_rate", None)
         found = plain(transform)
         self.takes_loss = isinstance(found, optax.GradientTransformationExtraArgs)
-        self.transform: Any = optax.with_extra_args_support(found)
+        self.transform: Any = without_typed_keys(optax.with_extra_args_support(found))
         self._names = tuple(p.name for p in self._parameters)
         structs = {
             p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
@@ -272,7 +272,20 @@ def leaf_names(state: Tree, paths: list[Any]) -> list[str]:
             if part is not None:
                 parts.append(part)
         names.append(".".join(parts) or "state")
-    return names
+    return _distinguished(names)
+
+
+def _distinguished(names: list[str]) -> list[str]:
+    """Numbers after names that several leaves have, such as the arrays of a list."""
+    several = {name for name in names if names.count(name) > 1}
+    counts: dict[str, int] = dict.fromkeys(several, 0)
+    found: list[str] = []
+    for name in names:
+        if name in several:
+            counts[name] += 1
+            name = f"{name}.{counts[name] - 1}"
+        found.append(name)
+    return found
 
 
 def _step(node: Any, key: Any) -> tuple[Any, str | None]:

@@ -57,6 +57,32 @@ def plain(transform: Any) -> Any:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def without_typed_keys(transform: Any) -> Any:
+    """The transformation with the numbers of its random keys (UInt32) as state, not the keys."""
+    kinds: list[Any] = []
+
+    def bare(state: Tree) -> Tree:
+        flat, tree = jax.tree.flatten(state)
+        kinds[:] = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in flat]
+        return jax.tree.unflatten(tree, [jax.random.key_data(v) if _is_key(v) else v for v in flat])
+
+    def init(params: Tree) -> Tree:
+        return bare(transform.init(params))
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Any:
+        flat, tree = jax.tree.flatten(state)
+        pairs = zip(flat, kinds, strict=True)
+        keyed = [v if kind is None else jax.random.wrap_key_data(v, impl=kind) for v, kind in pairs]
+        updates, after = transform.update(updates, jax.tree.unflatten(tree, keyed), params, **extra)
+        return updates, bare(after)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _is_key(leaf: object) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def extras(
     given: Mapping[str, Any], gradients: Tree, by_name: Mapping[str, Parameter]
 ) -> dict[str, Any]:

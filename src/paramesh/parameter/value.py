@@ -195,5 +195,27 @@ def materialise(states: Iterable[ParameterValue | Pool]) -> None:
         arrays = placement.current().materialise(
             [p for p, _ in waiting], [recipe for _, recipe in waiting]
         )
+    _wait_for_large([p for p, _ in waiting], arrays)
     for (param, recipe), array in zip(waiting, arrays, strict=True):
         storage.inside(param, param._materialised, recipe, array)
+
+
+#: From so many bytes on, values are waited for: a device without the memory says so late.
+_LARGE = 2**28
+
+
+def _wait_for_large(params: list[Any], arrays: list[Any]) -> None:
+    """Wait for many bytes, so that recipes are kept where there is no memory for their values."""
+    if sum(param.nbytes for param in params) < _LARGE:
+        return
+    try:
+        jax.block_until_ready(arrays)
+    except RuntimeError as error:
+        largest = max(params, key=lambda param: param.nbytes)
+        error.add_note(
+            f"The first values of {len(params)} Parameters need {sum(p.nbytes for p in params):,} "
+            f"bytes; the largest is '{largest.name}' {largest.dtype}{list(largest.shape)} with "
+            f"{largest.nbytes:,}. They have no values yet. Make them smaller, or shard them "
+            "(`to_device`, `layout`) before their first use."
+        )
+        raise

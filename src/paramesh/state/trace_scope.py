@@ -292,12 +292,17 @@ def _same(a: Any, b: Any) -> bool:
 # Where the user's code is.
 
 
+def is_users(path: str) -> bool:
+    """Whether the code of a file is the user's, and not paramesh's, JAX's, numpy's or python's."""
+    return not path.startswith((SOURCE, *_JAX)) and not path.startswith("<frozen")
+
+
 def user_line() -> str:
     """The line of user code that runs now: `  File "f.py", line 3, in g` and its text."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith((SOURCE, *_JAX)) and not path.startswith("<frozen"):
+        if is_users(path):
             line = linecache.getline(path, frame.f_lineno).strip()
             place = f'\n  File "{path}", line {frame.f_lineno}, in {frame.f_code.co_name}'
             return f"{place}\n    {line}" if line else place

@@ -274,6 +274,9 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
         """The values in this process's memory, not to be written to."""
         value = self._get()
         try:
+            if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+                # numpy reads the memory, and the process ends where a program had failed to fill it
+                value.block_until_ready()
             return np.asarray(value)
         except jax.errors.TracerArrayConversionError:
             raise trace_scope.no_value(

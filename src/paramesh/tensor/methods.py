@@ -53,6 +53,11 @@ def _accumulator(value: Array) -> Array:
     return cast(value, _dtype.int64) if kind in ("bool", "int") else value
 
 
+def _refuse_out(name: str, out: object) -> None:
+    if out is not None:
+        raise TypeError(f"Tensor.{name} takes no `out`: Tensors are not written into.")
+
+
 class ArrayMethods(Arithmetic):
     """Computing methods in terms of `_get` and `_wrap`."""
 
@@ -188,44 +193,91 @@ class ArrayMethods(Arithmetic):
         """The whole Tensor repeated `reps[i]` times along axis i."""
         return self._apply(jnp.tile, reps)
 
+    # numpy's functions (np.sum(tensor)) call these methods, and give `dtype` and `out` by name.
+
     def sum(
-        self, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        keepdims: bool = False,
+        *,
+        out: None = None,
     ) -> Self:
         """Sum over axes. bool and signed integers are summed as Int64."""
+        _refuse_out("sum", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
             return self._wrap(total)
 
     def prod(
-        self, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False
+        self,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        keepdims: bool = False,
+        *,
+        out: None = None,
     ) -> Self:
         """Product over axes. bool and signed integers are multiplied as Int64."""
+        _refuse_out("prod", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Self:
-        """Mean over axes; of integers, a Float32."""
-        return self._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
+    def mean(
+        self,
+        axis: Axis = None,
+        keepdims: bool = False,
+        *,
+        dtype: DTypeLike | None = None,
+        out: None = None,
+    ) -> Self:
+        """Mean over axes; of integers, a Float32. `dtype`: elements are cast first."""
+        _refuse_out("mean", out)
+        return self._cast_first(dtype)._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
 
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Self:
-        """Variance over axes, divided by n - ddof."""
-        return self._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
+    def var(
+        self,
+        axis: Axis = None,
+        ddof: int = 0,
+        keepdims: bool = False,
+        *,
+        dtype: DTypeLike | None = None,
+        out: None = None,
+    ) -> Self:
+        """Variance over axes, divided by n - ddof. `dtype`: elements are cast first."""
+        _refuse_out("var", out)
+        cast = self._cast_first(dtype)
+        return cast._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
 
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Self:
-        """Standard deviation over axes, divided by n - ddof."""
-        return self._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
+    def std(
+        self,
+        axis: Axis = None,
+        ddof: int = 0,
+        keepdims: bool = False,
+        *,
+        dtype: DTypeLike | None = None,
+        out: None = None,
+    ) -> Self:
+        """Standard deviation over axes, divided by n - ddof. `dtype`: elements are cast first."""
+        _refuse_out("std", out)
+        cast = self._cast_first(dtype)
+        return cast._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Self:
+    def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Largest element over axes."""
+        _refuse_out("max", out)
         fn = borders.first_largest if isinstance(axis, int) else jnp.max
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Self:
+    def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Smallest element over axes."""
+        _refuse_out("min", out)
         fn = borders.first_smallest if isinstance(axis, int) else jnp.min
         return self._apply(fn, _axes(axis), keepdims=keepdims)
+
+    def _cast_first(self, dtype: DTypeLike | None) -> Self:
+        return self if dtype is None else self._wrap(cast(self._get(), to_dtype(dtype)))
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Self:
         """Index (Int64) of the largest element, of the first where several are equal."""
@@ -247,12 +299,14 @@ class ArrayMethods(Arithmetic):
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
-    def all(self, axis: Axis = None, keepdims: bool = False) -> Self:
+    def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Whether all elements are true, over axes."""
+        _refuse_out("all", out)
         return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
 
-    def any(self, axis: Axis = None, keepdims: bool = False) -> Self:
+    def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Whether any element is true, over axes."""
+        _refuse_out("any", out)
         return self._apply(jnp.any, _axes(axis), keepdims=keepdims)
 
     def clip(self, min: Operand | None = None, max: Operand | None = None) -> Self:

@@ -32,6 +32,11 @@ class Nest:
         self.tree = tree
         self._kinds = kinds  # _TENSOR, _ARRAY, or (a static leaf,)
 
+    @property
+    def static(self) -> list[Any]:
+        """The static leaves."""
+        return [kind[0] for kind in self._kinds if isinstance(kind, tuple)]
+
     def build(self, arrays: Sequence[Any]) -> Tree:
         """The nest with other raw arrays; Tensors where there were Tensors or Parameters."""
         rest = iter(arrays)

@@ -16,6 +16,7 @@ from paramesh.dtype import int64, is_64bit, watch_64bit, x64, x64_enabled
 from paramesh.state import trace_scope, tracing
 from paramesh.state.frames import AnyState
 from paramesh.tensor.trees import unpack
+from paramesh.transforms.carriers import refuse_carriers
 
 T = TypeVar("T")
 
@@ -53,6 +54,8 @@ class Body:
         ):
             out = fn(*args, **kwargs)
             self.arrays, self.nest = unpack(out, numbers)
+            for leaf in self.nest.static:
+                refuse_carriers(leaf, name or name_of(fn))
             del out  # a Tensor that is only returned does not leak
             self.written: list[AnyState] = list(frame.written)
             self._frame = frame

@@ -54,7 +54,7 @@ def attempt(
             constants = filter(is_cell, jax.tree_util.tree_leaves((args, kwargs)))
             for cell in (*cells, *constants):
                 program.visit(cell)
-            outputs = Outputs(fn(*args, **kwargs))
+            outputs = Outputs(fn(*args, **kwargs), name_of(fn))
             results = program.results() if not program.unfit else []
         attempts.append((program, outputs, [state for state, _ in results]))
         arrays = outputs.arrays

@@ -210,6 +210,13 @@ def _loads(nodes: Sequence[ast.AST]) -> dict[str, int]:
     return found
 
 
+#: Statements after which the names that they assign have a value.
+_GIVING = (
+    ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Import, ast.ImportFrom, ast.FunctionDef,
+    ast.ClassDef,
+)  # fmt: skip
+
+
 def _read_first(nodes: Sequence[ast.stmt]) -> set[str]:
     """Names that statements may read before they assign them."""
     found: set[str] = set()
@@ -222,11 +229,35 @@ def _read_first(nodes: Sequence[ast.stmt]) -> set[str]:
             if isinstance(node, ast.If):
                 read(node.test, known)
                 known = through(node.body, set(known)) & through(node.orelse, set(known))
-                continue
-            read(node, known)
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Import):
-                known = known | set(_assigned([node]))
+            elif isinstance(node, ast.While):
+                read(node.test, known)
+                through(node.body, set(known))
+                through(node.orelse, set(known))
+            elif isinstance(node, ast.For):
+                read(node.iter, known)
+                through(node.body, known | names_of(node.target))
+                through(node.orelse, set(known))
+            elif isinstance(node, ast.With):
+                for item in node.items:
+                    read(item.context_expr, known)
+                    if item.optional_vars is not None:
+                        known = known | names_of(item.optional_vars)
+                known = through(node.body, known)
+            elif isinstance(node, ast.Try):
+                tried = through(node.body, set(known))
+                for handler in node.handlers:
+                    caught = {handler.name} if handler.name else set()
+                    through(handler.body, known | caught)
+                through(node.orelse, tried)
+                known = through(node.finalbody, set(known))
+            else:
+                read(node, known)
+                if isinstance(node, _GIVING):
+                    known = known | set(_assigned([node]))
         return known
+
+    def names_of(target: ast.expr) -> set[str]:
+        return {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
 
     through(nodes, set())
     return found
@@ -262,6 +293,8 @@ class _Exits:
             inner = getattr(node, field, None)
             if isinstance(inner, list):
                 setattr(node, field, self.block(inner))
+        if isinstance(node, ast.While) and has([node.test], (ast.NamedExpr,)):
+            node = _asked_inside(node)
         if isinstance(node, ast.While | ast.For) and self.can(node):
             return self.loop(node)
         return [node]
@@ -316,6 +349,13 @@ class _Exits:
                 out.append(ast.copy_location(ast.If(test, rest, []), node))
             return out
         return out or [ast.Pass()]
+
+
+def _asked_inside(node: ast.While) -> ast.While:
+    """`while (a := b) > c` as a loop that asks in its body, where `a` is assigned to."""
+    leaves = ast.If(ast.UnaryOp(ast.Not(), node.test), [ast.Break()], [])
+    asks = ast.copy_location(leaves, node)
+    return ast.copy_location(ast.While(ast.Constant(True), [asks, *node.body], node.orelse), node)
 
 
 def _only_in_branches(body: Sequence[ast.stmt]) -> bool:
@@ -490,7 +530,8 @@ class _Rewriter:
         return [*parts, *self.before(names), _unpack(kept, call), *self.after(names)]
 
     def repeated(self, node: ast.While) -> list[ast.stmt]:
-        if node.orelse or has(node.body, (ast.Return,)) or not self.may_move(node.body):
+        moves = self.may_move(node.body) and not has([node.test], _BINDING)
+        if node.orelse or has(node.body, (ast.Return,)) or not moves:
             return [node]
         asks: ast.stmt = ast.Expr(node.test)
         names = self.kept(_assigned(node.body), node, [asks, *node.body])

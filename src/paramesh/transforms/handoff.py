@@ -35,13 +35,19 @@ from typing import Any, TypeVar, cast
 
 import jax
 
-from paramesh._compat.jax import check_not_forked, looks_for_nans, settings_of_calls
+from paramesh._compat.jax import (
+    check_not_forked,
+    looks_for_nans,
+    outside_of_transforms,
+    settings_of_calls,
+)
 from paramesh._compat.unbroken import as_before
 from paramesh.array_types import Array, ArrayLike
 from paramesh.dtype import x64_enabled, x64_set
-from paramesh.errors import ParameterStateError
+from paramesh.errors import ParameterStateError, TraceError
 from paramesh.parameter import Dissolved, Parameter, Pool
 from paramesh.state import storage
+from paramesh.state.frames import UNSEEN_TRANSFORM
 from paramesh.state.placement import Placement
 from paramesh.state.storage import UNREADY, Domain
 from paramesh.transforms.compiled_versions import (
@@ -129,9 +135,13 @@ class Handoff:
         Raises:
             Superseded: nothing was run.
             RuntimeError: this process was forked from one that had computed.
+            TraceError: it writes, and the function of a transform of JAX called it, with inputs
+                that the transform knows nothing of: it would run once, while that is traced.
             Exception: what JAX raises; the states keep their contents.
         """
         check_not_forked()
+        if self.written and not outside_of_transforms():
+            raise TraceError(UNSEEN_TRANSFORM.format(name=_name_of(self.written[0])))
         turns = self._domains[1].turns if self._takes_turns else None
         if turns is None:
             return self._in_turn(place, leaves, current)
@@ -359,6 +369,10 @@ class Handoff:
         reserve_memory(version.compiled, getattr(self.program, "__name__", "program"))
         self._versions.append(version)
         return version
+
+
+def _name_of(state: State) -> str:
+    return state.entries()[0][1].name if isinstance(state, Pool) else state.name
 
 
 def _restoring(call: Callable[[], T]) -> T:

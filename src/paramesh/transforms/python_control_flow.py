@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.transforms.branch_effects import ControlFlowError, refused
 from paramesh.transforms.control_flow import cond, switch, while_loop
 from paramesh.transforms.control_flow_source import rewritten
 
@@ -37,10 +38,6 @@ class _Nothing:
 
 
 NOTHING = _Nothing()
-
-
-class ControlFlowError(TypeError):
-    """An `if` or `while` over Tensors that cannot be converted; says where, and why."""
 
 
 # At run time.
@@ -172,15 +169,23 @@ def branch(
 
     def values_of(fn: Callable[[], tuple[Any, ...]]) -> Callable[[], list[Any]]:
         def run() -> list[Any]:
-            found = list(fn())
+            try:
+                with refused(fn, "if", where):
+                    found = list(fn())
+            except TypeError as error:
+                inside.append(error)
+                raise
             kept.append(found)
             return [value for value in found if _number(value)]
 
         return run
 
+    inside: list[TypeError] = []
     try:
         out = iter(cond(test, values_of(when_true), values_of(when_false)))
     except TypeError as error:
+        if error in inside:  # of a branch itself, not of the two together
+            raise
         raise _refused(where, "if", names, kept, error) from error
     first, second = kept[-2], kept[-1]
     result: list[Any] = []
@@ -267,13 +272,24 @@ def _converted(
         return full
 
     def turn(state: Sequence[Any]) -> list[Any]:
-        after = body(*whole(state))
+        after = watched(lambda: body(*whole(state)))
         return [after[i] for i in carried]
 
+    def watched(fn: Callable[[], Any]) -> Any:
+        try:
+            with refused(fn, "while", where):
+                return fn()
+        except TypeError as error:
+            inside.append(error)
+            raise
+
+    inside: list[TypeError] = []
     begin = [values[i] if _array(values[i]) else wrap(jnp.asarray(values[i])) for i in carried]
     try:
-        out = while_loop(lambda state: test(*whole(state)), turn, begin)
+        out = while_loop(lambda state: watched(lambda: test(*whole(state))), turn, begin)
     except TypeError as error:
+        if error in inside:  # of a turn itself, not of two turns together
+            raise
         shown = ", ".join(f"'{names[i]}'" for i in carried)
         raise ControlFlowError(
             f"{where}: this `while` depends on a Tensor and is converted to `ops.while_loop`, for "
