@@ -33,6 +33,7 @@ import numpy as np
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.common.initializer as init
+import mindspore.common.lazy_inline as lazy_inline
 from mindspore import *
 from mindspore import context
 from mindspore.ops import operations as P
@@ -50,6 +51,7 @@ if __name__ == "__main__":
     print(type(pickle.loads(pickle.dumps(Kept()))) is Kept, ms.__version__)
     print(init("ones", [2]), ms.nn is nn, P.ReLU is ms.ops.ReLU, LossMonitor is ms.LossMonitor)
     print(hasattr(ms, "experimental"), ms.common.initializer.Normal is init.Normal)
+    assert lazy_inline(len) is lazy_inline.lazy_inline(len) is len
     sys.exit(int(sys.argv[1]))
 """
 
