@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator, MutableSequence
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import jax.core
 import numpy as np
 
@@ -214,7 +215,8 @@ def _plain_object(thing: object) -> bool:
     return (
         hasattr(thing, "__dict__")
         and not is_cell(thing)
-        and module not in ("paramesh", "jax", "jaxlib", "numpy", "builtins", "functools")
+        and not isinstance(thing, jax.Array)
+        and module not in ("paramesh", "jax", "numpy", "builtins", "functools")
     )
 
 
