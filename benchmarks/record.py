@@ -142,8 +142,8 @@ def run(main: Callable[[], object], variants: Sequence[str] = ()) -> None:
 
     Args:
         main: the program; it finds the rest of the command line in `sys.argv`.
-        variants: options that make results of their own, such as `--cached`; a run with one of
-            them has a section of its own.
+        variants: options that make results of their own, such as `--cached`, or with one value,
+            such as `--size=4`; a run with one of them has a section of its own.
 
     Raises:
         ValueError: see `put`; before the program runs.
@@ -156,7 +156,8 @@ def run(main: Callable[[], object], variants: Sequence[str] = ()) -> None:
     if file is None:
         main()
         return
-    key = " ".join([program, *(word for word in words if word.partition("=")[0] in variants)])
+    own = [word for word in words if {word, word.partition("=")[0]} & {*variants}]
+    key = " ".join([program, *own])
     put(file.read_text() if file.exists() else "", key, "")
     os.environ["COLUMNS"] = WIDTH
     tee = Tee(sys.stdout)

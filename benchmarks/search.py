@@ -18,10 +18,11 @@ Everything is on eight virtual devices; the cost model counts with the figures o
                 for the CPU, in turns, as ratios of medians
 
 Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
-networks that predictions were not fitted to (`searched/unseen.py`). `--kept FILE` keeps the costs
+networks that predictions were not fitted to (`searched/unseen.py`), and `--fresh` those that were
+written after the prediction for GPUs (`searched/fresh.py`). `--kept FILE` keeps the costs
 of `quality` and what compilers said for `compiled`, so that a run may be stopped and go on. With
-`--record`, a part that is asked for as `--only=PART` has a section of its own, and so has
-`--unseen`.
+`--record`, a part that is asked for as `--only=PART` has a section of its own, and so have
+`--unseen`, `--fresh` and `--meshes=MESH`.
 """
 
 from __future__ import annotations
@@ -70,12 +71,13 @@ from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import Plan, Program, find
 from paramesh.transforms.stages import compiled_for_target
 from searched import drec
+from searched.fresh import FRESH
 from searched.networks import MEDIUM, NETWORKS, Network, gpt
 from searched.peers import compiled as compiled_peer
 from searched.peers import modelled, peers_of, problem_of, program_of
 from searched.unseen import UNSEEN
 
-ALL = {**NETWORKS, **UNSEEN}
+ALL = {**NETWORKS, **UNSEEN, **FRESH}
 #: Name -> (mesh, hosts).
 MESHES: dict[str, tuple[tuple[int, ...], int]] = {
     "8": ((8,), 1),
@@ -395,6 +397,7 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", type=int, default=[2, 12, 48])
     parser.add_argument("--networks", nargs="+", choices=tuple(ALL))
     parser.add_argument("--unseen", action="store_true", help="take `searched/unseen.py`")
+    parser.add_argument("--fresh", action="store_true", help="take `searched/fresh.py`")
     parser.add_argument("--devices", nargs="+", default=["cpu:8", "h100:8", "v5e:2x4"])
     parser.add_argument("--meshes", nargs="+", choices=tuple(MESHES), default=list(MESHES))
     parser.add_argument("--every", action="store_true", help="print all layouts of `quality`")
@@ -402,7 +405,8 @@ def main() -> None:
     parser.add_argument("--target", choices=sorted(TARGETS), default="h100")
     given = parser.parse_args()
     console, target, kept = Console(), TARGETS[given.target], Kept(given.kept)
-    given.networks = given.networks or list(UNSEEN if given.unseen else NETWORKS)
+    sets = UNSEEN if given.unseen else FRESH if given.fresh else NETWORKS
+    given.networks = given.networks or list(sets)
     todo: dict[str, Callable[[], None]] = {
         "time": lambda: times(console, given.layers, target),
         "quality": lambda: quality(
@@ -418,4 +422,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(main, variants=("--only", "--unseen", "--devices"))
+    record.run(
+        main,
+        variants=("--only", "--unseen", "--fresh", "--devices", *(f"--meshes={m}" for m in MESHES)),
+    )

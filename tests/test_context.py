@@ -309,6 +309,21 @@ def test_the_older_place_of_the_shard_size() -> None:
     assert read("optimizer_weight_shard_size") == 4
 
 
+def test_levels_of_the_parallel_optimizer() -> None:
+    def config(**given: Any) -> Any:
+        context.set_auto_parallel_context(parallel_optimizer_config=given)
+        return context.get_auto_parallel_context("parallel_optimizer_config")
+
+    assert config()["optimizer_level"] == "level1"
+    assert config(optimizer_level="level3")["optimizer_level"] == "level3"
+    assert config(gradient_accumulation_shard=True)["optimizer_level"] == "level2"
+    context.set_auto_parallel_context(optimizer_weight_shard_size=2)  # of what was made
+    with pytest.raises(ValueError, match="'level4' is not one of 'level1', 'level2', 'level3'"):
+        config(optimizer_level="level4")
+    with pytest.raises(ValueError, match="'level2', and optimizer_level='level1'. Leave one"):
+        config(optimizer_level="level1", gradient_accumulation_shard=True)
+
+
 def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
     assert context.device_num() is None
     key = context.program_key()

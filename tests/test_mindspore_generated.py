@@ -56,6 +56,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Any, ...], Any]] = {
         lambda x, w, *rest: functional.conv2d(x, w, None, 2, 1),
     ),
     "Index": ({}, (X, (N, N)), lambda x, at: x[at]),
+    "InplaceCopy": ({}, (X * 0, X), lambda _, src: src),
     "Swiglu": ({}, (X, 1), ops.swiglu),
 }
 

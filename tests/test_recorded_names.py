@@ -12,7 +12,7 @@ import pytest
 
 import name_cases
 import paramesh
-from paramesh import Tensor, mindspore_gradients, mint, nn, ops
+from paramesh import Tensor, mindspore_gradients, mindspore_sparse, mint, nn, ops
 from paramesh import numpy as mnp
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,8 +28,9 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def primitive(name: str) -> Any:
-    """A class of operators, of those of gradients too."""
-    return getattr(ops, name) if hasattr(ops, name) else getattr(mindspore_gradients, name)
+    """A class of operators, of those of gradients and of parts too."""
+    homes = (ops, mindspore_sparse, mindspore_gradients)
+    return next(getattr(home, name) for home in homes if hasattr(home, name))
 
 
 def test_all_cases_are_recorded() -> None:

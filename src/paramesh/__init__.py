@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from paramesh.parallel import communication
     from paramesh.parallel.layouts.jax_sharding import device_put
     from paramesh.parallel.layouts.layout import Layout
-    from paramesh.parallel.planning import plan
+    from paramesh.parallel.planning import balanced_stages, plan, plan_stages
     from paramesh.train import (
         MAE,
         MSE,
@@ -183,7 +183,7 @@ _LAZY = lazy_names.homes(
         "paramesh.tensor.row_tensor": "RowTensor",
         "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",
         "paramesh.parallel.layouts.layout": "Layout",
-        "paramesh.parallel.planning": "plan",
+        "paramesh.parallel.planning": "balanced_stages plan plan_stages",
         "paramesh.random": "Generator get_rng_state set_rng_state",
         "paramesh.train": """
             Model Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
@@ -217,7 +217,9 @@ __all__ = [
     "get_seed",
     "Cell",
     "Layout",
+    "balanced_stages",
     "plan",
+    "plan_stages",
     "nn",
     "ops",
     "optim",

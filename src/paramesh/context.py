@@ -303,7 +303,8 @@ def set_auto_parallel_context(**settings: object) -> None:
     - `parallel_optimizer_config`, in the modes with one global view: a dict with
       `parallel_optimizer_threshold` (kilobytes; state of smaller Parameters is not sharded),
       `optimizer_weight_shard_size` (over at most so many devices; -1: over all that would hold
-      copies) and `gradient_accumulation_shard` (recorded: XLA decides).
+      copies), `gradient_accumulation_shard` and `optimizer_level` ("level1" to "level3"; both
+      recorded: XLA decides when gradients are sharded and weights gathered).
     - `grad_accumulation_step` (1..65536): number of micro-batches of a step; their gradients
       are averaged before the update.
     - `full_batch`: every device gets the full input.

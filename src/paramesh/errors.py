@@ -53,6 +53,13 @@ class ValueNeededError(TracedValueError, TypeError):
     """The shape of an operator's result depends on values that a program has yet to compute."""
 
 
+class PositionError(ParameshError, IndexError, ValueError, RuntimeError):
+    """A position is outside of the axes that it is on.
+
+    MindSpore raises ValueError or RuntimeError, by the operator.
+    """
+
+
 class UncompiledWarning(UserWarning):
     """A function that was to be compiled runs operator by operator, because it cannot be."""
 

@@ -114,6 +114,11 @@ def _convolution(
     return functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
+def _inplace_copy(input: Tensor, src: TensorLike, non_blocking: bool = False) -> Any:
+    """Write a value into a Tensor or a Parameter; returns it. Copies here are never waited for."""
+    return input.copy_(src, non_blocking)
+
+
 def _index(input: Tensor, indices: Sequence[Tensor]) -> Any:
     return input[tuple(indices)]
 
@@ -157,3 +162,4 @@ _offer("Swiglu", _swiglu, "input dim")
 _offer("Convolution", _convolution,
        "input weight bias stride padding dilation transposed output_padding groups")  # fmt: skip
 _offer("Index", _index, "input indices")
+_offer("InplaceCopy", _inplace_copy, "input src non_blocking")

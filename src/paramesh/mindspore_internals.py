@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -18,21 +18,27 @@ from paramesh import context, ops
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
+from paramesh.optim import Optimizer
 from paramesh.parameter import Parameter
 from paramesh.sampling.seed import get_seed
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor
+from paramesh.train import TrainOneStepCell
 from paramesh.train.callbacks import Facts, first_loss
 from paramesh.train.model import Model
+from paramesh.train.pipeline_cell import micro_batches_of
 from paramesh.transforms import cond
 
 __all__ = [
     "ConvertModelUtils",
+    "check_dense_input_shape",
     "GradientAccumulation",
     "InternalCallbackParam",
     "VirtualDatasetCellTriple",
     "_InternalCallbackParam",
     "_Loss",
+    "_MicroBatch",
+    "_TrainGradAccuStepCell",
     "_VirtualDataset",
     "_VirtualDatasetCell",
     "_function_forbid_reuse",
@@ -161,14 +167,41 @@ class _VirtualDatasetCell(Cell):
     def __init__(self, backbone: Cell) -> None:
         super().__init__(auto_prefix=False)
         self._backbone = backbone
+        self._virtual_dataset = _VirtualDataset()
 
     def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
-        return self._backbone(*inputs)
+        given = self._virtual_dataset(*inputs)
+        return self._backbone(*(given if len(inputs) > 1 else (given,)))
 
 
 class VirtualDatasetCellTriple(_VirtualDatasetCell):
     """A network of three inputs that is given the batch as its data: here each program is."""
+
+
+class _MicroBatch(Cell):
+    """`cell(i, *inputs)` is the rows of micro-batch i of every input, in a tuple.
+
+    Args:
+        micro_size: how many micro-batches; it divides the first axes.
+    """
+
+    def __init__(self, micro_size: int) -> None:
+        super().__init__()
+        self.micro_size = micro_size
+
+    def construct(self, i: int, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The rows."""
+        rows = [x.shape[0] // self.micro_size for x in inputs]
+        return tuple(x[i * n : (i + 1) * n] for x, n in zip(inputs, rows, strict=True))
+
+
+class _TrainGradAccuStepCell(TrainOneStepCell):
+    """TrainOneStepCell that divides gradients by the micro-batches, unless it is given a `sens`."""
+
+    def __init__(self, network: Cell, optimizer: Optimizer, sens: float | None = None) -> None:
+        share = 1.0 / micro_batches_of(network) if sens is None else sens
+        super().__init__(network, optimizer, share)
 
 
 class _VirtualDataset:
@@ -202,8 +235,25 @@ class _VirtualDataset:
         return inputs[0] if len(inputs) == 1 else inputs
 
 
+def check_dense_input_shape(x: Sequence[int], prim_name: str | None = None) -> None:
+    """Refuse the input of a dense layer that has no axis for its rows, as MindSpore 1.x does.
+
+    Args:
+        x: the shape of the input.
+        prim_name: who asks, for the error.
+
+    Raises:
+        ValueError: fewer than two axes.
+    """
+    if len(x) < 2:
+        raise ValueError(
+            f"{prim_name or 'Dense'}: the input must have at least two axes, got the shape "
+            f"{tuple(x)}."
+        )
+
+
 class ConvertModelUtils:
-    """What MindSpore prepares for its second-order optimizer `thor`, which is not here."""
+    """What MindSpore prepares for its second-order optimizer `thor`."""
 
     @staticmethod
     def convert_to_thor_model(
@@ -216,20 +266,23 @@ class ConvertModelUtils:
         loss_scale_manager: object = None,
         keep_batchnorm_fp32: bool = False,
     ) -> Model:
-        """The model, as MindSpore gives it for every other optimizer.
+        """The model; an optimizer `thor` makes its inverses every `frequency` steps from now on.
 
         Scripts call it without asking which optimizer they have.
 
         Args:
             model: the model.
-            network: MindSpore's, as the other arguments; without effect.
-            loss_fn: see `network`.
-            optimizer: see `network`.
-            metrics: see `network`.
-            amp_level: see `network`.
-            loss_scale_manager: see `network`.
-            keep_batchnorm_fp32: see `network`.
+            network: a training cell, whose optimizer counts; otherwise without effect.
+            loss_fn: MindSpore's, as the others; without effect.
+            optimizer: the one that counts otherwise.
+            metrics: see `loss_fn`.
+            amp_level: see `loss_fn`.
+            loss_scale_manager: see `loss_fn`.
+            keep_batchnorm_fp32: see `loss_fn`.
         """
+        use = getattr(getattr(network, "optimizer", optimizer), "use_frequency", None)
+        if use is not None:
+            use()
         return model
 
 

@@ -17,6 +17,7 @@ _OPTIMIZER_CONFIG: dict[str, Any] = {
     "gradient_accumulation_shard": False,
     "parallel_optimizer_threshold": 0,
     "optimizer_weight_shard_size": -1,
+    "optimizer_level": "level1",
 }
 
 #: The entries of `pipeline_config`.
@@ -62,6 +63,14 @@ def optimizer_config(call: str, value: Any) -> dict[str, Any] | None:
     whole(call, f"{name}['parallel_optimizer_threshold'], kilobytes,", threshold, 0, 2**31 - 1)
     if size != -1 or isinstance(size, bool):
         whole(call, f"{name}['optimizer_weight_shard_size']", size, 1, 4096)
+    shards = made["gradient_accumulation_shard"]
+    level = made["optimizer_level"] = value.get("optimizer_level", "level2" if shards else "level1")
+    one_of(call, f"{name}['optimizer_level']", level, ("level1", "level2", "level3"))
+    if shards and level != "level2":
+        raise ValueError(
+            f"{call}: {name} has gradient_accumulation_shard=True, which is optimizer_level="
+            f"'level2', and optimizer_level={level!r}. Leave one of them out."
+        )
     return made
 
 

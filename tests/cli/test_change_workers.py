@@ -23,12 +23,13 @@ from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.durability.run_lock import changer_lock
+from paramesh.ps.resizing.workers import Changed
 from paramesh.ps.specification.worker_sets import Verdict
 
 
 @contextmanager
-def live(folder: Path, mode: str = "sync"):
-    run = RunFolder(str(folder), Identity(1, 2, mode), None)
+def live(folder: Path):
+    run = RunFolder(str(folder), Identity(1, 2), None)
     run.enter("s")
     try:
         yield
@@ -84,10 +85,24 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CommandError, match=r"is being changed: process \d+ on host .* does it"):
             said(folder, 3)
         lock.release()
-    with pytest.raises(CommandError, match=r"no process has the run .* worker_num=2"):
+    with pytest.raises(CommandError, match="has made no step"):
         said(folder, 3)
-    with live(tmp_path / "other", "async"), pytest.raises(CommandError, match="no common border"):
-        said(tmp_path / "other", 3)
+
+
+def test_a_run_at_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    with live(folder):
+        pass
+    found = iter([Changed(2, 3, 7, 3), Changed(3, 1, 9, 3), Changed(1, 1, None, 1)])
+    monkeypatch.setattr(command, "change_at_rest", lambda folder, workers: next(found))
+    text = said(folder, 3)
+    assert (
+        f"from step 7 on, '{folder}' has 3 workers; it had 2\nStart it with worker_num=3." in text
+    )
+    text = said(folder, 1)
+    assert "Start it with worker_num=3." in text
+    assert "workers make them with the former number" in text
+    assert said(folder, 1) == f"'{folder}' has 1 worker already\n"
 
 
 def test_what_is_late_is_withdrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

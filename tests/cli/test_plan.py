@@ -34,6 +34,18 @@ for _ in range(3):
     print("trained")
 """
 
+#: Gradients by one program, and the update by another.
+APART = """
+import numpy as np
+import mindspore as ms
+from mindspore import Tensor, nn
+
+net = nn.Dense(64, 64)
+rule = nn.Adam(net.trainable_params(), 1e-3)
+gradients = ms.value_and_grad(lambda x: net(x).sum(), None, rule.parameters)
+rule(gradients(Tensor(np.ones((8, 64), np.float32)))[1])
+"""
+
 
 def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
@@ -81,6 +93,14 @@ def test_a_step_that_does_not_fit_is_exit_code_1(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert "It does not fit" in done.stdout
     assert "what would make it fit" in done.stdout
+
+
+def test_an_update_alone_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "apart.py").write_text(APART)
+    done = run("apart.py", "--target", "cpu:2", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "Adam"
+    assert "the first compiled call that trains is that of Adam alone" in done.stderr
 
 
 def test_a_script_without_a_step(tmp_path: Path) -> None:

@@ -71,16 +71,17 @@ tried("from mindspore.common.initializer import Normla")
 tried("mindspore.nn.Denes")
 
 from mindspore.experimental import optim
-from mindspore.nn import thor
+from mindspore.nn import AdaSumByGradWrapCell as Absent
 import contextlib
 with contextlib.suppress(ImportError):
-    from mindspore.nn import thor as guarded
+    from mindspore.nn import AdaSumByGradWrapCell as guarded
 import numpy as np
-print(isinstance(3, thor), hasattr(mindspore.nn, "thor"), "guarded" in globals(), repr(thor))
+there = hasattr(mindspore.nn, "AdaSumByGradWrapCell")
+print(isinstance(3, Absent), there, "guarded" in globals(), repr(Absent))
 print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], 3), hasattr(np, "no"))
-tried("class Mine(thor): pass")
+tried("class Mine(Absent): pass")
 tried("optim.Adam")
-thor(None, 0.1)
+Absent(None, 0.1)
 """
 
 
@@ -150,15 +151,15 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert said[5].endswith("module 'mindspore.nn' has no attribute 'Denes'. Did you mean Dense?")
     # What may not be used stays an object until it is.
     assert said[6:8] == [
-        "False False False <mindspore.nn.thor, which paramesh does not have>",
+        "False False False <mindspore.nn.AdaSumByGradWrapCell, which paramesh does not have>",
         "int64 <class 'numpy.float64'> inf [False  True] False",
     ]
-    assert "paramesh does not have mindspore.nn.thor." in said[8]
+    assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[8]
     assert "paramesh does not have mindspore.experimental.optim.Adam." in said[9]
     deferred, trace = done.stderr.split("Traceback (most recent call last):\n")
     assert [line.partition(" MindSpore 2.10")[0] for line in deferred.splitlines()] == [
         "paramesh run: paramesh does not have mindspore.experimental.",
-        "paramesh run: paramesh does not have mindspore.nn.thor.",
+        "paramesh run: paramesh does not have mindspore.nn.AdaSumByGradWrapCell.",
         *(
             f"paramesh run: numpy.{name}: NumPy {np.__version__} does not have it any more; the "
             f"script gets what it was: {was}."
@@ -173,8 +174,8 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert "The script runs on, and using it is an error." in deferred
     lines = trace.splitlines()
     assert lines[:2] == [
-        f'  File "{folder / "failing.py"}", line 28, in <module>',
-        "    thor(None, 0.1)",
+        f'  File "{folder / "failing.py"}", line 29, in <module>',
+        "    Absent(None, 0.1)",
     ]
     assert lines[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
     assert len(lines) == 3 or "^" in lines[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from paramesh.cli import supervisor
-from paramesh.cli.supervisor import Failure, Interrupted, NoPlace, ProcessSpec, supervise
+from paramesh.cli.supervisor import Add, Failure, Interrupted, NoPlace, ProcessSpec, supervise
 from paramesh.ps.processes.child import End
 
 
@@ -357,6 +358,21 @@ class TestRestarts:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_who_is_added_waits_for_the_one_before_it() -> None:
+    out = io.BytesIO()
+    text = "import time; print('begin', flush=True); time.sleep(0.3); print('end')"
+    spec = ProcessSpec("worker 1", [sys.executable, "-S", "-c", text])
+
+    @contextlib.contextmanager
+    def later(add: Add):
+        add(dataclasses.replace(spec, label="worker 1 on another-host"))
+        yield
+
+    assert supervise([spec], out, io.BytesIO(), later=later) is None
+    said = [line.rpartition(b" ")[2] for line in out.getvalue().splitlines()]
+    assert said == [b"begin", b"end", b"begin", b"end"]
+
+
 def test_a_launcher_that_was_killed_leaves_no_folder(tmp_path: Path) -> None:
     program = (
         "import io, sys\nfrom paramesh.cli.supervisor import ProcessSpec, supervise\n"

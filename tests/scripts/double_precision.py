@@ -40,7 +40,12 @@ def _widened(value: Any) -> Any:
     return array.astype(_wide(array.dtype))
 
 
-def _evaluate(jaxpr: Any, captured: Any, *args: Any) -> list[Any]:
+def _rounded(value: Any) -> Any:
+    """To the nearest Float32, kept as Float64."""
+    return jax.lax.reduce_precision(value, 8, 23) if value.dtype == jnp.float64 else value
+
+
+def _evaluate(jaxpr: Any, captured: Any, *args: Any, after: Callable[[Any], Any]) -> list[Any]:
     values: dict[Any, Any] = {}
 
     def read(name: Any) -> Any:
@@ -56,26 +61,29 @@ def _evaluate(jaxpr: Any, captured: Any, *args: Any) -> list[Any]:
         if kind in _CALLS:
             inner = params.get("jaxpr", params.get("call_jaxpr"))
             constants = getattr(inner, "consts", ())
-            outputs = _evaluate(getattr(inner, "jaxpr", inner), constants, *inputs)
+            outputs = _evaluate(getattr(inner, "jaxpr", inner), constants, *inputs, after=after)
         elif kind in _SCATTERS:
             options = {k: params[k] for k in ("indices_are_sorted", "unique_indices", "mode")}
-            outputs = [_SCATTERS[kind](*inputs, params["dimension_numbers"], **options)]
+            found = _SCATTERS[kind](*inputs, params["dimension_numbers"], **options)
+            outputs = [after(found)]
         elif kind in _REFUSED:
             raise NotImplementedError(f"{kind} in Float64")
         else:
             params |= {key: _wide(params[key]) for key in _TYPES if key in params}
             found = step.primitive.bind(*inputs, **params)
-            outputs = found if step.primitive.multiple_results else [found]
+            outputs = list(map(after, found if step.primitive.multiple_results else [found]))
         values.update(zip(step.outvars, outputs, strict=True))
     return [read(name) for name in jaxpr.outvars]
 
 
-def doubled(fn: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
+def doubled(fn: Callable[[Any], Any], example: Any, rounded: bool = False) -> Callable[[Any], Any]:
     """A function that gives the results of `fn` as Float64 numpy arrays.
 
     Args:
         fn: takes a pytree of arrays, and gives one.
         example: arguments as it will be called with; those of Float32 may come as Float64.
+        rounded: the result of each step is rounded to Float32: what a program gives in which each
+            step is as exact as Float32 can be.
 
     Raises:
         NotImplementedError: the program has loops or branches.
@@ -85,7 +93,10 @@ def doubled(fn: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
     # Compiling is what takes long here.
     options = {"xla_backend_optimization_level": 0}
     run = jax.jit(
-        lambda *leaves: _evaluate(traced.jaxpr, traced.consts, *leaves), compiler_options=options
+        lambda *leaves: _evaluate(
+            traced.jaxpr, traced.consts, *leaves, after=_rounded if rounded else lambda x: x
+        ),
+        compiler_options=options,
     )
 
     def call(value: Any) -> Any:

@@ -7,11 +7,12 @@ The settings:
     mindspore   run with MindSpore itself, whose environment needs nothing of paramesh
     names       a JSON file that gets {model: [[name, shape] of each Parameter]} of all models, or
                 the class of the error that the construction raised
-    models      {model: {"size": of its images, "train": whether a training step is made, "exact":
-                whether paramesh also gives the results without rounding}}
+    models      {model: {"size": of its images, "seed": of their values (0 if there is none),
+                "train": whether a training step is made, "exact": whether paramesh also gives the
+                results without rounding}}
     folder      gets a file MODEL.npz with the results of each, or MODEL.txt with its traceback; and
-                MODEL.exact.npz with those in Float64, MODEL.moved.npz with those in Float64 from
-                weights that are changed by `MOVED` of their size, a rounding of Float32
+                MODEL.exact.npz with those in Float64, MODEL.rounded.npz with those in Float64 where
+                the result of each operator is rounded to Float32
     weights     the folder of weights: MindSpore writes them, and paramesh reads them
 
 Weights are MindSpore's initial ones. Those of a constant get noise, because a layer whose scale
@@ -34,7 +35,6 @@ from typing import Any
 import numpy as np
 
 KEPT = 20_000
-MOVED = 6e-8
 CLASSES = 10
 
 
@@ -81,20 +81,20 @@ def _kept(gradient: np.ndarray) -> np.ndarray:
     return np.append(chosen, np.abs(flat).max(initial=0))
 
 
-def _batch(mindspore: Any, size: int, train: bool) -> tuple[Any, Any]:
-    random = np.random.default_rng(0)
+def _batch(mindspore: Any, how: dict[str, Any]) -> tuple[Any, Any]:
+    size, train, random = how["size"], how["train"], np.random.default_rng(how.get("seed", 0))
     # Batch normalization over a few values makes rounding large, so small images come in numbers.
     batch = 8 if train and size < 100 else 2
     images = mindspore.Tensor(random.normal(0, 1, (batch, 3, size, size)).astype(np.float32))
     return images, mindspore.Tensor(random.integers(0, CLASSES, batch).astype(np.int32))
 
 
-def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, Any]:
-    images, labels = _batch(mindspore, size, train)
+def _results(mindspore: Any, model: Any, how: dict[str, Any]) -> dict[str, Any]:
+    images, labels = _batch(mindspore, how)
     model.set_train(False)
     outputs = _flat(model(images))
     results = {f"output/{at}": value.asnumpy() for at, value in enumerate(outputs)}
-    if not train:
+    if not how["train"]:
         return results
     _without_chance(model)
 
@@ -114,13 +114,13 @@ def _results(mindspore: Any, model: Any, size: int, train: bool) -> dict[str, An
 
 
 def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The results in Float64, and those from other weights."""
+    """The results in Float64, and those with each operator's result rounded."""
     import jax
     import jax.numpy as jnp
 
     # This file's folder is where python looks first; MindSpore's environment has no JAX.
     doubled = importlib.import_module("double_precision").doubled
-    images, labels = _batch(mindspore, how["size"], how["train"])
+    images, labels = _batch(mindspore, how)
     trained = [param.name for param in model.trainable_params()]
 
     def call(values: Any) -> Any:
@@ -146,19 +146,13 @@ def _exact(mindspore: Any, model: Any, how: dict[str, Any]) -> Iterator[dict[str
         }
 
     values = {param.name: param.asnumpy() for param in model.get_parameters()}
-    model.set_train(False)
-    parts = [doubled(outputs, values)]
-    if how["train"]:
-        _without_chance(model)
-        parts.append(doubled(step, values))
-    random = np.random.default_rng(1)
-    moved = {
-        name: value * (1 + MOVED * random.uniform(-1, 1, value.shape)) if value.dtype.kind == "f"
-        else value
-        for name, value in values.items()
-    }  # fmt: skip
-    for those in (values, moved):
-        found = {k: v for part in parts for k, v in part(those).items()}
+    for rounded in (False, True):
+        model.set_train(False)
+        parts = [doubled(outputs, values, rounded)]
+        if how["train"]:
+            _without_chance(model)
+            parts.append(doubled(step, values, rounded))
+        found = {k: v for part in parts for k, v in part(values).items()}
         yield {k: _kept(v) if k.startswith("gradient/") else v for k, v in found.items()}
 
 
@@ -221,10 +215,10 @@ def main() -> None:
             _share_weights(mindspore, model, weights / f"{name}.npz", write=real)
             if how.get("exact") and not real:
                 for which, kept in zip(
-                    ("exact", "moved"), _exact(mindspore, model, how), strict=True
+                    ("exact", "rounded"), _exact(mindspore, model, how), strict=True
                 ):
                     np.savez(folder / f"{name}.{which}.npz", **kept)
-            results = _results(mindspore, model, how["size"], how["train"])
+            results = _results(mindspore, model, how)
         except Exception:
             (folder / f"{name}.txt").write_text(traceback.format_exc())
         else:

@@ -19,6 +19,8 @@ import pytest
 from environments import without_virtual_devices
 from scripts import trials
 
+Results = dict[str, np.ndarray]
+
 PROBE = Path(__file__).with_name("mindcv_probe.py")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "run-mindspore-scripts.md"
 # fmt: off
@@ -48,15 +50,25 @@ TRAINED = (
     "squeezenet1_1", "vit_b_32_224",
 )
 # fmt: on
+#: Other images than those of the seed 0, with which rounding puts an element on the other side of
+#: ReLU's kink: the gradients of one channel and of all below it would differ.
+SEEDS = {"seresnet18": 1}
 #: What MindSpore 2.10 cannot run on a CPU, and why.
 CANNOT = {
     "halonet_50t": "it has no ExtractImagePatches there",
     "volo_d1": "`ops.pad` takes no nested paddings any more",
 }
 #: Parts of the largest element: of outputs; of the loss, gradients and moving averages.
-OUTPUTS, STEPS = 1e-5, 1e-4
-#: Outputs of MindSpore's own move as far when its weights are changed by 6e-8 of their size.
-ROUNDING = {"BiT_resnet50": 5e-5, "ghostnet_050": 2e-4, "visformer_tiny": 2e-5}
+LIMITS = {"outputs": 1e-5, "training step": 1e-4}
+#: What makes each rounding larger than that. It is compared with the results in Float64, and the
+#: limit is what those move when the result of each operator is rounded to Float32.
+MAGNIFYING = {
+    "BiT_resnet50": "outputs",
+    "ghostnet_050": "outputs",
+    "mobilenet_v2_035_96": "training step",
+}
+#: An operator of Float32 sums up, and so rounds more than once; and that is one draw of chance.
+SEVERAL = 4.0
 
 
 def _both(place: Path, models: list[str], names: bool = False) -> tuple[Path, Path]:
@@ -74,7 +86,15 @@ def _both(place: Path, models: list[str], names: bool = False) -> tuple[Path, Pa
         settings = {
             "mindspore": who == "theirs",
             "names": str(folder / "names.json") if names else "",
-            "models": {m: {"size": MODELS[m], "train": m in TRAINED} for m in models},
+            "models": {
+                m: {
+                    "size": MODELS[m],
+                    "seed": SEEDS.get(m, 0),
+                    "train": m in TRAINED,
+                    "exact": m in MAGNIFYING,
+                }
+                for m in models
+            },
             "folder": str(folder),
             "weights": str(place),
         }
@@ -84,7 +104,7 @@ def _both(place: Path, models: list[str], names: bool = False) -> tuple[Path, Pa
     return place / "theirs", place / "ours"
 
 
-def _results(folder: Path, model: str) -> dict[str, np.ndarray]:
+def _results(folder: Path, model: str) -> Results:
     trace = folder / f"{model}.txt"
     assert not trace.exists(), trace.read_text()
     with np.load(folder / f"{model}.npz") as kept:
@@ -94,9 +114,24 @@ def _results(folder: Path, model: str) -> dict[str, np.ndarray]:
 def _far(ours: np.ndarray, theirs: np.ndarray, least: float = 0.0) -> float:
     """The largest difference, as a part of the largest element."""
     assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
+    assert theirs.dtype in (ours.dtype, np.float64)
     difference = np.abs(ours.astype(np.float64) - theirs).max(initial=0)
     return float(difference / max(np.abs(theirs).max(initial=0), least, 1e-30))
+
+
+def _distances(ours: Results, theirs: Results) -> dict[str, float]:
+    """How far outputs are from the others, and what a training step gives."""
+    gradients = [key for key in theirs if key.startswith("gradient/")]
+    # A bias in front of a normalization has no gradient but rounding.
+    least = 1e-3 * max((float(np.abs(theirs[key]).max(initial=0)) for key in gradients), default=0)
+    step = {key: _far(ours[key], theirs[key], least) for key in gradients}
+    step |= {
+        key: _far(ours[key], theirs[key])
+        for key in theirs
+        if key.startswith("average/") or key == "loss"
+    }
+    outputs = [_far(ours[key], theirs[key]) for key in theirs if key.startswith("output/")]
+    return {"outputs": max(outputs), "training step": max(step.values(), default=0.0)}
 
 
 def shown() -> list[str]:
@@ -128,18 +163,18 @@ def test_a_model_computes_mindspores_values(
     folders = _both(tmp_path, [model])
     theirs, ours = (_results(folder, model) for folder in folders)
     assert ours.keys() == theirs.keys()
-    outputs = max(_far(ours[key], theirs[key]) for key in theirs if key.startswith("output/"))
     record_property("script", model)
-    record_property("outputs", outputs)
-    assert outputs <= ROUNDING.get(model, OUTPUTS)
-    if model not in TRAINED:
-        return
-    gradients = [key for key in theirs if key.startswith("gradient/")]
-    # A bias in front of a normalization has no gradient but rounding.
-    least = 1e-3 * max(float(np.abs(theirs[key]).max(initial=0)) for key in gradients)
-    far = {key: _far(ours[key], theirs[key], least) for key in gradients}
-    far |= {key: _far(ours[key], theirs[key]) for key in theirs if key.startswith("average/")}
-    far["loss"] = _far(ours["loss"], theirs["loss"])
-    worst = max(far, key=lambda key: far[key])
-    record_property("training step", far[worst])
-    assert far[worst] <= STEPS, worst
+    for what, limit in LIMITS.items():
+        far = _distances(ours, theirs)[what] if MAGNIFYING.get(model) != what else None
+        if what == "training step" and model not in TRAINED:
+            continue
+        if far is None:
+            exact = _results(folders[1], f"{model}.exact")
+            rounded = _results(folders[1], f"{model}.rounded")
+            sides = {"ours": ours, "MindSpore's": theirs, "rounded": rounded}
+            from_exact = {who: _distances(side, exact)[what] for who, side in sides.items()}
+            record_property(f"{what} from Float64", from_exact)
+            assert from_exact["ours"] <= max(limit, SEVERAL * from_exact["rounded"]), from_exact
+        else:
+            record_property(what, far)
+            assert far <= limit, what

@@ -171,17 +171,13 @@ def changed(config: Config, rng: random.Random) -> Config:
     moved = rng.random() < 0.2
     if moved:
         config = resized(config, rng)
-    if config.mode == "async":
-        config = dataclasses.replace(config, mode=rng.choice(("sync", "stale")))
-        staleness = rng.randint(1, 3) if config.mode == "stale" else 0
-        config = dataclasses.replace(config, staleness=staleness)
     count = rng.choice((1, 2, 3))
     times = sorted(rng.uniform(0.0, min(config.calm, 4.0)) for _ in range(count))
     left_out = ("lose folder",)
     return dataclasses.replace(
         config,
         kinds={kind: weight for kind, weight in config.kinds.items() if kind not in left_out},
-        steps=config.steps + rng.randint(8, 25),
+        steps=config.steps + rng.randint(8, 25) * (2 if config.mode == "async" else 1),
         saves=0.0,
         loaded=0,
         changes=tuple((when, rng.randint(1, 4)) for when in times),

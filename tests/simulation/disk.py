@@ -140,7 +140,13 @@ class Disk:
             raise FileNotFoundError(errno.ENOENT, "No such file", old)
         folder[new.rpartition("/")[2]] = inode
 
-    # Open files: [inode, place, folder].
+    # Open files: [inode, place, folder, process].
+
+    def descriptors(self) -> int:
+        """How many are open of processes that live; the others' are closed, as a kernel does."""
+        for number in [n for n, one in self._open.items() if one[3] and not one[3].alive]:
+            del self._open[number]
+        return len(self._open)
 
     def open(self, path: str, flags: int) -> int:
         if path in self.folders:
@@ -160,7 +166,9 @@ class Disk:
                 inode.data.clear()
                 inode.synced = 0
         self._next += 1
-        self._open[self._next] = [inode, 0, path.rpartition("/")[0] if inode else path]
+        thread = self.world.current
+        process = None if thread is None else thread.process
+        self._open[self._next] = [inode, 0, path.rpartition("/")[0] if inode else path, process]
         return self._next
 
     def _is_full(self, path: str) -> bool:
@@ -210,7 +218,7 @@ class Disk:
         return True
 
     def sync(self, number: int) -> None:
-        inode, _, folder = self.of(number, "fsync")
+        inode, _, folder, _ = self.of(number, "fsync")
         if folder in self.full and self.world.random.random() < 0.5:
             raise OSError(errno.ENOSPC, "No space left on device")  # found out as late as that
         if inode is None:

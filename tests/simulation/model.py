@@ -143,7 +143,7 @@ class Model:
         if self.mode != "async":
             return self.version(steps)
         store = self._versions[0]
-        pushes = [(step, rank) for step in range(steps) for rank in range(self.sets.first)]
+        pushes = [(step, rank) for step in range(steps) for rank in range(self.sets.at(step))]
         for place, (step, rank) in enumerate(pushes):
             update = update_of(self.mode, step, rank, store.read, self.table)
             store = self._next(store, place, [update])

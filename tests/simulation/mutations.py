@@ -256,13 +256,13 @@ def _fenced_serves() -> Patches:
 
 
 def _not_undone() -> Patches:
-    def update(self: Server, updates: Any, hyper: Any, worker: int | None) -> None:
+    def update(self: Server, updates: Any, hyper: Any, pushed: Any) -> None:
         meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
-        if worker is not None:
-            meta["worker"] = worker
+        if pushed is not None:
+            meta |= {"worker": pushed[0], "step": pushed[1]}
         undo = self._apply(updates, hyper, checked=True)
         self._append(meta, record.updates_to_arrays(updates))
-        self._committed(undo, worker)
+        self._committed(undo, pushed)
 
     return [_on(Server, "_update", update)]
 
@@ -409,6 +409,18 @@ def _changing(config: Config, **more: Any) -> Config:
     return _moving(config, **plain | {"resizes": (), "changes": ((0.5, 3), (4.0, 1))} | more)
 
 
+def _changing_async(config: Config, **more: Any) -> Config:
+    """As `_changing`, and workers are not at the same steps."""
+    plain: dict[str, Any] = {"mode": "async", "servers": 2, "late": 0.3, "latency": 0.05}
+    return _changing(config, **plain | {"calm": 15.0, "changes": ((0.5, 3), (4.0, 2))} | more)
+
+
+def _changing_often(config: Config) -> Config:
+    """A worker leaves and joins all the time, in async mode."""
+    changes = tuple((0.3 + 0.4 * place, 2 + place % 2) for place in range(20))
+    return _changing_async(config, changes=changes, steps=80)
+
+
 def _servers_die_meanwhile(config: Config) -> Config:
     """Servers die, and start again, while the number of workers changes."""
     more: dict[str, Any] = {"kinds": {"kill server": 1.0}, "pause": 0.3, "restart": 0.3}
@@ -425,6 +437,11 @@ def _verdict_not_logged() -> Patches:
         self.changes.replay(self.changes.record(verdict), self.workers)
 
     return [_on(Server, "_set_workers", set_workers)]
+
+
+def _counted() -> Patches:
+    real = WorkerRegistry.pushed
+    return [_on(WorkerRegistry, "pushed", lambda self, worker, step: real(self, worker, None))]
 
 
 MUTATIONS = [
@@ -614,6 +631,24 @@ MUTATIONS = [
         "a server that starts again does not know what it has decided about the workers",
         _verdict_not_logged,
         made_for=_servers_die_meanwhile,
+    ),
+    Mutation(
+        "border of the slowest",
+        "in async mode the border is counted from the worker that is behind all",
+        lambda: [_on(WorkerChanges, "front", WorkerChanges.rear)],
+        made_for=_changing_async,
+    ),
+    Mutation(
+        "pushes counted",
+        "in async mode the pushes of a worker that joins are counted from 0",
+        _counted,
+        made_for=_changing_async,
+    ),
+    Mutation(
+        "borders overtake",
+        "in async mode a number is changed again before all servers know it",
+        lambda: [_on(WorkerChanges, "_is_past", lambda self, border, version, registry: True)],
+        made_for=_changing_often,
     ),
     Mutation(
         "number of its own",

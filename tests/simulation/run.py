@@ -24,7 +24,7 @@ from unittest import mock
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Call, Died, Event
 from paramesh.ps.client.peer import state_in
-from paramesh.ps.deployment import actors
+from paramesh.ps.deployment import actors, serving
 from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.moves import MoveEnded
@@ -194,7 +194,7 @@ class Run:
         with (
             in_place(self.disk, SimExecutor),
             executing(world),
-            mock.patch.object(actors, "FOLLOW", config.follow),
+            mock.patch.object(serving, "FOLLOW", config.follow),
             mock.patch.dict(Server.__init__.__kwdefaults__, defaults),
         ):
             try:
@@ -244,13 +244,22 @@ class Run:
     def _start(self) -> None:
         """The cluster, and all workers."""
         self.world.say(f"start {self.starts}")
-        config, random = self.config, self.world.random
+        random = self.world.random
         self._fleets = {}
         self.fleet()
         self._workers, self._gone = {}, set()
         self._coming = set()
-        for rank in range(config.workers):
+        for rank in range(self._needed()):
             self._hire_soon(random.uniform(0, 0.1), rank)
+
+    def _needed(self) -> int:
+        """How many workers a start takes: as many as the run was changed to, or had before."""
+        if self.starts == 1 or not self.config.changes:
+            return self.config.workers
+        worker_files.settle(self.folder, identity.server_folder(self.folder, 0))
+        first: dict[str, Any] = {"worker_num": self.config.workers}
+        said = worker_files.current(self.folder, first)
+        return max(said["worker_num"], said.get("workers_before") or 0)
 
     def fleet(self) -> Fleet:
         """The servers that the run has, by its folder."""
@@ -445,7 +454,9 @@ class Run:
                     raise
                 self.ended = str(error)
                 return
-            due = config.steps * (config.workers if config.mode == "async" else 1)
+            due = config.steps
+            if config.mode == "async":
+                due = sum(map(self.model.sets.at, range(config.steps)))
             if server.version != due:
                 raise Violation(f"server {number} ends at version {server.version}, expected {due}")
             for spec in server.store.specs().values():

@@ -24,10 +24,10 @@ from paramesh.ps.client.exchange import (
     Refused,
     Replied,
 )
-from paramesh.ps.deployment.actors import NotServing, ServerActor
+from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.deployment.host import Turns
 from paramesh.ps.durability.log import Fenced
-from paramesh.ps.specification.protocol import Moving, PushesMissing
+from paramesh.ps.specification.protocol import Moving, NotServing, PushesMissing
 from simulation.tasks import Lock, Signal, Task
 from simulation.world import Dead, Process, Violation, World
 
@@ -277,7 +277,7 @@ class Slot:
         run: which it belongs to.
         server: number of the server.
         at: which of its actors.
-        kills: planned deaths (see `actors.Kill`).
+        kills: planned deaths (see `serving.Kill`).
         fleet: the servers that it is one of.
     """
 

@@ -41,7 +41,7 @@ from chaos_worker import (
 )
 from paramesh.ps.durability.log import latest_incarnation, read_log
 from paramesh.ps.durability.record import arrays_to_updates
-from paramesh.ps.integration.session import LocalClient
+from paramesh.ps.integration.local_client import LocalClient
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import reduce_updates
 from paramesh.ps.specification.protocol import POINTS, RunConfig

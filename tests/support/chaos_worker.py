@@ -59,7 +59,7 @@ class Job:
         address: of the Ray cluster.
         environment: what a process needs to get in.
         config: the fields of `RunConfig`.
-        kills: planned deaths of servers, by number (see `actors.Kill`).
+        kills: planned deaths of servers, by number (see `serving.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
         standby: every server has one.
         network: workers train one as a script does (see `chaos_network`), not by the bare client.

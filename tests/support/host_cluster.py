@@ -124,8 +124,11 @@ class HostCluster:
 
     def paramesh(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the first host."""
-        first = self.hosts[0]
-        return self.network.run(first, [*_PARAMESH, *words], self.on(first))
+        return self.paramesh_on(self.hosts[0], *words)
+
+    def paramesh_on(self, host: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command on a host."""
+        return self.network.run(host, [*_PARAMESH, *words], self.on(host))
 
     @contextmanager
     def launched(self, output: IO[str], words: Sequence[str]) -> Generator[Launched]:

@@ -55,6 +55,52 @@ CASES: dict[str, list[str]] = {
         "nn.PixelUnshuffle(2)(T(f(2, 3, 4, 6)))",
         "ops.affine_grid(T(f(2, 2, 3)), (2, 3, 4, 5))",
     ],
+    "labels of sequences": [
+        "ops.ctc_greedy_decoder(T(f(5, 3, 4)), K(5, 3, 0))",
+        "ops.ctc_greedy_decoder(T(np.repeat(f(3, 2, 3), 2, 0)), K(6, 5))",
+        "ops.ctc_greedy_decoder(T(np.repeat(f(3, 2, 3), 2, 0)), K(6, 5), False)",
+        "ops.CTCGreedyDecoder(merge_repeated=False)(T(f(4, 2, 3).astype(np.float64)), K(4, 4))",
+    ],
+    "sparse parts": [
+        "P('SparseAdd')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), I((0, 1), (2, 3)), T(f(2)), I(3, 4),"
+        " T(np.float32(0.3)))",
+        "P('SparseReorder')()(I((2, 1), (0, 1), (0, 0)), T(f(3)), I(3, 4))",
+        "P('SparseReshape')()(I((0, 0, 0), (1, 2, 3)), I(2, 3, 6), I(9, -1))",
+        "P('SparseSparseMaximum')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), I((0, 1), (2, 3)),"
+        " T(-p(2)), I(3, 4))",
+        "P('SparseSparseMinimum')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), I((0, 1), (2, 3)),"
+        " T(p(2)), I(3, 4))",
+        "P('SparseDenseCwiseAdd')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), T(f(4)))",
+        "P('SparseDenseCwiseMul')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), T(f(3, 1)))",
+        "P('SparseDenseCwiseDiv')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), T(p(3, 4)))",
+        "P('SparseAddmm')()(I((0, 1), (1, 2)), T(f(2)), I(3, 4), T(f(4, 2)), T(f(3, 2)), T(p(1)),"
+        " T(f(1)))",
+        "P('SparseMatrixTranspose')()(*parts(2, 3))",
+        "P('SparseMatrixTranspose')(True)(*parts(2, 2, 3))",
+        "P('SparseMatrixNNZ')()(*parts(2, 2, 3))",
+        "P('SparseMatrixSoftmax')(ms.float32)(*parts(2, 3))",
+        "P('SparseMatrixMatMul')()(*parts(2, 3), T(f(3, 2)))",
+        "P('SparseMatrixMatMul')(transpose_x1=True)(*parts(2, 3), T(f(2, 2)))",
+        "P('SparseMatrixMatMul')(adjoint_x2=True)(*parts(2, 3), T(f(2, 3)))",
+        "P('SparseMatrixMatMul')(transpose_output=True)(*parts(2, 3), T(f(3, 2)))",
+        "P('SparseMatrixMatMul')()(*parts(2, 2, 3), T(f(2, 3, 2)))",
+        "P('SparseTensorToCSRSparseMatrix')()(I((0, 1), (1, 2), (1, 3)), T(f(3)), I(2, 4))",
+        "P('SparseTensorToCSRSparseMatrix')()(I((0, 0, 1), (0, 1, 2), (1, 1, 3)), T(f(3)),"
+        " I(2, 2, 4))",
+        *(
+            f"P('SparseCountSparseOutput')({given})(I((1, 2), (3, 4), (2, 1), (2, 2), (1, 0)),"
+            f" T(np.array([0, 2, 8, 8, 1], np.int32)), I(5, 5), T({weights}))"
+            for given, weights in (
+                ("", "f(5)"),
+                ("True", "f(5)"),
+                ("minlength=12", "f(5)"),
+                ("maxlength=5", "f(5)"),
+                ("", "f(0)"),
+            )
+        ),
+        "P('SparseCountSparseOutput')()(I((1,), (3,), (2,), (2,)), T(np.array([0, 2, 8, 8])), I(4),"
+        " T(np.zeros(0, np.int64)))",
+    ],
     "places": [
         "P('ResizeLinear1D')()(T(f(1, 2, 5)), (8,))",
         "P('ResizeLinear1D')()(T(f(1, 2, 5)), (3,))",
@@ -358,6 +404,12 @@ CASES: dict[str, list[str]] = {
         "ops.avg_pool1d(T(f(1, 2, 6)), 2, 2)",
         "ops.adaptive_avg_pool1d(T(f(1, 2, 6)), 3)",
         "ops.adaptive_max_pool2d(T(f(1, 2, 6, 6)), 3)",
+        "ops.adaptive_max_pool2d(T(f(1, 2, 5, 4)), (3, 2), True)",
+        "ops.adaptive_max_pool2d(T(np.zeros((2, 5, 4), np.float32)), (None, 3), True)",
+        "ops.adaptive_max_pool3d(T(f(1, 2, 4, 5, 3)), (2, 3, 2), True)",
+        "nn.AdaptiveMaxPool2d(3, True)(T(f(1, 2, 5, 4)))",
+        "nn.AdaptiveMaxPool3d((2, 1, 2), True)(T(f(2, 4, 5, 3)))",
+        "P('AdaptiveMaxPool2D')((2, 3))(T(f(1, 2, 5, 4)))",
         "ops.conv3d(T(f(1, 2, 4, 4, 4)), T(f(3, 2, 2, 2, 2)))",
         "ops.max_pool2d(T(f(1, 2, 4, 4)), 2)",
     ],
@@ -507,8 +559,17 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     )
     mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
+    mine["I"] = lambda *k: tensor(np.array(k, np.int64))
+    mine["parts"] = lambda *shape: _parts(mine["K"], tensor, *shape)
     arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
     return mine | {fn.__name__: fn for fn in arrays} | modules
+
+
+def _parts(whole: Any, tensor: Any, *shape: int) -> list[Any]:
+    """The parts of sparse matrices (2, 3) or (2, 2, 3) with three elements."""
+    one = len(shape) == 2
+    starts, rows = ((0, 3), (0, 2, 3)) if one else ((0, 2, 3), (0, 1, 2, 0, 1, 1))
+    return [*(whole(*each) for each in (shape, starts, rows, (0, 2, 1))), tensor(f(3))]
 
 
 def flat(result: Any) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.ps.integration.session import LocalClient
+from paramesh.ps.integration.local_client import LocalClient
 from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
 
 SIZE = 70_000  # two ranges, one on each of two servers

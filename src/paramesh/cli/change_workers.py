@@ -1,4 +1,4 @@
-"""`paramesh ps workers`: another number of workers for a live run."""
+"""`paramesh ps workers`: another number of workers for a run, live or at rest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
 from paramesh.ps.durability import identity, worker_files
 from paramesh.ps.durability.run_lock import changer_lock, is_live, session_in
+from paramesh.ps.resizing.workers import change_at_rest
 from paramesh.ps.specification.worker_sets import Verdict
 
 #: Seconds between two looks for the verdict, and that a change which was stopped takes at most.
@@ -20,29 +21,25 @@ _LOOK, _STOPPING = 0.1, 15.0
 
 
 def change_workers(wal_dir: Path, workers: int, timeout: float, console: Console) -> None:
-    """Have a live run get another number of workers, and say from which step on.
+    """Have a run get another number of workers, and say from which step on.
 
     Args:
         wal_dir: the folder of the run.
         workers: how many it gets.
-        timeout: seconds until it is given up, if not all that join are there.
+        timeout: seconds until a live run is left as it is, if not all that join are there.
         console: where to.
 
     Raises:
-        CommandError: it is not the folder of a run that is live; somebody else is changing it; the
-            run refuses, or does not get that far.
+        CommandError: it is not the folder of a run; somebody else is changing it; a live run
+            refuses, or does not get that far; files of one at rest are damaged.
     """
     try:
         folder = followed(Path(os.path.abspath(wal_dir)))
-        mine = identity.read(folder)
+        identity.read(folder)
         identity.own(folder)
-        if mine.mode == "async":
-            raise CommandError(
-                "the number of workers of a run in mode 'async' cannot be changed: each of its "
-                "workers makes steps of its own, which have no common border"
-            )
         if not is_live(folder):
-            raise _at_rest(wal_dir, mine.worker_num)
+            _change_at_rest(wal_dir, folder, workers, console)
+            return
         lock = changer_lock(folder)
         lock.take()
         try:
@@ -61,7 +58,7 @@ def _change(folder: Path, workers: int, timeout: float, console: Console) -> Non
         _stopped(folder, left.number)
     before, session = identity.read(folder).worker_num, session_in(folder)
     if not session:  # it has just come to its end
-        raise _at_rest(folder, before)
+        raise CommandError("the run has just come to its end: repeat the command")
     if before == workers:
         console.print(f"'{folder}' has {_workers(workers)} already", soft_wrap=True)
         return
@@ -103,12 +100,22 @@ def _change(folder: Path, workers: int, timeout: float, console: Console) -> Non
     )
 
 
-def _at_rest(folder: Path, workers: int) -> CommandError:
-    return CommandError(
-        f"no process has the run in '{folder}': the number of workers is changed while it is live. "
-        f"To go on with another number, start it with worker_num={workers} (`paramesh launch "
-        f"--workers {workers}`), and repeat the command"
-    )
+def _change_at_rest(wal_dir: Path, folder: Path, workers: int, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    done = change_at_rest(folder, workers)
+    if done.border is None:
+        say(f"'{wal_dir}' has {_workers(done.after)} already")
+        return
+    say(f"from step {done.border} on, '{wal_dir}' has {_workers(done.after)}; it had {done.before}")
+    say(f"Start it with worker_num={done.start}.")
+    if done.start > done.after:
+        say(
+            "Not all steps before that one are on all servers: workers make them with the former "
+            "number, and those that are not needed then end by themselves. The script has to "
+            "divide its batches (paramesh.train.divided, or worker_share)."
+        )
 
 
 def _verdict(folder: Path, number: int, session: str, seconds: float) -> Verdict | None:

@@ -17,11 +17,17 @@ from rich.console import Console
 from paramesh.cli.errors import CommandError
 
 if TYPE_CHECKING:
-    from paramesh.parallel.planning import StepPlan
+    from paramesh.parallel.planning import PipelinePlan, StepPlan
     from paramesh.scripts.planning import Step
 
 #: Exit code of a plan that does not fit.
 TOO_MUCH = 1
+
+_UPDATE_ALONE = (
+    "paramesh: {program}: the first compiled call that trains is that of {name} alone. What "
+    "computes the gradients is not part of this plan, and they count as inputs. For the full step, "
+    "compile one function that does both (paramesh.jit, mindspore.jit), or use TrainOneStepCell.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,27 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
     from paramesh.errors import ParameshError
     from paramesh.parallel.planning.devices import target_devices
     from paramesh.parallel.planning.making import planned
+    from paramesh.parallel.planning.stage_report import PipelinePlan
+    from paramesh.parallel.planning.staged import has_stages, planned_stages
+    from paramesh.scripts.planning import is_update_alone
 
     fn, args, kwargs = step
+    if is_update_alone(fn):
+        sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
+    found: StepPlan | PipelinePlan
     try:
-        found = planned(fn, args, kwargs, target_devices(asked.target), limit)
+        on = target_devices(asked.target)
+        plan = planned_stages if has_stages() else planned
+        found = plan(fn, args, kwargs, on, limit)
     except ParameshError as error:
         raise CommandError(str(error)) from error
-    if asked.html is not None:
+    if isinstance(found, PipelinePlan):
+        if asked.html is not None:
+            raise CommandError(
+                f"--html {asked.html}: there is no page of a plan with pipeline stages yet; leave "
+                "it out, or give --json"
+            )
+    elif asked.html is not None:
         from paramesh.cli.plan_page import write_plan_page
 
         nbytes = write_plan_page(asked.html, found, asked.program)
@@ -115,10 +135,15 @@ def _prepared(asked: PlanOptions) -> int | None:
     """Check what is asked for, and have JAX ready for it, before the script runs."""
     from paramesh.context import memory_bytes
     from paramesh.errors import ContextError
-    from paramesh.parallel.planning.devices import parsed, target_devices
+    from paramesh.parallel.planning.devices import (
+        look_for_none_in_vain,
+        parsed,
+        target_devices,
+    )
 
     try:
         kind, _ = parsed(asked.target)
+        look_for_none_in_vain()
         if kind != "cpu":  # compilers say on stderr that there is no driver
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         limit = None
@@ -157,7 +182,7 @@ def _step(asked: PlanOptions) -> Step | int:
     )
 
 
-def _show(found: StepPlan, as_json: bool, console: Console) -> None:
+def _show(found: StepPlan | PipelinePlan, as_json: bool, console: Console) -> None:
     if as_json:
         console.file.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:

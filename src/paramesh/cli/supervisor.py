@@ -101,7 +101,7 @@ def _start_here(
 
 #: Shows a line of somebody, given the label.
 Show = Callable[[str, bytes], None]
-#: Has another process started, beside those that run.
+#: Has another process started, beside those that run; one with a label that runs when it has ended.
 Add = Callable[[ProcessSpec], None]
 
 
@@ -226,6 +226,11 @@ class _Process:
         return (3 if code == -signal.SIGABRT else 2), 0.0
 
 
+def _who(spec: ProcessSpec) -> str:
+    """The label, wherever the process runs."""
+    return spec.label.partition(" on ")[0]
+
+
 class _Added:
     """A process that is to be started."""
 
@@ -252,6 +257,8 @@ class _Run:
         self._processes: list[_Process] = []
         self._colors: dict[str, int] = {}
         self._running: set[_Process] = set()
+        #: Those that are to be started when others with their labels have ended.
+        self._waiting: list[ProcessSpec] = []
         self._restarts = [spec.restarts for spec in specs]
 
     def run(
@@ -287,6 +294,9 @@ class _Run:
         self._running.add(process)
 
     def _add(self, spec: ProcessSpec) -> None:
+        if any(_who(process.spec) == _who(spec) for process in self._running):
+            self._waiting.append(spec)
+            return
         self._specs.append(spec)
         self._restarts.append(spec.restarts)
         self._start(spec, len(self._specs) - 1)
@@ -325,6 +335,9 @@ class _Run:
                     return Failure(failure.label, what, failure.said, failure.code)
             elif event.end.code or event.spec.server:
                 return self._root_cause(event)
+            waiting, self._waiting = self._waiting, []
+            for spec in waiting:
+                self._add(spec)
         return None
 
     def _restart(self, process: _Process) -> None:

@@ -64,33 +64,12 @@ def _deformable(
     return tuple(jnp.moveaxis(v, 1, -1) for v in pulled(forward, *given))
 
 
-def _deformable_settings(
-    strides: Ints,
-    pads: Ints,
-    ksize: Ints,
-    dilations: Ints = (1, 1, 1, 1),
-    data_format: str = "NCHW",
-    deformable_groups: int = 1,
-    modulated: bool = True,
-) -> dict[str, Any]:
-    if data_format not in ("NCHW", "NHWC") or not modulated:
-        raise ValueError(
-            "data_format is 'NCHW' or 'NHWC', and modulated=True, got "
-            f"{data_format!r} and {modulated!r}."
-        )
-    if data_format == "NHWC":  # (1, down, right, 1)
-        strides, dilations = ((1, 1, *ints(each)[1:3]) for each in (strides, dilations))
-    return dict(
-        strides=strides,
-        pads=pads,
-        ksize=ksize,
-        dilations=dilations,
-        deformable_groups=deformable_groups,
-        data_format=data_format,
-    )
-
-
-gradient(globals(), "DeformableOffsetsGrad", _deformable, _deformable_settings)
+gradient(
+    globals(),
+    "DeformableOffsetsGrad",
+    _deformable,
+    grids.deformable_settings("NCHW", "NHWC"),
+)
 
 
 def _overlapping(overlapping: bool = False) -> dict[str, Any]:

@@ -346,7 +346,7 @@ _LAZY = lazy_names.homes(
         "paramesh.optim": """
             Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad
             ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad
-            RowwiseAdam Lamb LARS
+            RowwiseAdam Lamb LARS thor
             LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
             PolynomialDecayLR WarmUpLR
             piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr
@@ -354,8 +354,8 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.train": """
             WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-            ParameterUpdate MicroBatchInterleaved PipelineCell PipelineGradReducer
-            DistributedGradReducer
+            ParameterUpdate MicroBatchInterleaved PipelineCell GradAccumulationCell
+            PipelineGradReducer DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
@@ -363,6 +363,7 @@ _LAZY = lazy_names.homes(
             RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
         """,
+        "paramesh.nn.second_order": "Conv2dThor DenseThor EmbeddingThor",
         "paramesh.nn.unregistered": "UnregisteredWarning",
     }
 )

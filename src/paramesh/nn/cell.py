@@ -440,8 +440,8 @@ class Cell(Submodules, CompilerHints, PipelineStage):
             raise AttributeError(NOT_INITIALISED.format(cls=type(self).__name__, name="__call__"))
         if tracing.current() is not None:
             return cell_call.run(self, args, kwargs)
-        args = tuple(_tensor(a) for a in args)
-        kwargs = {k: _tensor(a) for k, a in kwargs.items()}
+        args = tuple(as_input(a) for a in args)
+        kwargs = {k: as_input(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
         inside = tracing.thread.journal is not None  # of another Cell
@@ -466,7 +466,7 @@ class Cell(Submodules, CompilerHints, PipelineStage):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile for these inputs without running."""
-        self._program().trace(*map(_tensor, args), **{k: _tensor(a) for k, a in kwargs.items()})
+        self._program().trace(*map(as_input, args), **{k: as_input(a) for k, a in kwargs.items()})
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
         """The program for these inputs before it is compiled, see `CompiledFunction.lower`.
@@ -475,8 +475,8 @@ class Cell(Submodules, CompilerHints, PipelineStage):
             *args: inputs; a `jax.ShapeDtypeStruct` may stand for a Tensor.
             **kwargs: likewise.
         """
-        named = {k: _tensor(a) for k, a in kwargs.items()}
-        return self._program().lower(*map(_tensor, args), **named)
+        named = {k: as_input(a) for k, a in kwargs.items()}
+        return self._program().lower(*map(as_input, args), **named)
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the inputs of the call after it.
@@ -484,8 +484,8 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         See `CompiledFunction.prefetch`: a hint, useful with tables on parameter servers.
         """
         if context.get_context("mode") == context.GRAPH_MODE:
-            named = {k: _tensor(a) for k, a in kwargs.items()}
-            self._program().prefetch(*map(_tensor, args), **named)
+            named = {k: as_input(a) for k, a in kwargs.items()}
+            self._program().prefetch(*map(as_input, args), **named)
 
     # Copying and printing.
 
@@ -522,7 +522,8 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _tensor(value: Any) -> Any:
+def as_input(value: Any) -> Any:
+    """An input of a Cell: an array, of whatever library, as a Tensor; all else as it is."""
     if isinstance(value, np.ndarray | jax.Array):
         return Tensor(value)
     if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):

@@ -22,7 +22,7 @@ from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner, sharded
-from paramesh.ops import indexing, nn_ops
+from paramesh.ops import array, indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
@@ -91,8 +91,8 @@ class Embedding(Cell):
             return matmul(indexing.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
         if sharded(self, "gather"):
             # Over one axis of indices, for which scripts write their strategies.
-            out = self.gather(self.embedding_table, ids.reshape(-1), 0)
-            return out.reshape((*ids.shape, self.embedding_size))
+            out = self.gather(self.embedding_table, self.reshape_flat(ids, (-1,)), 0)
+            return self.reshape(out, (*ids.shape, self.embedding_size))
         return nn_ops.embedding(ids, self.embedding_table)
 
     def extend_repr(self) -> str:
@@ -104,6 +104,9 @@ class Embedding(Cell):
         )
 
     gather = Inner(lambda layer: indexing.Gather())
+    reshape = Inner(lambda layer: array.Reshape())
+    reshape_flat = Inner(lambda layer: array.Reshape())
+    expand = Inner(lambda layer: array.ExpandDims())  # nothing calls it, in MindSpore neither
 
 
 #: The rows of a table that has one for any index of 64 bits.

@@ -9,6 +9,7 @@ from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import BaseConv
+from paramesh.ops import adaptive_pooling
 from paramesh.ops import volumes as ops
 from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 
@@ -230,12 +231,13 @@ class _Adaptive(Cell):
     def __init__(self, output_size: Ints, return_indices: bool = False) -> None:
         super().__init__()
         self.output_size = output_size
-        if return_indices:
-            raise ValueError(f"{type(self).__name__}(return_indices): True is not offered.")
+        self.return_indices = return_indices
 
     def construct(self, input: TensorLike) -> Any:
         """Of the spatial axes those sizes; the others as they are."""
-        return type(self).pool(arguments.tensor(type(self).__name__, input), self.output_size)
+        more = {"return_indices": True} if self.return_indices else {}
+        given = arguments.tensor(type(self).__name__, input)
+        return type(self).pool(given, self.output_size, **more)
 
     def extend_repr(self) -> str:
         """The size."""
@@ -249,7 +251,7 @@ class AdaptiveAvgPool3d(_Adaptive):
         output_size: one int, or (d', h', w'); None keeps the size of that axis.
     """
 
-    pool = staticmethod(ops.adaptive_avg_pool3d)
+    pool = staticmethod(adaptive_pooling.adaptive_avg_pool3d)
 
     def __init__(self, output_size: Ints) -> None:
         super().__init__(output_size)
@@ -262,7 +264,7 @@ class AdaptiveMaxPool1d(_Adaptive):
         output_size: the length.
     """
 
-    pool = staticmethod(ops.adaptive_max_pool1d)
+    pool = staticmethod(adaptive_pooling.adaptive_max_pool1d)
 
     def __init__(self, output_size: int) -> None:
         super().__init__(output_size)
@@ -273,10 +275,10 @@ class AdaptiveMaxPool2d(_Adaptive):
 
     Args:
         output_size: one int, or (h', w'); None keeps the size of that axis.
-        return_indices: not offered.
+        return_indices: also where the elements were, in h * w, Int64.
     """
 
-    pool = staticmethod(ops.adaptive_max_pool2d)
+    pool = staticmethod(adaptive_pooling.adaptive_max_pool2d)
 
 
 class AdaptiveMaxPool3d(_Adaptive):
@@ -284,10 +286,10 @@ class AdaptiveMaxPool3d(_Adaptive):
 
     Args:
         output_size: one int, or (d', h', w'); None keeps the size of that axis.
-        return_indices: not offered.
+        return_indices: also where the elements were, in d * h * w, Int32.
     """
 
-    pool = staticmethod(ops.adaptive_max_pool3d)
+    pool = staticmethod(adaptive_pooling.adaptive_max_pool3d)
 
 
 class _LPPool(Cell):

@@ -274,17 +274,32 @@ def unstack(input_x: Array, axis: int = 0, *, num: int | None = None) -> Any:
 
 
 @function
-def split(tensor: Array, split_size_or_sections: Ints, axis: int = 0) -> Any:
+def split(
+    tensor: Array,
+    split_size_or_sections: Ints | None = None,
+    axis: int = 0,
+    *,
+    output_num: int | None = None,
+) -> Any:
     """A tuple of pieces along an axis.
 
     Args:
         tensor: (...).
         split_size_or_sections: the size of each piece (the last may be smaller), or all sizes.
         axis: the axis.
+        output_num: MindSpore 1.x's `split(x, axis, output_num=)`: so many pieces of one size.
 
     Raises:
-        ValueError: the sizes do not add up to that of the axis.
+        ValueError: the sizes do not add up to that of the axis; neither sizes nor a number.
+        TypeError: an axis of 1.x that is no int.
     """
+    if output_num is not None:
+        former = axis if split_size_or_sections is None else split_size_or_sections
+        if not isinstance(former, int):
+            raise TypeError(f"with output_num, the second argument is the axis, got {former!r}.")
+        return _equal_pieces(tensor, former, output_num)
+    if split_size_or_sections is None:
+        raise ValueError("give split_size_or_sections: the size of each piece, or all sizes.")
     total = tensor.shape[axis_in(axis, tensor.ndim)]
     if isinstance(split_size_or_sections, int):
         if split_size_or_sections < 1:
@@ -305,10 +320,14 @@ def split_equally(input_x: Array, axis: int = 0, output_num: int = 1) -> Any:
     Raises:
         ValueError: `output_num` does not divide the axis.
     """
-    total = input_x.shape[axis_in(axis, input_x.ndim)]
-    if output_num < 1 or total % output_num:
-        raise ValueError(f"axis {axis} has {total}, which {output_num} pieces do not divide.")
-    return tuple(jnp.split(input_x, output_num, axis))
+    return _equal_pieces(input_x, axis, output_num)
+
+
+def _equal_pieces(array: Array, axis: int, count: int) -> tuple[Array, ...]:
+    total = array.shape[axis_in(axis, array.ndim)]
+    if count < 1 or total % count:
+        raise ValueError(f"axis {axis} has {total}, which {count} pieces do not divide.")
+    return tuple(jnp.split(array, count, axis))
 
 
 @function

@@ -138,6 +138,8 @@ def conv2d(
     dilation: Ints = 1,
     groups: int = 1,
     data_format: str = "NCHW",
+    *,
+    group: int | None = None,
 ) -> Any:
     """Convolution of images: (n, c, h, w) and (out, c/groups, kh, kw) -> (n, out, h', w').
 
@@ -151,12 +153,14 @@ def conv2d(
         dilation: distance of the kernel's points, one or one for each spatial axis.
         groups: groups of channels that are convolved apart.
         data_format: `NCHW` or `NHWC`.
+        group: MindSpore 1.x's name of `groups`.
 
     Raises:
         TypeError: images and kernels have different element types.
         ValueError: shapes that do not fit, or paddings without `pad_mode="pad"`.
     """
     pads = padding_of(pad_mode, padding)
+    groups = groups if group is None else group
     out = _convolve(input, weight, stride, pads, dilation, groups, data_format)
     return _plus_bias(out, bias, data_format)
 

@@ -10,17 +10,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from paramesh.dtype import int32
+from paramesh.dtype import int32, int64
 from paramesh.ops.array import axis_in
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.known import known_values
 from paramesh.tensor.promotion import cast
 
 __all__ = [
+    "CTCGreedyDecoder",
     "CTCLoss",
     "CTCLossV2",
     "NoRepeatNGram",
     "ReverseSequence",
+    "ctc_greedy_decoder",
     "ctc_loss",
     "ctc_loss_with_gradient",
     "no_repeat_ngram",
@@ -192,6 +196,55 @@ CTCLoss = primitive(
         ignore_longer_outputs_than_inputs=ignore_longer_outputs_than_inputs,
     ),
 )  # fmt: skip
+
+
+@function
+def ctc_greedy_decoder(inputs: Array, sequence_length: Array, merge_repeated: bool = True) -> Any:
+    """The labels of the likeliest path of each sequence, as a sparse matrix; not inside programs.
+
+    Args:
+        inputs: (t, n, c): logarithms of probabilities, or logits; the last class is the blank.
+        sequence_length: (n,): steps of each sequence that count.
+        merge_repeated: a label that follows itself without a blank counts once.
+
+    Returns:
+        (positions (labels, 2) in Int64: sequence and place; labels in Int64; shape (2,) in Int64;
+        minus the sum of the largest numbers of each sequence (n, 1)).
+
+    Raises:
+        ValueError: another shape, or a sequence of more than t steps.
+    """
+    if inputs.ndim != 3 or tuple(sequence_length.shape) != (inputs.shape[1],):
+        raise ValueError(
+            f"inputs must be (t, n, c) and sequence_length (n,), got {tuple(inputs.shape)} and "
+            f"{tuple(sequence_length.shape)}."
+        )
+    steps, count, classes = inputs.shape
+    lengths = known_values(sequence_length, "the number of labels is a value")
+    if lengths.max(initial=0) > steps or lengths.min(initial=0) < 0:
+        raise ValueError(f"sequence_length must be from 0 to {steps}, got {lengths.tolist()}.")
+    best = known_values(jnp.argmax(inputs, -1), "the number of labels is a value").T
+    places, labels = [], []
+    for row, (path, length) in enumerate(zip(best, lengths, strict=True)):
+        kept = path[:length]
+        if merge_repeated:
+            kept = kept[np.diff(kept, prepend=-1) != 0]
+        kept = kept[kept != classes - 1]
+        places += [(row, at) for at in range(len(kept))]
+        labels += kept.tolist()
+    longest = 1 + max((at for _, at in places), default=-1)
+    inside = jnp.arange(steps)[:, None] < sequence_length
+    scores = -jnp.where(inside, inputs.max(-1), 0).sum(0)[:, None]
+    found = (np.array(places).reshape(-1, 2), np.array(labels), np.array([count, longest]))
+    whole = (cast(jnp.asarray(each, jnp.int32), int64) for each in found)
+    return *whole, scores.astype(inputs.dtype)
+
+
+CTCGreedyDecoder = primitive(
+    "CTCGreedyDecoder",
+    ctc_greedy_decoder,
+    lambda merge_repeated=True: {"merge_repeated": merge_repeated},
+)
 
 
 @function

@@ -82,6 +82,24 @@ def _largest(
     return found, jnp.take_along_axis(windows, best, -1).reshape(found.shape)
 
 
+def _largest_drawn(
+    x: jax.Array, kernel: tuple[int, ...], out: tuple[int, ...], samples: jax.Array | None
+) -> Any:
+    """`_largest` of x (n, c, *axes), n may be missing; None for `samples` draws them."""
+    axes = len(kernel)
+    alone = x.ndim == axes + 1
+    value = x[None] if alone else x
+    if samples is None:
+        dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+        samples = jax.random.uniform(random.next_key(), (*value.shape[:2], axes), dtype)
+    elif alone:
+        samples = samples.reshape(*value.shape[:2], axes)
+    # Of an image the first sample is that of the columns.
+    order = (1, 0) if axes == 2 else range(axes)
+    found, places = _largest(value, samples, kernel, out, order)
+    return (found[0], places[0]) if alone else (found, places)
+
+
 @function
 def fractional_max_pool_fixed(
     input_x: Array, random_samples: Array, ksize: Ints, output_shape: Ints
@@ -120,16 +138,13 @@ def fractional_max_pool_fixed_3d(
     """
     if data_format not in ("NCDHW", "NDHWC"):
         raise ValueError(f"data_format must be 'NCDHW' or 'NDHWC', got {data_format!r}.")
-    alone = x.ndim == 4
-    value = x[None] if alone else x
-    if data_format == "NDHWC":
-        value = jnp.moveaxis(value, -1, 1)
-    samples = random_samples.reshape(*value.shape[:2], 3) if alone else random_samples
+    last = data_format == "NDHWC"
+    channels = x.ndim - 4  # their axis when they come first
+    volumes = jnp.moveaxis(x, -1, channels) if last else x
     kernel, out = pair("ksize", ksize, 3), pair("output_shape", output_shape, 3)
-    results = _largest(value, samples, kernel, out, (0, 1, 2))
-    if data_format == "NDHWC":
-        results = tuple(jnp.moveaxis(each, 1, -1) for each in results)
-    found, places = (each[0] for each in results) if alone else results
+    found, places = _largest_drawn(volumes, kernel, out, random_samples)
+    if last:
+        found, places = jnp.moveaxis(found, channels, -1), jnp.moveaxis(places, channels, -1)
     return found, cast(places, int64)
 
 
@@ -166,11 +181,6 @@ def _wanted(sizes: Sequence[int], output_size: Ints | None, output_ratio: Ratio)
     return tuple(int(size * ratio) for size, ratio in zip(sizes, ratios, strict=True))
 
 
-def _drawn(x: jax.Array, n: int) -> Any:
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
-    return jax.random.uniform(random.next_key(), (*x.shape[:2], n), dtype)
-
-
 @function
 def fractional_max_pool2d(
     input: Array,
@@ -193,13 +203,9 @@ def fractional_max_pool2d(
     Raises:
         ValueError: both or neither of `output_size` and `output_ratio`, or sizes that do not fit.
     """
-    x = input[None] if input.ndim == 3 else input
-    out = _wanted(x.shape[2:], output_size, output_ratio)
-    samples = _drawn(x, 2) if _random_samples is None else _random_samples
+    out = _wanted(input.shape[-2:], output_size, output_ratio)
     kernel = pair("kernel_size", kernel_size)
-    found, places = _largest(x, samples, kernel, out, (1, 0))
-    if input.ndim == 3:
-        found, places = found[0], places[0]
+    found, places = _largest_drawn(input, kernel, out, _random_samples)
     return (found, cast(places, int64)) if return_indices else found
 
 
@@ -225,15 +231,9 @@ def fractional_max_pool3d(
     Raises:
         ValueError: both or neither of `output_size` and `output_ratio`, or sizes that do not fit.
     """
-    x = input[None] if input.ndim == 4 else input
-    out = _wanted(x.shape[2:], output_size, output_ratio)
-    samples = _drawn(x, 3) if _random_samples is None else _random_samples
-    if input.ndim == 4:
-        samples = samples.reshape(*x.shape[:2], 3)
+    out = _wanted(input.shape[-3:], output_size, output_ratio)
     kernel = pair("kernel_size", kernel_size, 3)
-    found, places = _largest(x, samples, kernel, out, (0, 1, 2))
-    if input.ndim == 4:
-        found, places = found[0], places[0]
+    found, places = _largest_drawn(input, kernel, out, _random_samples)
     return (found, cast(places, int64)) if return_indices else found
 
 

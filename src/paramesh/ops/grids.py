@@ -6,6 +6,7 @@ Glossary
 Source: MindSpore's operators of these names; deformable convolution as in Zhu et al. (2018).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -281,30 +282,45 @@ def points_under_kernel(
     return found.reshape(n, c, out[0] * kernel[0], out[1] * kernel[1]).astype(x.dtype)
 
 
-def _deformable_settings(
-    strides: Ints,
-    pads: Ints,
-    ksize: Ints,
-    dilations: Ints = (1, 1, 1, 1),
-    data_format: str = "NCHW",
-    deformable_groups: int = 1,
-    modulated: bool = True,
-) -> dict[str, Any]:
-    if data_format != "NCHW" or not modulated:
-        raise ValueError(
-            "only data_format='NCHW' and modulated=True are offered, got "
-            f"{data_format!r} and {modulated!r}."
+def deformable_settings(*formats: str) -> Callable[..., dict[str, Any]]:
+    """What checks the settings of a deformable convolution: the same for it and its gradient.
+
+    Args:
+        formats: the values of data_format that it takes, the default first. With several the
+            settings tell which it is; strides and dilations of NHWC, (1, down, right, 1), become
+            those of NCHW.
+    """
+
+    def init(
+        strides: Ints,
+        pads: Ints,
+        ksize: Ints,
+        dilations: Ints = (1, 1, 1, 1),
+        data_format: str = formats[0],
+        deformable_groups: int = 1,
+        modulated: bool = True,
+    ) -> dict[str, Any]:
+        if data_format not in formats or not modulated:
+            raise ValueError(
+                f"data_format is {' or '.join(map(repr, formats))}, and modulated=True, got "
+                f"{data_format!r} and {modulated!r}."
+            )
+        if data_format == "NHWC":
+            strides, dilations = ((1, 1, *ints(each)[1:3]) for each in (strides, dilations))
+        settings = dict(
+            strides=strides,
+            pads=pads,
+            ksize=ksize,
+            dilations=dilations,
+            deformable_groups=deformable_groups,
         )
-    return dict(
-        strides=strides,
-        pads=pads,
-        ksize=ksize,
-        dilations=dilations,
-        deformable_groups=deformable_groups,
-    )
+        return settings | {"data_format": data_format} if len(formats) > 1 else settings
+
+    return init
 
 
-DeformableOffsets = primitive("DeformableOffsets", deformable_offsets, _deformable_settings)
+_settings = deformable_settings("NCHW")
+DeformableOffsets = primitive("DeformableOffsets", deformable_offsets, _settings)
 
 
 @function
@@ -339,7 +355,7 @@ def deformable_conv2d(
     Raises:
         ValueError: `modulated=False`, or shapes that do not fit.
     """
-    options = _deformable_settings(
+    options = _settings(
         strides, padding, kernel_size, dilations, "NCHW", deformable_groups, modulated
     )
     points = deformable_offsets.__wrapped__(x, offsets, **options)  # type: ignore[attr-defined]

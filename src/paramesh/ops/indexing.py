@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
+from paramesh.errors import PositionError
 from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import Array, Operand, alias, function, primitive
 from paramesh.tensor.argument_types import Ints, NumberLike
 from paramesh.tensor.base import as_value, raw
-from paramesh.tensor.known import known_values
+from paramesh.tensor.known import known_values, values_if_known
 from paramesh.tensor.promotion import cast, scalar_kind
 
 # fmt: off
@@ -225,11 +226,28 @@ def scatter_nd(indices: Array, updates: Array, shape: Ints) -> Any:
 ScatterNd = primitive("ScatterNd", scatter_nd)
 
 
+def _tensor_positions(indices: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """The positions (..., k) on the first k axes, as MindSpore takes them."""
+    if to_dtype(indices.dtype) not in (int32, int64):
+        given = to_dtype(indices.dtype)
+        raise TypeError(f"indices must be Int32 or Int64, got {given}: cast them first.")
+    at = _positions(indices, len(shape))
+    values = values_if_known(indices)
+    if values is not None:
+        sizes = np.array(shape[: len(at)])
+        outside = ((values < -sizes) | (values >= sizes)).any(-1)
+        if outside.any():
+            first = values[outside][0].tolist()
+            raise PositionError(
+                f"indices has the position {first}, outside of the axes {tuple(sizes.tolist())}."
+            )
+    return at
+
+
 def _tensor_scatter(
     input_x: jax.Array, indices: jax.Array, updates: jax.Array, how: str
 ) -> jax.Array:
-    _check_integers(indices, "indices")
-    at = input_x.at[_positions(indices, input_x.ndim)]
+    at = input_x.at[_tensor_positions(indices, input_x.shape)]
     return getattr(at, how)(cast(updates, to_dtype(input_x.dtype)), mode="drop")
 
 
@@ -239,8 +257,12 @@ def tensor_scatter_update(input_x: Array, indices: Array, updates: Array) -> Any
 
     Args:
         input_x: (...).
-        indices: integers; the last axis holds positions on the first axes of `input_x`.
+        indices: Int32 or Int64; the last axis holds positions on the first axes of `input_x`,
+            negative ones from their ends. A compiled program leaves those outside out.
         updates: what to put there; of several at one position, one of them.
+
+    Raises:
+        TypeError: indices of another type. PositionError: positions outside of `input_x`.
     """
     return _tensor_scatter(input_x, indices, updates, "set")
 

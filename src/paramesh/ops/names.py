@@ -4,6 +4,7 @@
 
 from paramesh.ops import (
     activations,
+    adaptive_pooling,
     along_axis,
     array,
     attention,
@@ -49,6 +50,7 @@ from paramesh.ops import (
     volumes,
 )
 from paramesh.ops.activations import *
+from paramesh.ops.adaptive_pooling import *
 from paramesh.ops.along_axis import *
 from paramesh.ops.array import *
 from paramesh.ops.attention import *
@@ -123,6 +125,7 @@ __all__ += nn_ops.__all__
 __all__ += overflow.__all__
 __all__ += pooling.__all__
 __all__ += random_ops.__all__
+__all__ += adaptive_pooling.__all__
 __all__ += along_axis.__all__
 __all__ += counting.__all__
 __all__ += rearranging.__all__

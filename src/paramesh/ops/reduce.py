@@ -242,22 +242,52 @@ def _with_value(
 
 
 @function
-def max(input: Array, axis: int | None = None, keepdims: bool = False) -> Any:
+def max(
+    input: Array,
+    axis: int | None = None,
+    keepdims: bool = False,
+    *,
+    keep_dims: bool | None = None,
+) -> Any:
     """The largest elements along an axis (None: of all) and their indices (Int32).
+
+    Args:
+        input: (...).
+        axis: the axis.
+        keepdims: keep the axis, with the size 1.
+        keep_dims: MindSpore 1.x's form, which gives (indices, values), of axis 0 if none is given.
 
     Returns:
         (values, indices), each without the axis unless `keepdims`.
     """
+    if keep_dims is not None:
+        former = 0 if axis is None else axis
+        return _with_value(jnp.argmax, jnp.max, input, former, keep_dims)[::-1]
     return _with_value(jnp.argmax, jnp.max, input, axis, keepdims)
 
 
 @function
-def min(input: Array, axis: int | None = None, keepdims: bool = False) -> Any:
+def min(
+    input: Array,
+    axis: int | None = None,
+    keepdims: bool = False,
+    *,
+    keep_dims: bool | None = None,
+) -> Any:
     """The smallest elements along an axis (None: of all) and their indices (Int32).
+
+    Args:
+        input: (...).
+        axis: the axis.
+        keepdims: keep the axis, with the size 1.
+        keep_dims: MindSpore 1.x's form, which gives (indices, values), of axis 0 if none is given.
 
     Returns:
         (values, indices), each without the axis unless `keepdims`.
     """
+    if keep_dims is not None:
+        former = 0 if axis is None else axis
+        return _with_value(jnp.argmin, jnp.min, input, former, keep_dims)[::-1]
     return _with_value(jnp.argmin, jnp.min, input, axis, keepdims)
 
 

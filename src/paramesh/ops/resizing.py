@@ -127,6 +127,10 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    *,
+    sizes: Ints | None = None,
+    scales: Sequence[float] | None = None,
+    coordinate_transformation_mode: str = "align_corners",
 ) -> Any:
     """Sequences (n, c, l), images (n, c, h, w) or volumes (n, c, d, h, w) in another size.
 
@@ -138,11 +142,27 @@ def interpolate(
             (n, c, h, w), or `trilinear` (n, c, d, h, w).
         align_corners: whether the corner elements keep their places; for linear and cubic modes.
         recompute_scale_factor: MindSpore's; the scale is that of the sizes in any case.
+        sizes: MindSpore 1.x's `size`, for `linear` and `bilinear`.
+        scales: MindSpore 1.x's factors, of all axes.
+        coordinate_transformation_mode: with these, `align_corners`, `half_pixel` or `asymmetric`.
 
     Raises:
         ValueError: both or neither of `size` and `scale_factor`; a mode that does not take the
             input; `align_corners` for another mode.
     """
+    former = sizes is not None or scales is not None
+    if former:
+        if size is not None or scale_factor is not None or align_corners is not None:
+            raise ValueError("sizes and scales are MindSpore 1.x's, which has no size besides.")
+        if mode not in ("linear", "bilinear") or coordinate_transformation_mode not in _PLACINGS:
+            raise ValueError(
+                "with sizes or scales, mode is 'linear' or 'bilinear' and "
+                f"coordinate_transformation_mode one of {', '.join(_PLACINGS)}; got {mode!r} and "
+                f"{coordinate_transformation_mode!r}."
+            )
+        if scales is not None and len(scales) != input.ndim:
+            raise ValueError(f"scales has {len(scales)} factors for {input.ndim} axes.")
+        size, scale_factor = sizes, None if scales is None else tuple(scales[2:])
     if mode not in _MODES:
         raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}.")
     axes, method = _MODES[mode]
@@ -151,12 +171,14 @@ def interpolate(
         raise ValueError(f"mode={mode!r} does not take an input with {n} spatial axes.")
     if align_corners is not None and mode in ("nearest", "area", "nearest-exact"):
         raise ValueError(f"align_corners means nothing for mode={mode!r}: leave it out.")
-    sizes = _sizes(input.shape[2:], size, scale_factor)
-    if mode == "nearest":
+    wanted = _sizes(input.shape[2:], size, scale_factor)
+    if former:
+        placing = _PLACINGS[coordinate_transformation_mode]
+    elif mode == "nearest":
         placing = _ASYMMETRIC
     else:
         placing = _ALIGNED if align_corners else _HALF
-    return _resized(input, sizes, placing, method)
+    return _resized(input, wanted, placing, method)
 
 
 upsample = alias("upsample", interpolate)

@@ -1,7 +1,6 @@
-"""Volumes (n, c, d, h, w): convolutions, pooling; and adaptive pooling of any number of axes."""
+"""Volumes (n, c, d, h, w): convolutions and pooling."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,16 +9,14 @@ import numpy as np
 
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, _plus_bias, convolved, padding_of, pads_of, pair
-from paramesh.ops.pooling import Window, _average, _averaged, _largest, _means, _pads_of_windows
+from paramesh.ops.pooling import Window, _average, _averaged, _largest, _pads_of_windows
 from paramesh.ops.table import Array, Floating, function, primitive
-from paramesh.tensor.borders import first_largest
 
 # fmt: off
 __all__ = [
     "conv3d", "conv3d_transpose", "Conv3D", "Conv3DTranspose", "conv_transpose2d", "max_pool3d",
-    "max_pool3d_mode", "MaxPool3D", "avg_pool3d", "AvgPool3D", "avg_pool1d", "adaptive_avg_pool1d",
-    "adaptive_avg_pool3d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
-    "lp_pool1d", "lp_pool2d", "max_pool_with_argmax", "MaxPoolWithArgmax", "lrn", "LRN",
+    "max_pool3d_mode", "MaxPool3D", "avg_pool3d", "AvgPool3D", "avg_pool1d", "lp_pool1d",
+    "lp_pool2d", "max_pool_with_argmax", "MaxPoolWithArgmax", "lrn", "LRN",
 ]
 # fmt: on
 
@@ -343,74 +340,6 @@ def _average3_settings(
 
 MaxPool3D = primitive("MaxPool3D", max_pool3d_mode, _max3_settings)
 AvgPool3D = primitive("AvgPool3D", avg_pool3d, _average3_settings)
-
-
-def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
-    sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * n
-    if len(sizes) != n:
-        raise ValueError(f"output_size must be one or {n} ints, got {output_size!r}.")
-    return tuple(
-        full if out is None else int(out) for full, out in zip(x.shape[-n:], sizes, strict=True)
-    )
-
-
-def _adaptive_average(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
-    for at, out in enumerate(_wanted(x, output_size, n)):
-        axis = x.ndim - n + at
-        matrix = _means(x.shape[axis], out, x.dtype)
-        x = jnp.moveaxis(jnp.tensordot(x, matrix, ((axis,), (1,))), -1, axis)
-    return x
-
-
-def _adaptive_largest(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
-    for at, out in enumerate(_wanted(x, output_size, n)):
-        axis = x.ndim - n + at
-        size = x.shape[axis]
-        edges = [(i * size // out, -(-(i + 1) * size // out)) for i in range(out)]
-        parts = [first_largest(jax.lax.slice_in_dim(x, a, b, axis=axis), axis) for a, b in edges]
-        x = jnp.stack(parts, axis)
-    return x
-
-
-@function
-def adaptive_avg_pool1d(input: Floating, output_size: int) -> Any:
-    """Means of windows that divide each sequence evenly: (..., l) -> (..., l')."""
-    return _adaptive_average(input, output_size, 1)
-
-
-@function
-def adaptive_avg_pool3d(input: Floating, output_size: int | Sequence[int | None] | None) -> Any:
-    """Means of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
-    return _adaptive_average(input, output_size, 3)
-
-
-def _no_indices(return_indices: bool) -> None:
-    if return_indices:
-        raise ValueError("return_indices=True is not offered: the values are given alone.")
-
-
-@function
-def adaptive_max_pool1d(input: Array, output_size: int) -> Any:
-    """The largest of windows that divide each sequence evenly: (..., l) -> (..., l')."""
-    return _adaptive_largest(input, output_size, 1)
-
-
-@function
-def adaptive_max_pool2d(
-    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-) -> Any:
-    """The largest of windows that divide each image evenly; None keeps an axis: (..., h, w)."""
-    _no_indices(return_indices)
-    return _adaptive_largest(input, output_size, 2)
-
-
-@function
-def adaptive_max_pool3d(
-    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
-) -> Any:
-    """The largest of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
-    _no_indices(return_indices)
-    return _adaptive_largest(input, output_size, 3)
 
 
 def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool, n: int) -> Any:

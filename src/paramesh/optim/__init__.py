@@ -86,4 +86,9 @@ __all__ = [
     "DynamicLossScaleUpdateCell",
 ]
 
-__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__, {"AdamW": "optim.AdamWeightDecay"})
+#: Imported when they are used: the layers that they need look for something in each gradient.
+_LAZY = lazy_names.homes({"paramesh.optim.second_order": "Thor thor"})
+
+__getattr__ = lazy_names.opened(
+    __name__, _LAZY, lambda: [*__all__, *_LAZY], {"AdamW": "optim.AdamWeightDecay"}
+)

@@ -56,6 +56,9 @@ NAMES: dict[str, Difference] = {
     "mindspore.nn.FTRL": Difference("the paper's formula, with the sign of z", _OPTIMIZERS),
     "mindspore.nn.Lamb": Difference(_UNKERNELED, _OPTIMIZERS),
     "mindspore.nn.LARS": Difference(_UNKERNELED, _OPTIMIZERS),
+    "mindspore.nn.thor": Difference(
+        "the formula of an Ascend, in Float32", "docs/reference/api/optim.md#thor"
+    ),
     "mindspore.nn.AdaFactor": Difference("decay and rates of groups have effect", _OPTIMIZERS),
 }
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
+from paramesh.optim.optimizer import Optimizer
 from paramesh.parameter import Parameter, Pool
 from paramesh.scripts import running
 from paramesh.state import placement
@@ -51,6 +52,11 @@ def first_step(program: Callable[[], None]) -> Step | int:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
     return found[0] if found else code
+
+
+def is_update_alone(fn: compiled.CompiledFunction) -> bool:
+    """Whether a step is the call of an optimizer: what computes the gradients is not in it."""
+    return isinstance(getattr(fn._hints, "__self__", None), Optimizer)
 
 
 @contextlib.contextmanager

@@ -33,10 +33,11 @@ class Divided(Protocol):
         """
         ...
 
-    def lower(self, *args: object) -> Any:
-        """Raise the error that says why there is no single program.
+    def lower(self, values: Sequence[Any], leaves: Sequence[Any]) -> Any:
+        """Its programs, lowered: what stands for a `jax.stages.Lowered`.
 
-        Raises:
-            ContextError: always.
+        Args:
+            values: of the states, as shapes with shardings.
+            leaves: the raw inputs, or their shapes, and a zero.
         """
         ...

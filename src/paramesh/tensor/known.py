@@ -13,6 +13,14 @@ from paramesh.errors import ValueNeededError
 from paramesh.tensor.base import raw
 
 
+def values_if_known(value: object) -> np.ndarray[Any, Any] | None:
+    """The values of a Tensor or array, which may be differentiated; None: not computed yet."""
+    array: Tree = raw(value)
+    if isinstance(array, jax.core.Tracer):
+        array = to_concrete_value(array)
+    return None if array is None else np.asarray(array)
+
+
 def known_values(value: object, what: str) -> np.ndarray[Any, Any]:
     """The values of a Tensor or array, which may be differentiated but not compiled.
 
@@ -23,12 +31,10 @@ def known_values(value: object, what: str) -> np.ndarray[Any, Any]:
     Raises:
         ValueNeededError: a program has yet to compute them.
     """
-    array: Tree = raw(value)
-    if isinstance(array, jax.core.Tracer):
-        array = to_concrete_value(array)
-        if array is None:
-            raise ValueNeededError(
-                f"{what}, which a compiled program cannot have. Call it outside the program (or in "
-                "PYNATIVE_MODE)."
-            )
-    return np.asarray(array)
+    values = values_if_known(value)
+    if values is None:
+        raise ValueNeededError(
+            f"{what}, which a compiled program cannot have. Call it outside the program (or in "
+            "PYNATIVE_MODE)."
+        )
+    return values

@@ -62,7 +62,11 @@ from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLROnPlateau
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.occlusion import OcclusionSensitivity
-from paramesh.train.pipeline_cell import PipelineCell, PipelineGradReducer
+from paramesh.train.pipeline_cell import (
+    GradAccumulationCell,
+    PipelineCell,
+    PipelineGradReducer,
+)
 from paramesh.train.summary import Summary
 from paramesh.train.summary_collector import SummaryCollector
 from paramesh.train.summary_record import SummaryRecord
@@ -82,6 +86,7 @@ __all__ = [
     "DistributedGradReducer",
     "MicroBatchInterleaved",
     "PipelineCell",
+    "GradAccumulationCell",
     "PipelineGradReducer",
     # workers of servers
     "pending_steps",

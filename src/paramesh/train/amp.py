@@ -27,6 +27,7 @@ from paramesh.train.cells import (
     WithLossCell,
     is_finite,
 )
+from paramesh.train.pipeline_cell import micro_batches_of
 
 __all__ = [
     "all_finite",
@@ -172,6 +173,9 @@ def build_train_network(
 ) -> Cell:
     """A training Cell of a network, in mixed precision.
 
+    Gradients of a network with a PipelineCell are divided by its `micro_size`, unless a loss scale
+    moves.
+
     Args:
         network: the network; without `loss_fn`, it returns the loss.
         optimizer: updates its Parameters.
@@ -194,11 +198,14 @@ def build_train_network(
     if level == "O2" and loss_scale_manager is None:
         loss_scale_manager = DynamicLossScaleManager()
     body = with_loss(network, loss_fn, level)
+    # MindSpore 2.10's steps for stages and accumulation divide by the micro-batches, too.
+    share = 1.0 / micro_batches_of(body)
     if loss_scale_manager is None:
-        return TrainOneStepCell(body, optimizer)
+        return TrainOneStepCell(body, optimizer, sens=share)
     update = loss_scale_manager.get_update_cell()
     if update is None:
-        return TrainOneStepCell(body, optimizer, sens=loss_scale_manager.get_loss_scale())
+        scale = loss_scale_manager.get_loss_scale()
+        return TrainOneStepCell(body, optimizer, sens=scale * share)
     return TrainOneStepWithLossScaleCell(body, optimizer, update)
 
 

@@ -198,6 +198,28 @@ class Pipeline(PipelineCell):
     """PipelineCell under the name that it has in `mindspore.parallel.nn`."""
 
 
+class GradAccumulationCell(PipelineCell):
+    """PipelineCell without stages of its own: micro-batches one after another.
+
+    `Model.train` of it divides gradients by `micro_size`, as of a PipelineCell.
+
+    Args:
+        network: returns a Tensor, such as the loss.
+        micro_size: how many micro-batches.
+
+    Raises:
+        TypeError: `network` is not a Cell, or `micro_size` is no int.
+        ValueError: `micro_size` is not positive.
+    """
+
+    def __init__(self, network: Cell, micro_size: int) -> None:
+        super().__init__(network, micro_size)
+
+
+class GradAccumulation(GradAccumulationCell):
+    """GradAccumulationCell under the name that it has in `mindspore.parallel.nn`."""
+
+
 class PipelineGradReducer(Cell):
     """`cell(gradients)` is the gradients divided by a scale.
 
@@ -224,6 +246,16 @@ class PipelineGradReducer(Cell):
     def construct(self, grads: Sequence[Tensor]) -> tuple[Any, ...]:
         """The gradients, divided."""
         return tuple((grad / self.scale_sense).astype(grad.dtype) for grad in grads)
+
+
+def micro_batches_of(network: Cell) -> int:
+    """Over how many micro-batches a network adds up its loss; 1 without a PipelineCell.
+
+    Args:
+        network: a Cell; the first PipelineCell in it counts.
+    """
+    cells = (cell for _, cell in network.cells_and_names())
+    return next((cell.micro_size for cell in cells if isinstance(cell, PipelineCell)), 1)
 
 
 def _assign(owner: str, network: Cell, stage_config: Mapping[str, int]) -> None:

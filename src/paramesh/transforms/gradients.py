@@ -23,6 +23,7 @@ from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.forward import Forward, cotangents, has_gradient, zeros_like
+from paramesh.transforms.kept_gradients import kept_by
 from paramesh.transforms.reachability import parameters_of
 
 _Position = int | tuple[int, ...] | None
@@ -87,7 +88,8 @@ class GradientFunction:
             args, sens = args[:-1], args[-1]
         positions = tuple(range(len(args))) if self._all else self._checked_positions(args)
         weights = self._weights or []
-        variables, of_weights = placement.current().variables(weights)
+        kept = kept_by(self.fn) if weights else []
+        variables, of_weights = placement.current().variables([*weights, *kept])
         in_parts = getattr(self.fn, "gradients_in_parts", None)
         if in_parts is not None and not (positions or kwargs or self._has_aux):
             value, by_variable = in_parts(_by_weights(variables), args, variables, sens)
@@ -97,8 +99,11 @@ class GradientFunction:
                 self.fn, args, kwargs, positions, variables, sens, self._has_aux
             )
         overflow.saw([*jax.tree.leaves(by_input), *by_variable])
+        found = of_weights(by_variable)
+        for param, gradient in zip(kept, found[len(weights) :], strict=True):
+            param.assign(wrap(gradient))
         by_weight = [
-            _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
+            _hooked(w, wrap(g)) for w, g in zip(weights, found[: len(weights)], strict=True)
         ]
         gradients = self._shape_up(by_input, by_weight)
         if not self._with_value:

@@ -31,14 +31,19 @@ class SeveralPrograms:
     ) -> None:
         self.__name__ = name
         self._divided, self._order, self._zero = divided, order, zero
-        self.lower = divided.lower
 
     def __call__(
         self, donated: list[Any], kept: list[Any], leaves: list[Any]
     ) -> Iterator[Array] | list[Array]:
         """An iterator in C, whose first step uses up what is donated; a list if that is nothing."""
+        results = self._divided(self._values(donated, kept), [*leaves, self._zero], bool(donated))
+        return results if donated else list(results)
+
+    def lower(self, donated: list[Any], kept: list[Any], leaves: list[Any]) -> Any:
+        """The programs, lowered, for shapes with shardings in the place of arrays."""
+        return self._divided.lower(self._values(donated, kept), [*leaves, self._zero])
+
+    def _values(self, donated: list[Any], kept: list[Any]) -> list[Any]:
         groups = {"d": donated, "k": kept}
         unread = np.float32(0)
-        values = [unread if o is None else groups[o[0]][o[1]] for o in self._order]
-        results = self._divided(values, [*leaves, self._zero], bool(donated))
-        return results if donated else list(results)
+        return [unread if o is None else groups[o[0]][o[1]] for o in self._order]

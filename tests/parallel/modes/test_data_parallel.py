@@ -362,3 +362,30 @@ def test_model_train() -> None:
     before = model.eval(data)["mse"]
     model.train(2, data, progress=False)
     assert model.eval(data)["mse"] < 0.5 * before
+
+
+@pytest.mark.parametrize("mode", ["data_parallel", "hybrid_parallel"])
+@pytest.mark.parametrize(
+    "whole", [{"full_batch": True}, {"dataset_strategy": "full_batch"}], ids=str
+)
+def test_sums_of_the_whole_batch_are_refused(mode: str, whole: Any) -> None:
+    parallel(4, mode, **whole)
+    with pytest.raises(ContextError, match="their sum would be 4 times those"):
+        train(1)
+
+
+def test_means_of_the_whole_batch_are_its_gradients() -> None:
+    losses, values = train()
+    parallel(4, full_batch=True, gradients_mean=True)
+    found, here = train()
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    for name, value in values.items():
+        np.testing.assert_allclose(here[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_sums_of_the_whole_batch_that_are_asked_for() -> None:
+    weight = Parameter(Tensor(np.ones(4, np.float32)), name="weight")
+    reducer = nn.DistributedGradReducer([weight], mean=False)
+    parallel(4, full_batch=True)
+    total = paramesh.jit(lambda x: reducer((x.sum(0),))[0])
+    np.testing.assert_allclose(total(Tensor(X)).asnumpy(), X.sum(0) * 4, rtol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -192,6 +193,23 @@ def test_a_missing_compiler_is_one_sentence(
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingCompilerError, match=rf"pip install 'paramesh\[{extra}\]'"):
         target_devices(target)
+
+
+@pytest.mark.parametrize(
+    ("there", "given", "opened"),
+    [([], "", ["cpu"]), (["/dev/nvidia0"], "", []), ([], "tpu", [])],
+)
+def test_accelerators_are_not_looked_for_where_there_are_none(
+    there: list[str], given: str, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    config = SimpleNamespace(update=lambda name, value: found.append(value))
+    monkeypatch.setenv("JAX_PLATFORMS", given)
+    monkeypatch.setattr(devices, "jax", SimpleNamespace(config=config))
+    monkeypatch.setattr(devices, "devices_are_open", lambda: False)
+    monkeypatch.setattr(devices.glob, "glob", lambda pattern: there)
+    devices.look_for_none_in_vain()
+    assert found == opened
 
 
 def test_slices_of_tpus_by_count_are_the_squarest() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from paramesh.ps.deployment.actors import NotServing, ServerActor
+from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.deployment.host import Host, Turns
 from paramesh.ps.durability.log import start_incarnation
+from paramesh.ps.specification.protocol import NotServing
 
 
 class StillHost(Host):

@@ -89,7 +89,7 @@ def test_two_then_three_then_one(
 ) -> None:
     if transport == "zmq":
         pytest.importorskip("zmq")
-    monkeypatch.setattr("paramesh.ps.deployment.actors.LOOK", 0.01)
+    monkeypatch.setattr("paramesh.ps.deployment.change_calls.LOOK", 0.01)
     folder, last = tmp_path / "run", [math.inf]
     identity.own(folder, make=True)
     identity.write(folder, Identity(2, 2), "s")

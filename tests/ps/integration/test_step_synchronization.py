@@ -12,7 +12,7 @@ import paramesh
 from paramesh import Tensor, context, nn
 from paramesh.errors import ParameterStateError
 from paramesh.ps.integration import session as sessions
-from paramesh.ps.integration.session import LocalClient
+from paramesh.ps.integration.local_client import LocalClient
 from paramesh.train import Callback, Model, first_step, pending_steps
 
 EPOCHS, BATCHES = 2, 4

@@ -17,7 +17,7 @@ import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
 from paramesh.errors import ParameterServerError
 from paramesh.ps.integration import session as sessions
-from paramesh.ps.integration.session import LocalClient
+from paramesh.ps.integration.local_client import LocalClient
 
 ROWS, STEPS = 30, 3
 SEEN = Tensor(np.arange(ROWS))

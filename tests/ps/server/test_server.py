@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import weakref
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from paramesh.ps.durability import log as logs
 from paramesh.ps.durability.record import read_records
 from paramesh.ps.durability.snapshot import snapshots
 from paramesh.ps.server.server import Server
+from paramesh.ps.server.tables import RowsUndo
 from paramesh.ps.specification.protocol import (
     POINTS,
     PushesMissing,
@@ -407,6 +409,21 @@ def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600, path
         assert not path.read_bytes().startswith(b"\x80")
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_undo_that_was_discarded_holds_no_rows(tmp_path: Path) -> None:
+    """A table's share of memory is that of its rows, and of the versions that may be read."""
+    run = Run(tmp_path / "s", RunConfig())
+    held = []
+    for _ in range(4):
+        run.finish(min(run.next) + 1)
+        (undo,) = run.server._history._undos
+        parts = [part for part in undo.parts.values() if isinstance(part, RowsUndo)]
+        assert parts
+        held += [weakref.ref(array) for part in parts for array in part.before.values()]
+        del undo, parts
+    here = [one for one in held if one() is not None]
+    assert len(here) == len(held) // 4
 
 
 def test_old_files_are_dropped(tmp_path: Path) -> None:

@@ -146,16 +146,18 @@ def _workers(
         ),
     ] = 300.0,
 ) -> None:
-    """Change the number of workers of a live run, at the border of a step.
+    """Change the number of workers of a run, live or at rest, at the border of a step.
 
     `paramesh launch`, which has started the run, starts those that join. When
     they are there, the run goes on with N workers from a step on that this
     command prints; until then it is not held up. Those that leave are the
     last ones: they end with exit code 0. From that step on, the run has the
-    bits of one that has N workers there.
+    bits of one that has N workers there. In mode async every worker comes to
+    that step of its own.
 
-    The script has to divide its batches anew (paramesh.train.divided, or
-    worker_share). Not in mode async.
+    The script of a live run has to divide its batches anew
+    (paramesh.train.divided, or worker_share). A run that has ended or was
+    killed goes on with N workers when it is started with that number.
     """
     change_workers(wal_dir, workers, timeout, Console())
 

@@ -11,6 +11,7 @@ from paramesh.dataset.pixels import made, ready
 from paramesh.dataset.registry import operation
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import FREE, Lazy, Task, Work
+from paramesh.dataset.wholes import Whole, whole
 
 
 def as_names(value: object, what: str) -> list[str]:
@@ -74,6 +75,11 @@ class Chosen:
         """The chosen columns; images may wait."""
         row = ready(self.inner)(task)
         return tuple(row[i] for i in self.which)
+
+    def whole(self, tasks: Sequence[Task]) -> list[Whole] | None:
+        """The chosen columns of a batch of rows."""
+        columns = whole(self.inner, tasks)
+        return None if columns is None else [columns[i] for i in self.which]
 
 
 @operation("project")

@@ -19,6 +19,7 @@ from paramesh.dataset.randomness import RowGenerator
 from paramesh.dataset.registry import operation
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import Lazy, Place, Task, Work
+from paramesh.dataset.wholes import Whole, whole
 
 
 def is_pure(function: object) -> bool:
@@ -77,6 +78,8 @@ class Mapped:
         self.inputs, self.outputs, self.order = inputs, outputs, order
         self.seed, self.path, self.names = seed, path, list(names)
         self._foreign = any(map(_has_foreign, self.operations))
+        self._by_row = self._foreign or len(self.inputs) != 1 or outputs != 1
+        self._by_row |= any(map(_draws, self.operations))
         self._local: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,6 +138,23 @@ class Mapped:
         else:
             new = [*made, *(v for i, v in enumerate(row) if i not in self.inputs)]
         return tuple(new) if self.order is None else tuple(new[i] for i in self.order)
+
+    def whole(self, tasks: Sequence[Task]) -> list[Whole] | None:
+        """The columns of a batch, if each function does the same to all rows."""
+        columns = None if self._by_row else whole(self.inner, tasks)
+        if columns is None:
+            return None
+        column: Whole | None = columns[self.inputs[0]]
+        for function in self.operations:
+            try:
+                column = column.through(function)
+            except Exception as error:
+                raise of_user(self._what(function), error) from error
+            if column is None:
+                self._by_row = True  # rows of arrays are alike in all batches
+                return None
+        columns[self.inputs[0]] = column
+        return columns if self.order is None else [columns[i] for i in self.order]
 
     def _array(self, value: object) -> Any:
         if type(value) is np.ndarray and value.dtype.kind != "O":

@@ -10,10 +10,11 @@ import numpy as np
 from paramesh.dataset.arrays import Array, own, stack
 from paramesh.dataset.pixels import Pixels, made, ready
 from paramesh.dataset.streams import Task, Work
+from paramesh.dataset.wholes import SMALL, whole
 
 #: Images of so many bytes are gathered and finished together: for each of them alone, numpy takes
 #: longer to be called than to compute.
-_SMALL = 1 << 14
+_SMALL = SMALL
 
 
 class _Column:
@@ -76,6 +77,9 @@ def stacked(work: Work, tasks: Sequence[Task], names: Sequence[str]) -> tuple[An
     Raises:
         RuntimeError: shapes or dtypes differ.
     """
+    together = whole(work, tasks)
+    if together is not None:
+        return tuple(column.batch() for column in together)
     make = ready(work)
     columns = [_Column(len(tasks)) for _ in names]
     for task in tasks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from paramesh.dataset.samplers import (
     as_sampler,
 )
 from paramesh.dataset.streams import Indexed, Lazy, Place, Task
+from paramesh.dataset.wholes import Whole
 
 
 class SourceDataset(Dataset):
@@ -48,6 +49,12 @@ class Fetched:
     def __call__(self, task: Task) -> Any:
         """The row."""
         return self.fetch(task[2])
+
+    def whole(self, tasks: Sequence[Task]) -> list[Whole] | None:
+        """The columns of a batch of rows; None: the source reads row by row."""
+        method: Callable[[list[int]], list[Whole] | None] | None
+        method = getattr(self.fetch, "whole", None)
+        return None if method is None else method([task[2] for task in tasks])
 
 
 class MappableDataset(SourceDataset):

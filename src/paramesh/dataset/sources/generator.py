@@ -19,6 +19,7 @@ from paramesh.dataset.samplers import BuiltinSampler, PKSampler, SamplerLike, Sh
 from paramesh.dataset.sources.base import Fetched, MappableDataset
 from paramesh.dataset.sources.schema import Schema
 from paramesh.dataset.streams import Indexed, Lazy, Place, Plain
+from paramesh.dataset.wholes import Whole, gathered
 from paramesh.dtype import DTypeLike, to_dtype
 
 
@@ -63,6 +64,12 @@ class _ByIndex:
             what = f"GeneratorDataset: {name_of(self.source)}[{index}]"
             raise of_user(what, error) from error
         return self.columns.row(value)
+
+    def whole(self, indices: Sequence[int]) -> list[Whole] | None:
+        """The columns of the rows at some indices, of a source that has them in arrays."""
+        if type(self.source) is not _Slices or self.columns.dtypes:
+            return None
+        return gathered(self.source.columns, indices)
 
 
 class _Collated:

@@ -18,6 +18,7 @@ from paramesh.dataset.argument_types import FilePath
 from paramesh.dataset.samplers import SamplerLike, Shuffle
 from paramesh.dataset.sources.base import MappableDataset
 from paramesh.dataset.sources.files import ImageFile, existing_folder, one_of
+from paramesh.dataset.wholes import Whole, gathered
 
 _USAGES = ("train", "test", "all")
 _IMAGES, _LABELS = "-images-idx3-ubyte", "-labels-idx1-ubyte"
@@ -31,6 +32,10 @@ class _InMemory:
 
     def __call__(self, index: int) -> Any:
         return tuple(np.array(array[index]) for array in self.arrays)
+
+    def whole(self, indices: Sequence[int]) -> list[Whole] | None:
+        """The columns of the rows at some indices."""
+        return gathered(self.arrays, indices)
 
 
 class _Labelled(MappableDataset):

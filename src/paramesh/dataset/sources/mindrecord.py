@@ -64,6 +64,7 @@ class MindDataset(MappableDataset):
         padded_sample: a row that comes at the end, `num_padded` times.
         num_padded: how often.
         cache: MindSpore's `DatasetCache`; of no effect.
+        dataset_file: MindSpore 1.x's name of `dataset_files`.
 
     Raises:
         TypeError, ValueError, RuntimeError: an argument of another kind; no such file; a damaged
@@ -72,7 +73,7 @@ class MindDataset(MappableDataset):
 
     def __init__(
         self,
-        dataset_files: FilePaths,
+        dataset_files: FilePaths | None = None,
         columns_list: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
         shuffle: bool | Shuffle | None = None,
@@ -83,7 +84,12 @@ class MindDataset(MappableDataset):
         num_padded: int | None = None,
         num_samples: int | None = None,
         cache: object = None,
+        dataset_file: FilePaths | None = None,
     ) -> None:
+        if (dataset_files is None) == (dataset_file is None):
+            raise TypeError(f"{_WHO}: give dataset_files: a path, or a list of paths.")
+        dataset_files = dataset_file if dataset_files is None else dataset_files
+        assert dataset_files is not None
         listed = dataset_files if isinstance(dataset_files, list) else [dataset_files]
         for each in listed:
             if not isinstance(each, str | os.PathLike):

@@ -96,6 +96,9 @@ class TypeCast(TensorOperation):
         TypeError: it is none.
     """
 
+    #: Each element by itself, so that many rows can be one array.
+    elementwise = True
+
     def __init__(self, data_type: DTypeLike) -> None:
         self.data_type = numpy_type(data_type, "TypeCast.data_type")
 

@@ -108,6 +108,22 @@ class ProgramInputs:
             seen += 1
         return found
 
+    def sharding_of(self, shape: tuple[int, ...], at: int) -> NamedSharding:
+        """The sharding of one input of this global shape, which has axes.
+
+        Args:
+            shape: of the input.
+            at: its place among the inputs that have axes.
+
+        Raises:
+            LayoutError: as `place`.
+        """
+        if self._strategy in ("data_parallel", "full_batch"):
+            found = self.of_global([shape])[0]
+            assert found is not None
+            return found
+        return self._by_strategy(shape, shape, at)
+
     def _note(self, shape: tuple[int, ...], at: int) -> None:
         """Say once for each size that a batch is replicated."""
         if shape[0] == 1 or shape[0] in self._noted:

@@ -313,7 +313,19 @@ class DataParallel(Placement):
         return self._totals(grads, self.factor(mean, degree), mine)
 
     def factor(self, mean: bool | None = None, degree: int | None = None) -> float | None:
-        """What sums over devices are multiplied by; None for nothing."""
+        """What sums over devices are multiplied by; None for nothing.
+
+        Raises:
+            ContextError: nobody asked for means of gradients that are all of the same batch.
+        """
+        if mean is None and not self._mean and self._full_batch and self.count > 1:
+            raise ContextError(
+                f"set_auto_parallel_context: with full_batch=True each of the {self.count} devices "
+                f"of {self.mode} computes the gradients of the whole batch, and with "
+                f"gradients_mean=False their sum would be {self.count} times those. Set "
+                "gradients_mean=True; or leave full_batch=False, so that the devices share the "
+                "batch. nn.DistributedGradReducer(..., mean=False) adds them up all the same."
+            )
         averages = self._mean if mean is None else mean
         return 1.0 / (degree or self.count) if averages else None
 

@@ -41,7 +41,38 @@ Homes = weakref.WeakKeyDictionary[Parameter, tuple[int, bool]]
 _homes: dict[Any, Homes] = {}
 
 
-class Pipelined(SemiAuto):
+class Marking(SemiAuto):
+    """A mode with one global view, whose traces mark where stages begin and end.
+
+    Attributes:
+        stages: the stages.
+        following: Parameters of Cells around those that have a stage.
+    """
+
+    stages: Stages
+    following: weakref.WeakSet[Parameter]
+
+    def in_stage(self, stage: int, name: str, arrays: Sequence[Any], begins: bool) -> Sequence[Any]:
+        """Mark what enters or leaves a Cell with a stage."""
+        if self._thread.found is None:
+            return arrays
+        self.stages.check(stage, name)
+        return [mark(array, ENTER if begins else LEAVE, stage, name) for array in arrays]
+
+    def follow_data(self, params: Sequence[Any]) -> None:
+        """Note Parameters that belong to the stage whose results they meet."""
+        self.following.update(params)
+
+    def value_of(self, kind: str, value: Array) -> Any:
+        """Mark what a PipelineCell gives."""
+        return value if self._thread.found is None else mark(value, VALUE, 0, kind)
+
+    def sensitivity(self, value: Array) -> Any:
+        """Mark where a backward pass begins."""
+        return value if self._thread.found is None else mark(value, BACK, 0, "")
+
+
+class Pipelined(Marking):
     """A mode with one global view and stages.
 
     Args:
@@ -61,8 +92,7 @@ class Pipelined(SemiAuto):
         self._scheduler = config.get("pipeline_scheduler", "1f1b")
         self.key = (*self.key, "stages", tuple(d.id for d in devices), self._scheduler)
         self._basis = (self.key, self._basis[1])
-        #: Parameters of Cells around those that have a stage.
-        self._following: weakref.WeakSet[Parameter] = weakref.WeakSet()
+        self.following = weakref.WeakSet()
         # Programs outlive a placement: they are found again when its settings come back.
         self._homes = _homes.setdefault(self.key, weakref.WeakKeyDictionary())
 
@@ -103,32 +133,13 @@ class Pipelined(SemiAuto):
         """The inputs as they are: the stages that use them place them."""
         return leaves
 
-    def in_stage(self, stage: int, name: str, arrays: Sequence[Any], begins: bool) -> Sequence[Any]:
-        """Mark what enters or leaves a Cell with a stage."""
-        if self._thread.found is None:
-            return arrays
-        self.stages.check(stage, name)
-        return [mark(array, ENTER if begins else LEAVE, stage, name) for array in arrays]
-
-    def follow_data(self, params: Sequence[Any]) -> None:
-        """Note Parameters that belong to the stage whose results they meet."""
-        self._following.update(params)
-
-    def value_of(self, kind: str, value: Array) -> Any:
-        """Mark what a PipelineCell gives."""
-        return value if self._thread.found is None else mark(value, VALUE, 0, kind)
-
-    def sensitivity(self, value: Array) -> Any:
-        """Mark where a backward pass begins."""
-        return value if self._thread.found is None else mark(value, BACK, 0, "")
-
     def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with its loops joined; its tasks are rewritten, each for its devices.
 
         Raises:
             LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
         """
-        return joined(rewritten(closed, is_mark, _again), self.stages.count)
+        return with_loops_joined(closed, self.stages.count)
 
     def divided(
         self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any], name: str
@@ -138,7 +149,7 @@ class Pipelined(SemiAuto):
         Raises:
             LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
         """
-        division = Division(closed, states, written, self.stages.count, self._following)
+        division = Division(closed, states, written, self.stages.count, self.following)
         program = StagedProgram(division, self.stages, self._scheduler, name, self.platform)
         self._learn_homes(states, written, division.homes)
         return program
@@ -157,6 +168,19 @@ class Pipelined(SemiAuto):
                 moved |= known is None or known[0] != home
         if moved:
             tracing.bump_version()
+
+
+def with_loops_joined(closed: ClosedJaxpr, stages: int) -> ClosedJaxpr:
+    """A traced program whose loops over the same micro-batches are one.
+
+    Args:
+        closed: the program.
+        stages: how many stages there are.
+
+    Raises:
+        LayoutError: the stages do not fit the data; see `pipeline.loop.LoopPlan`.
+    """
+    return joined(rewritten(closed, is_mark, _again), stages)
 
 
 def _again(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ import numpy as np
 from paramesh._compat.jax import Atom, ClosedJaxpr, JaxprEqn, Literal, dtype_of, shape_of
 from paramesh.errors import LayoutError
 from paramesh.parallel.partitioning.rewriting import contains
-from paramesh.parallel.pipeline.loop import LoopPlan, is_loop, nested
+from paramesh.parallel.pipeline.loop import PIN, LoopPlan, is_loop, nested
 from paramesh.parallel.pipeline.marks import ENTER, is_mark
 from paramesh.parallel.pipeline.tasks import Graph, Part
 
@@ -140,21 +140,32 @@ class Division:
 
     def _cut_of(self, var: Atom) -> Any:
         """The input of the program whose rows in order are those of an x; None if there is none."""
+        var = self._unpinned(var)
         at = None if isinstance(var, Literal) else self.graph.maker.get(var)
         if at is None or self.graph.eqns[at].primitive.name != "reshape":
             return None
-        source, shape = self.graph.eqns[at].invars[0], shape_of(var)
+        source, shape = self._unpinned(self.graph.eqns[at].invars[0]), shape_of(var)
         plain = source in self._input_set and source not in self._states
         rows = plain and len(shape) > 1 and (shape[0] * shape[1], *shape[2:]) == shape_of(source)
         return source if rows else None
 
+    def _unpinned(self, var: Atom) -> Atom:
+        """A value before it was said how it lies: a loop says it of each micro-batch anew."""
+        while not isinstance(var, Literal):
+            at = self.graph.maker.get(var)
+            if at is None or self.graph.eqns[at].primitive.name != PIN:
+                break
+            var = self.graph.eqns[at].invars[0]
+        return var
+
     def is_zero(self, var: Atom) -> bool:
         """Whether a value is known to be zeros."""
+        var = self._unpinned(var)
         while not isinstance(var, Literal):
             at = self.graph.maker.get(var)
             if at is None or self.graph.eqns[at].primitive.name != "broadcast_in_dim":
                 return False
-            var = self.graph.eqns[at].invars[0]
+            var = self._unpinned(self.graph.eqns[at].invars[0])
         return not np.any(var.val)
 
     def _key_of(self, at: int, eqn: JaxprEqn) -> Key | None:

@@ -6,8 +6,8 @@ micro-batch through all stages. Its equations fall into passes, and each pass be
 Glossary
     pass        0 to p - 1: the forward passes of stages 0 to p - 1; p to 2 p - 1: the backward
                 passes of stages p - 1 to 0. A value goes from a pass to the same or a later one
-    free        of equations: made of inputs of the body alone, so that every pass that needs the
-                result computes it for itself
+    free        of equations: made of inputs of the body alone, or saying how a value lies, so that
+                every pass that needs the result computes it for itself
     sum         of carries: the body adds something to it and does nothing else with it
     chain       of carries: all else: moving averages, the state of random generators
 """
@@ -25,6 +25,8 @@ from paramesh.parallel.pipeline.marks import BACK, ENTER, ENTER_BACK, LEAVE, LEA
 from paramesh.parallel.pipeline.tasks import Graph, Part
 
 _ADDS = ("add", "add_any")
+#: What a search puts around values, to say how they lie.
+PIN = "sharding_constraint"
 
 
 def is_loop(eqn: JaxprEqn) -> bool:
@@ -105,6 +107,8 @@ class LoopPlan:
                 self.free[at] = None
             else:
                 self._passes[at] = number
+                if one.primitive.name == PIN:  # a value is sent once, however often that is said
+                    self.free[at] = None
         self.kinds = self._kinds()
         self._divide()
         self._check_chains()
@@ -200,7 +204,11 @@ class LoopPlan:
         if var is carry:
             return []
         at = None if isinstance(var, Literal) else self.graph.maker.get(var)
-        if at is None or uses.get(var) != 1 or self.graph.eqns[at].primitive.name not in _ADDS:
+        if at is None or uses.get(var) != 1:
+            return None
+        if self.graph.eqns[at].primitive.name == PIN:
+            return self._added_to(carry, self.graph.eqns[at].invars[0], uses)
+        if self.graph.eqns[at].primitive.name not in _ADDS:
             return None
         left, right = self.graph.eqns[at].invars
         for one, other in ((left, right), (right, left)):
@@ -211,8 +219,8 @@ class LoopPlan:
 
     def _summands(self, var: Var, uses: dict[Any, int]) -> Iterator[Any]:
         """A sum of several passes, one by one, so that each can be added up where it is made."""
-        at = self.graph.maker.get(var)
-        if at is not None and uses.get(var) == 1:
+        at = self._unpinned(var, uses)
+        if at is not None:
             eqn = self.graph.eqns[at]
             variables = all(isinstance(v, Var) for v in eqn.invars)
             adds = eqn.primitive.name == "add_any" and variables
@@ -221,6 +229,14 @@ class LoopPlan:
                     yield from self._summands(operand, uses)
                 return
         yield var
+
+    def _unpinned(self, var: Var, uses: dict[Any, int]) -> int | None:
+        """What makes a variable that is used once, before it was said how it lies."""
+        at = self.graph.maker.get(var) if uses.get(var) == 1 else None
+        while at is not None and self.graph.eqns[at].primitive.name == PIN:
+            operand = self.graph.eqns[at].invars[0]
+            at = self.graph.maker.get(operand) if uses.get(operand) == 1 else None
+        return at
 
     # The parts.
 

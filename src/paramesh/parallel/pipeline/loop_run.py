@@ -12,10 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from paramesh._compat.jax import Literal, Var
 from paramesh.array_types import Array
 from paramesh.parallel.pipeline.loop import LoopPlan, Sum
+from paramesh.parallel.pipeline.lowered import (
+    LoweredLoop,
+    LoweredTask,
+    Lowering,
+    Shown,
+    ShownInput,
+)
 from paramesh.parallel.pipeline.schedule import Table, forward_table, table_of
 from paramesh.parallel.pipeline.stages import Held, Rows, Stages
 
@@ -79,6 +87,60 @@ class LoopProgram:
         """
         return _Run(self, self.plan, self._stages, given, zero).run()
 
+    def lower(self, given: Sequence[Shown], cut: set[int], lowering: Lowering) -> list[Shown]:
+        """Lower its tasks; how its results lie.
+
+        Args:
+            given: the constants, first carries and xs; of those in `cut` what is to be cut.
+            cut: the places of xs that are an input of the program, cut into micro-batches.
+            lowering: takes the tasks.
+        """
+        plan, stages = self.plan, self._stages
+        known = dict(zip(self.inputs, given, strict=True))
+        rows = {self.inputs[at] for at in cut}
+        xs = set(plan.xs)
+
+        def shown(var: Var, stage: int) -> Any:
+            value = known[var]
+            if var in rows:
+                assert isinstance(value, ShownInput)
+                return value.part(plan.count, stage)
+            return _first(value.at(stage)) if var in xs else value.at(stage)
+
+        tasks: dict[int, LoweredTask] = {}
+        for number, part in sorted(plan.parts.items()):
+            stage = plan.stage_of(number)
+            kind = "forward" if number < stages.count else "backward"
+            inputs = {var: shown(var, stage) for var in part.invars}
+            program = self._tasks[number]
+            task = lowering.task(program, part, stage, kind, inputs, times=plan.count)
+            known.update({v: Shown(stages, {stage: s}) for v, s in task.results.items()})
+            tasks[number] = task
+        for stage, program in self._advance.items():
+            assert plan.advance is not None
+            inputs = {var: shown(var, stage) for var in plan.advance.invars}
+            lowering.task(program, plan.advance, stage, "chains", inputs, times=plan.count)
+        lowering.loops.append(LoweredLoop(plan, self.table, tasks))
+        return [self._shown_result(at, known) for at in range(len(plan.results))]
+
+    def _shown_result(self, at: int, known: dict[Any, Shown]) -> Shown:
+        plan = self.plan
+        stage, result = plan.home_of_result(at), plan.results[at]
+        if at >= len(plan.carries):
+            if isinstance(result, Literal):
+                shape = (plan.count, *np.shape(result.val))
+                array = np.broadcast_to(np.asarray(result.val), shape)
+                return Shown(self._stages, {-1: array})
+            return Shown(self._stages, {stage: _stacked(known[result].at(stage), plan.count)})
+        kind = plan.kinds[at]
+        var = plan.carries[at]
+        if isinstance(kind, Sum):
+            var = next(v for v in kind.summands if plan.stage_of(plan.pass_of(v)) == stage)
+        elif kind.number is not None:
+            assert isinstance(result, Var)
+            var = result
+        return Shown(self._stages, {stage: known[var].at(stage)})
+
 
 class _Run:
     """One run of a loop."""
@@ -118,6 +180,8 @@ class _Run:
             for i, kind in enumerate(plan.kinds)
             if not isinstance(kind, Sum) and kind.number is None
         ]
+        #: {key of a chain: how many passes have yet to take it}.
+        self._waiting: dict[tuple[int, int], int] = {}
         self._advanced: dict[int, list[list[Array]]] = {}
         self._sums: dict[int, list[Array]] = {}
         self._stacked: dict[Any, list[Any]] = {
@@ -166,6 +230,17 @@ class _Run:
                 self._left[key] -= 1
                 if not self._left[key]:
                     del self._left[key], self._values[key]
+            self._end_of_chain(var, micro_batch)
+
+    def _end_of_chain(self, var: Var, micro_batch: int) -> None:
+        """Let go of what a chain had before a micro-batch, once every pass has taken it."""
+        at = self._at_carry.get(var)
+        if at is None or (at, micro_batch) not in self._chains:
+            return
+        key = (at, micro_batch)
+        self._waiting[key] = self._waiting.get(key, len(self._plan.uses[var])) - 1
+        if not self._waiting[key] and (at, micro_batch + 1) in self._chains:
+            del self._waiting[key], self._chains[key]
 
     def _value(self, var: Var, stage: int, micro_batch: int) -> Array:
         if var in self._consts:
@@ -231,6 +306,22 @@ class _Run:
         if not self._zero[at]:
             parts.append(self._first[at].at(stage))
         return Held(self._stages, {stage: parts[0] if len(parts) == 1 else _total(parts)})
+
+
+def _first(value: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """How a part along the first axis lies, as XLA cuts it."""
+    lies, sharding = value.sharding, None
+    if isinstance(lies, NamedSharding):
+        sharding = NamedSharding(lies.mesh, PartitionSpec(*lies.spec[1:]))
+    return jax.ShapeDtypeStruct(value.shape[1:], value.dtype, sharding=sharding)
+
+
+def _stacked(value: jax.ShapeDtypeStruct, count: int) -> jax.ShapeDtypeStruct:
+    """How so many of a value lie, stacked."""
+    lies, sharding = value.sharding, None
+    if isinstance(lies, NamedSharding):
+        sharding = NamedSharding(lies.mesh, PartitionSpec(None, *lies.spec))
+    return jax.ShapeDtypeStruct((count, *value.shape), value.dtype, sharding=sharding)
 
 
 @jax.jit

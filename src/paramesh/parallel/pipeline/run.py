@@ -9,16 +9,23 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 
 from paramesh._compat.jax import Atom, JaxprEqn, Literal, Var
 from paramesh.array_types import Array, ArrayLike
-from paramesh.errors import ContextError
 from paramesh.parallel.pipeline.division import Division, Last
 from paramesh.parallel.pipeline.loop_run import LoopProgram
+from paramesh.parallel.pipeline.lowered import (
+    Compiler,
+    LoweredStages,
+    Lowering,
+    Program,
+    Shown,
+    ShownInput,
+)
 from paramesh.parallel.pipeline.stages import Held, Input, Rows, Stages
 from paramesh.parallel.pipeline.tasks import Part
 
@@ -35,15 +42,22 @@ class StagedProgram:
         scheduler: one of `schedule.SCHEDULERS`.
         name: of the program.
         platform: of the devices.
+        compiler: of what `lower` gives.
 
     Attributes:
         loops: its loops over micro-batches.
     """
 
     def __init__(
-        self, division: Division, stages: Stages, scheduler: str, name: str, platform: str
+        self,
+        division: Division,
+        stages: Stages,
+        scheduler: str,
+        name: str,
+        platform: str,
+        compiler: Compiler = lambda lowered: lowered.compile(),
     ) -> None:
-        self._division, self._stages = division, stages
+        self._division, self._stages, self._compiler = division, stages, compiler
         self.__name__ = name
         self.loops: list[LoopProgram] = []
         steps: list[tuple[float, int, _Step]] = []
@@ -115,17 +129,32 @@ class StagedProgram:
         last = map(_start, tasks, donated, kept)
         return itertools.chain.from_iterable(itertools.chain((ready,), last, (outputs,)))
 
-    def lower(self, *_: object) -> NoReturn:
-        """Refuse: there is no single program to lower.
+    def lower(self, values: Sequence[Any], leaves: Sequence[Any]) -> LoweredStages:
+        """The tasks of a step, lowered and compiled; nothing runs.
 
-        Raises:
-            ContextError: always.
+        Args:
+            values: of the states, as shapes with the shardings of their homes.
+            leaves: the raw inputs, or their shapes.
         """
-        raise ContextError(
-            f"'{self.__name__}' is several programs, some for each of the {self._stages.count} "
-            "pipeline stages, so lower(), export and plans, which show one program, do not apply. "
-            "Set pipeline_stages=1 to lower the step for the devices of one stage."
-        )
+        lowering = Lowering(self._compiler)
+        env = _ShownEnv(self._division, self._stages)
+        inputs = iter(self._division.inputs)
+        for value in values:
+            env.values[next(inputs)] = self._shown(value)
+        place = 0
+        for leaf in leaves:
+            env.values[next(inputs)] = ShownInput(self._stages, leaf, place)
+            place += bool(np.ndim(leaf))
+        for step in (*self._steps, *self._last):
+            step.lower(env, lowering)
+        return LoweredStages(self.__name__, self._stages.count, lowering)
+
+    def _shown(self, value: jax.ShapeDtypeStruct | ArrayLike) -> Shown:
+        stage = None
+        known = isinstance(value, jax.Array | jax.ShapeDtypeStruct)
+        if known and value.sharding is not None:
+            stage = self._stages.stage_of(value)
+        return Shown(self._stages, {-1 if stage is None else stage: value})
 
     def _held(self, value: ArrayLike) -> Held:
         stage = self._stages.stage_of(value) if isinstance(value, jax.Array) else None
@@ -154,6 +183,28 @@ class _Env:
             known.add(stage, array)
 
 
+class _ShownEnv:
+    """The values of a program that is lowered."""
+
+    def __init__(self, division: Division, stages: Stages) -> None:
+        self._consts, self._stages = division.graph.consts, stages
+        self.values: dict[Any, Shown] = {}
+
+    def get(self, var: Atom) -> Shown:
+        if isinstance(var, Literal):
+            return Shown(self._stages, {-1: np.asarray(var.val)})
+        if var in self._consts:
+            return Shown(self._stages, {-1: np.asarray(self._consts[var])})
+        return self.values[var]
+
+    def put(self, var: Var, stage: int, array: jax.ShapeDtypeStruct) -> None:
+        known = self.values.get(var)
+        if known is None:
+            self.values[var] = Shown(self._stages, {stage: array})
+        else:
+            known.add(stage, array)
+
+
 class _Step:
     """Something that a program does between its inputs and its outputs."""
 
@@ -163,16 +214,28 @@ class _Step:
         """Do it."""
         raise NotImplementedError
 
+    def lower(self, env: _ShownEnv, lowering: Lowering) -> None:
+        """Lower its tasks."""
+        raise NotImplementedError
+
 
 class _TaskStep(_Step):
-    def __init__(self, part: Part, task: Callable[..., Any], stage: int) -> None:
+    def __init__(self, part: Part, task: Program, stage: int) -> None:
         self.takes = part.invars
         self._gives, self._task, self._stage = part.outvars, task, stage
+        self._part = part
 
     def run(self, env: _Env) -> None:
         arrays = self._task(*[env.get(var).at(self._stage) for var in self.takes])
         for var, array in zip(self._gives, arrays, strict=True):
             env.put(var, self._stage, array)
+
+    def lower(self, env: _ShownEnv, lowering: Lowering) -> None:
+        inputs = {var: env.get(var).at(self._stage) for var in self.takes}
+        kind = "between" if lowering.loops else "before"
+        task = lowering.task(self._task, self._part, self._stage, kind, inputs)
+        for var, shown in task.results.items():
+            env.put(var, self._stage, shown)
 
 
 class _LastStep:
@@ -181,7 +244,7 @@ class _LastStep:
     def __init__(
         self, division: Division, last: Last, stages: Stages, name: str, platform: str
     ) -> None:
-        self._stage = last.stage
+        self._stage, self._part = last.stage, last.part
         self.takes = last.part.invars
         self._donated = [division.inputs[i] for i in last.donated]
         donated = set(self._donated)
@@ -197,6 +260,12 @@ class _LastStep:
             [env.get(var).at(self._stage) for var in group] for group in (self._donated, self._kept)
         )
         return donated, kept
+
+    def lower(self, env: _ShownEnv, lowering: Lowering) -> None:
+        """Lower it."""
+        inputs = {var: env.get(var).at(self._stage) for var in self.takes}
+        groups = (self._donated, self._kept)
+        lowering.task(self.donating, self._part, self._stage, "update", inputs, groups)
 
 
 def _ready(division: Division) -> list[int]:
@@ -232,6 +301,16 @@ class _LoopStep(_Step):
                 given.append(None)  # read by nobody
         for var, held in zip(self._eqn.outvars, self._program.run(given, self._zero), strict=True):
             env.values[var] = held
+
+    def lower(self, env: _ShownEnv, lowering: Lowering) -> None:
+        given: list[Any] = []
+        for at, var in enumerate(self._eqn.invars):
+            used = self._program.plan.users(self._program.inputs[at]) or self._starts(at)
+            given.append(env.get(self._cut.get(at, var)) if at in self._cut or used else None)
+        for var, shown in zip(
+            self._eqn.outvars, self._program.lower(given, set(self._cut), lowering), strict=True
+        ):
+            env.values[var] = shown
 
     def _starts(self, at: int) -> bool:
         """Whether an input is the beginning of a carry that is needed at the end."""

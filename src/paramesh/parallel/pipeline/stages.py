@@ -27,18 +27,25 @@ class Stages:
         devices: all of them, by rank.
         count: how many stages.
         inputs: how inputs are laid out in a stage: the setting `dataset_strategy`, or "full_batch".
+        planned: whether programs are compiled alone, so that all processes are one.
 
     Raises:
         ContextError: the stages do not divide the devices, or there are several processes.
     """
 
-    def __init__(self, devices: Sequence[Any], count: int, inputs: str | tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        devices: Sequence[Any],
+        count: int,
+        inputs: str | tuple[Any, ...],
+        planned: bool = False,
+    ) -> None:
         if len(devices) % count:
             raise ContextError(
                 f"set_auto_parallel_context: pipeline_stages={count} does not divide the "
                 f"{len(devices)} devices. Choose a divisor, or another device_num."
             )
-        if len({device.process_index for device in devices}) > 1:
+        if len({device.process_index for device in devices}) > 1 and not planned:
             raise ContextError(
                 f"set_auto_parallel_context: pipeline_stages={count} needs all devices in one "
                 "process; with several processes, leave it at 1 and shard over all devices "
@@ -91,7 +98,7 @@ class Stages:
             return sharding
         return NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
 
-    def stage_of(self, array: Array) -> int | None:
+    def stage_of(self, array: Array | jax.ShapeDtypeStruct) -> int | None:
         """The stage whose devices, and no others, an array is on; None if there is none."""
         devices = array.sharding.device_set
         for stage, group in enumerate(self.groups):
@@ -112,7 +119,7 @@ class Stages:
             place = self._ways.get(key) or self._ways.setdefault(key, self._way(array, stage))
         return jax.device_put(array, place)
 
-    def _way(self, array: Array, stage: int) -> NamedSharding:
+    def _way(self, array: Array | jax.ShapeDtypeStruct, stage: int) -> NamedSharding:
         """Where an array goes that a stage wants."""
         sharding, source = array.sharding, self.stage_of(array)
         if source is None or not isinstance(sharding, NamedSharding):
@@ -125,6 +132,36 @@ class Stages:
         return NamedSharding(
             Mesh(in_rows(moved, mesh.devices.shape), mesh.axis_names), sharding.spec
         )
+
+    def shown(self, value: jax.ShapeDtypeStruct | ArrayLike, stage: int) -> Any:
+        """`sent` for the shape and sharding of an array: how it would lie there.
+
+        Args:
+            value: a `jax.ShapeDtypeStruct`; what has no sharding is replicated.
+            stage: where to.
+        """
+        place = self._everywhere[stage]
+        if isinstance(value, jax.Array | jax.ShapeDtypeStruct):
+            if value.sharding is not None:
+                place = self._way(value, stage)
+        elif not isinstance(value, np.ndarray | np.generic):
+            return value
+        return jax.ShapeDtypeStruct(np.shape(value), value.dtype, sharding=place)
+
+    def sharding_of_input(self, shape: tuple[int, ...], at: int, stage: int) -> NamedSharding:
+        """How a raw input lies on the devices of a stage.
+
+        Args:
+            shape: of the input.
+            at: its place among the inputs that have axes.
+            stage: which one.
+
+        Raises:
+            LayoutError: a strategy does not fit it.
+        """
+        if not shape:
+            return self._everywhere[stage]
+        return self._inputs[stage].sharding_of(shape, at)
 
     def placed(self, leaf: ArrayLike, at: int, stage: int) -> Any:
         """A raw input on the devices of a stage, laid out as the settings say.

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from paramesh._compat.jax import Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from paramesh.array_types import Array
 from paramesh.parallel.partitioning.rewriting import bound, evaluated, like, rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
@@ -144,6 +144,18 @@ class Part:
 
     def _program(self, stages: Stages, stage: int, platform: str) -> Any:
         """The equations over the devices of a stage, as a function."""
+        closed = self.closed(stages, stage)
+        if len(stages.groups[stage]) > 1:
+            closed = rewritten(closed, has_own_rule, own_partitioning(stages.mesh(stage), platform))
+        return jaxpr_as_fun(closed)
+
+    def closed(self, stages: Stages, stage: int) -> ClosedJaxpr:
+        """The equations over the devices of a stage, from `invars` to `outvars`.
+
+        Args:
+            stages: the stages.
+            stage: which one.
+        """
         graph = self._graph
         jaxpr = graph.jaxpr.replace(
             invars=[*self.invars],
@@ -165,7 +177,4 @@ class Part:
         def run(*args: Array) -> list[Any]:
             return evaluated(jaxpr, list(graph.consts.values()), args, wanted, way)
 
-        closed = jax.make_jaxpr(run)(*map(like, self.invars))
-        if len(stages.groups[stage]) > 1:
-            closed = rewritten(closed, has_own_rule, own_partitioning(stages.mesh(stage), platform))
-        return jaxpr_as_fun(closed)
+        return jax.make_jaxpr(run)(*map(like, self.invars))

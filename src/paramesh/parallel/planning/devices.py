@@ -43,6 +43,9 @@ _NO_TPU_HERE = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
+#: Files of the drivers of GPUs and TPUs.
+_ACCELERATORS = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/accel*", "/dev/vfio/[0-9]*")
+
 #: What the compiler of GPUs has to know of them (XLA's GpuTargetConfigProto, as it prints it for
 #: such a device): the data sheets of `targets.py`, and the limits of the compute capability in
 #: NVIDIA's CUDA C++ Programming Guide.
@@ -145,6 +148,18 @@ def parsed(name: str) -> tuple[str, tuple[int, ...]]:
         what = ("devices", "hosts x devices", "two or three axes of a slice")[most - 1]
         raise ValueError(f"target={name!r}: the shape of '{kind}' is {what}, such as {_EXAMPLES}.")
     return kind, shape
+
+
+def look_for_none_in_vain() -> None:
+    """Have JAX open the CPU alone where there is no accelerator, and it was not told what to open.
+
+    The compilers of hardware that is not there are plugins. JAX would ask each of them for devices,
+    and print how that fails.
+    """
+    given = os.environ.get("JAX_PLATFORMS")
+    if devices_are_open() or given or any(map(glob.glob, _ACCELERATORS)):
+        return
+    jax.config.update("jax_platforms", "cpu")
 
 
 def target_devices(name: str) -> TargetDevices:

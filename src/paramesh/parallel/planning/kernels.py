@@ -1,25 +1,36 @@
 """The kernels of a plan's step: what a compiler makes of its operators, imitated in rough.
 
 Which tensors become arrays in memory, what is computed from which of them, and what is copied on
-the way. Compilers differ, so their habits are listed one by one (`HABITS`).
+the way. Compilers differ, so their habits are listed one by one (`habits.py`).
 
 Glossary
-    buffer      an array in memory: a tensor in one layout, on one device
-    kernel      operators that run as one: one that computes much, or a chain of cheap ones whose
-                tensors in between are never in memory
     cheap       operators that a compiler computes again rather than keep what they give:
                 elementwise work, moves, broadcasts
     turned      of an operand: copied into the order in which a library of the CPU adds up
-    loop        the operators of the body of a scan; by the path of the scan
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Hashable
-from dataclasses import dataclass, field
-from typing import Any
 
+from paramesh.parallel.planning.gpu_images import filling, has_kernel, places_of
+from paramesh.parallel.planning.gpu_kernels import (
+    collective_of,
+    is_cheap,
+    is_elementwise,
+    of_gpus,
+)
+from paramesh.parallel.planning.gpu_orders import (
+    ENTRIES,
+    OF_LOOPS,
+    is_along_inner,
+    is_reordered,
+    is_scattered_inside,
+)
+from paramesh.parallel.planning.gpu_times import sending
+from paramesh.parallel.planning.habits import HABITS, Habits
+from paramesh.parallel.planning.kernel import Buffer, Kernel
+from paramesh.parallel.planning.shards import Shards
 from paramesh.parallel.planning.tiles import (
     OF_CHIP,
     filled_up,
@@ -30,92 +41,19 @@ from paramesh.parallel.planning.tiles import (
 )
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
-from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, seconds, steps
-
-Buffer = tuple[Hashable, ...]
-
-
-@dataclass(frozen=True)
-class Habits:
-    """How the compiler of a platform goes about it.
-
-    Attributes:
-        through: elementwise work is computed from what is before other elementwise work, even where
-            that is in memory for others.
-        apart: reductions read what they add up from memory, and so do those of a product of two.
-        turns: operands whose sums go along other dimensions than its libraries want are turned.
-        takes: products take cheap operands as they are computed.
-        early: kernels run as soon as what they read is there, in place of in the order of the
-            program.
-        zeros: what loops write into piece by piece is there from the beginning.
-        on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
-            as they run: the VMEM of TPUs ("How to Scale Your Model",
-            jax-ml.github.io/scaling-book: 128 MiB on v5e).
-    """
-
-    through: bool = False
-    apart: bool = False
-    turns: bool = False
-    takes: bool = False
-    early: bool = False
-    zeros: bool = False
-    on_chip: int = 0
-
-
-_TPU = Habits(takes=True, on_chip=128 << 20)
-_GPU = Habits(zeros=True)
-#: By target.
-HABITS = {
-    "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True),
-    "a100": _GPU,
-    "h100": _GPU,
-    "h200": _GPU,
-    "v5e": _TPU,
-    "v5p": _TPU,
-    "v6e": _TPU,
-}
 
 #: Cheap ones that are still too dear for the CPU to be computed twice.
 _DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
 #: Those that cost nothing at all.
 _TRIVIAL = ("broadcast_in_dim", "reshape", "iota", "convert_element_type")
+_MOVED = ("broadcast_in_dim", "transpose", "reshape", "slice", "rev")
 #: Those that the CPU does as it adds up what they give.
 _MULTIPLIED = ("mul", "square", "integer_pow")
 #: Cheap ones that make a tensor smaller: what they give is kept.
 _REDUCES = ("reduce_", "argmax", "argmin")
 _PRODUCTS = ("dot_general", "conv_general_dilated")
 _SUMS_OF_UPDATES = ("scatter-add", "scatter_add")
-_ENTRIES = ("carry", "slice of scan")
-_OF_LOOPS = ("carry", "slice of scan", "stack of scan", "end of turn")
-
-
-@dataclass
-class Kernel:
-    """See the glossary.
-
-    Attributes:
-        place: the number of its operator.
-        reads: buffers, without arguments of the program.
-        makes: buffer -> bytes; 0 for one that takes the place of an argument.
-        replaces: the buffers among those that it reads whose place a result may take, if nobody
-            needs them any more.
-        passing: bytes that it needs while it runs.
-        on_chip: bytes that it needs of the memory on the chip while it runs.
-        seconds: that it takes in one turn of the loops around it, as modelled.
-        loop: see the glossary; None outside of loops.
-        depth: how many loops are around it.
-    """
-
-    place: int
-    reads: set[Buffer] = field(default_factory=set)
-    makes: dict[Buffer, float] = field(default_factory=dict)
-    replaces: frozenset[Buffer] = frozenset()
-    passing: float = 0.0
-    on_chip: float = 0.0
-    seconds: float = 0.0
-    loop: Path | None = None
-    depth: int = 0
 
 
 def kernels_of(plan: Plan) -> list[Kernel]:
@@ -127,9 +65,10 @@ class _Kernels:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.problem = plan, plan.problem
         self.graph, self.choice = plan.problem.graph, plan.solution.choice
-        self._specs = _Specs(self.problem, self.choice)
+        self._shards = Shards(self.problem, self.choice)
         self._habits = HABITS.get(plan.machine.target.name, Habits())
         self._narrowing = plan.problem.narrowing
+        self._sizes = plan.machine.sizes
         self._outputs: dict[int, bool] = {}
         for number, tensor in enumerate(self.graph.outputs):
             if tensor is not None:
@@ -142,8 +81,13 @@ class _Kernels:
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
         self._images = of_images(self.graph)
-        self._loops = {op.path[:-2] for op in self.graph.operators if op.name in _OF_LOOPS}
+        self._loops = {op.path[:-2] for op in self.graph.operators if op.name in OF_LOOPS}
         self._kernels: list[Kernel] = []
+        self._zeros: list[Kernel] = []
+        #: By kernel of a convolution: how much larger images are that are filled up for it; and
+        #: those images, with the places that the kernel has.
+        self._padding: dict[int, float] = {}
+        self._padded: set[tuple[int, int]] = set()
         #: What a tensor is read from where it is wanted in memory: itself, if it is kept.
         self._sources: dict[Buffer, frozenset[Buffer]] = {}
         #: What elementwise work reads in its place.
@@ -158,7 +102,11 @@ class _Kernels:
             loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
                 kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
-            self._take_time(self._kernels[before:], operator)
+            if not self._habits.hides:
+                self._take_time(self._kernels[before:], operator)
+        self._kernels[:0] = self._zeros
+        if self._habits.hides:
+            return of_gpus(self.plan, self._shards, self._outputs, self._kernels)
         return self._kernels
 
     def _take_time(self, kernels: list[Kernel], operator: Operator) -> None:
@@ -182,28 +130,85 @@ class _Kernels:
         again: set[Buffer] = set()
         for place, (tensor, factors) in enumerate(operator.inputs):
             if self._is_turned(operator, place):
-                reads.add(self._turned(number, tensor, self._specs.of(operator.cluster, factors)))
+                reads.add(self._turned(number, tensor, self._shards.of(operator.cluster, factors)))
+                continue
+            if self._habits.hides and place == 1 and has_kernel(self.graph, operator):
+                reads |= self._kernel_of(number, tensor, operator.cluster, factors)
+                continue
+            if (padded := self._padded_image(number, operator, tensor)) is not None:
+                reads |= padded
                 continue
             own, sources = self._operand(number, tensor, operator.cluster, factors)
             reads |= own
             again |= sources
-        elementwise = self._habits.through and _elementwise(operator)
+        elementwise = self._habits.through and is_elementwise(operator)
         if elementwise and operator.name not in _DEAR:
             for tensor, _ in operator.outputs:
-                self._again[tensor, self._specs.home(tensor)] = frozenset(again)
+                self._again[tensor, self._shards.home(tensor)] = frozenset(again)
         if elementwise and not self._is_added_up(operator):
             reads = again
         self._results(number, operator, reads)
+
+    def _kernel_of(
+        self, number: int, tensor: int, cluster: int, factors: Factored
+    ) -> frozenset[Buffer]:
+        """The copy of a kernel for the library of GPUs, which wants its inputs as last dimension.
+
+        One is for the convolution and for the gradient of its image, by the reversed kernel.
+        """
+        maker = self.graph.tensors[tensor].maker
+        if maker >= 0 and self.graph.operators[maker].name == "rev":
+            tensor = self.graph.operators[maker].inputs[0][0]
+        wanted = self._shards.of(cluster, factors)
+        copy: Buffer = ("kernel", tensor, wanted)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            reads, _ = self._operand(number, tensor, cluster, factors)
+            self._kernels.append(
+                Kernel(number, set(reads), {copy: self._shards.part(tensor, wanted)})
+            )
+        return frozenset([copy])
+
+    def _padded_image(
+        self, number: int, operator: Operator, image: int
+    ) -> frozenset[Buffer] | None:
+        """The copy of an image that is filled up before the library of GPUs takes it.
+
+        The library fills up both sides alike. One copy is for the convolution and for the gradient
+        of its kernel. None where none is needed.
+        """
+        if not self._habits.hides or operator.name != "conv_general_dilated":
+            return None
+        graph, made = self.graph, operator.outputs[0]
+        if image == operator.inputs[0][0] and has_kernel(self.graph, operator):
+            more = filling(graph, operator)
+            key = image, places_of(graph, *operator.inputs[1])
+            if more == 1.0:
+                return None
+            self._padding[operator.inputs[1][0]] = more
+            self._padded.add(key)
+        else:
+            key, more = (image, places_of(graph, *made)), 1.0
+            if key not in self._padded:
+                return None
+        copy: Buffer = ("padded", *key)
+        if copy not in self._copies:
+            self._copies.add(copy)
+            factors = next(f for t, f in operator.inputs if t == image)
+            reads, _ = self._operand(number, image, operator.cluster, factors)
+            size = self._shards.part(image, self._shards.of(operator.cluster, factors)) * more
+            self._kernels.append(Kernel(number, set(reads), {copy: size}))
+        return frozenset([copy])
 
     def _operand(
         self, number: int, tensor: int, cluster: int, factors: Factored
     ) -> tuple[frozenset[Buffer], frozenset[Buffer]]:
         """What is read for an operand in memory, and for one of elementwise work."""
-        home, wanted = self._specs.home(tensor), self._specs.of(cluster, factors)
+        home, wanted = self._shards.home(tensor), self._shards.of(cluster, factors)
         at_home = self._sources.get((tensor, home), frozenset())
         if wanted == home:
             return at_home, self._again.get((tensor, home), at_home)
-        sizes = self.problem.machine.sizes
+        sizes = self._sizes
         is_slice = not any(step.sent for step in steps(sizes, home, wanted))
         if is_slice and (tensor, home) not in at_home:
             return at_home, at_home  # a slice of what never exists in full
@@ -221,12 +226,29 @@ class _Kernels:
                 self._kernels.append(Kernel(number, reads, {gathered: size}))
                 reads = {gathered}
             took = self._sending(tensor, home, wanted)
-            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took))
+            sends = self._beside_others(home, wanted)
+            self._kernels.append(Kernel(number, reads, {copy: size}, seconds=took, sends=sends))
+        if self._habits.hides and is_reordered(
+            self.graph, self._sizes, (self.graph.operators[number], tensor), (home, wanted)
+        ):
+            gathered, copy = copy, ("reordered", tensor, wanted)
+            if copy not in self._copies:
+                self._copies.add(copy)
+                self._kernels.append(
+                    Kernel(number, {gathered}, {copy: self._shards.part(tensor, wanted)})
+                )
         return frozenset([copy]), frozenset([copy])
 
     def _sending(self, tensor: int, start: Spec, end: Spec) -> float:
         """Seconds of the collectives from one layout of a tensor to another, in one turn."""
-        return seconds(self.problem.machine, start, end, self.graph.tensors[tensor].nbytes)
+        nbytes = self.graph.tensors[tensor].nbytes
+        if self._habits.hides:
+            return sending(self._sizes, start, end, nbytes)
+        return seconds(self.problem.machine, start, end, nbytes)
+
+    def _beside_others(self, start: Spec, end: Spec) -> tuple[str, tuple[int, ...]] | None:
+        """The last collective from one layout to another, if those run beside other kernels."""
+        return collective_of(self._sizes, start, end) if self._habits.hides else None
 
     def _is_gathered_apart(self, number: int, home: Spec, wanted: Spec) -> bool:
         """Whether what the CPU gathers for a loop is copied once more.
@@ -234,11 +256,11 @@ class _Kernels:
         It gathers with the shards one after the other. Where they are not along the first
         dimension, that is another order than the one in which loops take arrays.
         """
-        if not self._habits.turns or self.graph.operators[number].name not in _ENTRIES:
+        if not self._habits.turns:
             return False
-        found = steps(self.problem.machine.sizes, home, wanted)
-        gone = {a for a, b in zip(home, wanted, strict=True) if b == REPLICATED and a > 0}
-        return bool(gone) and bool(found) and found[-1].kind == "all-gather"
+        return self.graph.operators[number].name in ENTRIES and is_along_inner(
+            self._sizes, home, wanted
+        )
 
     def _is_turned(self, operator: Operator, place: int) -> bool:
         """Whether the sum goes along another dimension of an operand than the CPU wants."""
@@ -257,7 +279,7 @@ class _Kernels:
         copy: Buffer = ("turned", tensor, wanted)
         if copy not in self._copies:
             self._copies.add(copy)
-            home = self._specs.home(tensor)
+            home = self._shards.home(tensor)
             at_home = self._sources.get((tensor, home), frozenset())
             reads = set(self._again.get((tensor, home), at_home))
             self._kernels.append(Kernel(number, reads, {copy: self._size(tensor, wanted)}))
@@ -275,42 +297,74 @@ class _Kernels:
         if self._habits.zeros:
             self._begin_with_zeros(number, operator, kernel)
         for tensor, _ in operator.outputs:
-            home = self._specs.home(tensor)
+            home = self._shards.home(tensor)
             if graph.tensors[tensor].free:
                 continue
             if not self._kept(tensor, operator):
                 self._sources[tensor, home] = frozenset(reads)
                 continue
             self._sources[tensor, home] = frozenset([(tensor, home)])
-            made = self._specs.made(tensor)
+            made = self._shards.made(tensor)
+            if self._habits.hides and operator.summed and SUM not in made:
+                made = self._shards.summands(tensor)  # added up inside of its cluster
             summands = tuple(REPLICATED if d == SUM else d for d in made)
-            if SUM in made and summands != home:  # a reduce-scatter: both are there
-                kernel.makes[tensor, made] = self._size(tensor, summands)
+            apart = self._habits.hides or summands != home
+            if SUM in made and apart:  # of a reduce-scatter both are there
+                summed: Buffer = (tensor, made)
+                kernel.makes[summed] = self._size(tensor, summands)
+                self._kernels.append(kernel)
+                if self._habits.hides and is_scattered_inside(graph, operator, summands, home):
+                    whole, summed = summed, ("reordered", tensor, made)
+                    copied = Kernel(number, {whole}, {summed: self._size(tensor, summands)})
+                    self._kernels.append(copied)
                 reduced = Kernel(
                     number,
-                    {(tensor, made)},
+                    {summed},
                     {(tensor, home): self._size(tensor, home)},
+                    frozenset([summed] if summands == home else ()),
                     seconds=self._sending(tensor, made, home),
+                    sends=self._beside_others(made, home),
                 )
-                self._kernels += [kernel, reduced]
+                self._kernels.append(reduced)
                 kernel = Kernel(number, set(reads), replaces=replaces)
                 continue
-            kernel.makes[tensor, home] = self._size(tensor, home)
+            kernel.makes[tensor, home] = self._size(tensor, home) * self._filled_by(operator)
         if kernel.makes:
             self._kernels.append(kernel)
 
+    def _filled_by(self, operator: Operator) -> float:
+        """How much larger the gradient of an image is that was filled up."""
+        if not self._padding or operator.name != "conv_general_dilated":
+            return 1.0
+        maker = self.graph.tensors[operator.inputs[-1][0]].maker
+        if maker < 0 or self.graph.operators[maker].name != "rev":
+            return 1.0
+        return self._padding.get(self.graph.operators[maker].inputs[0][0], 1.0)
+
     def _begin_with_zeros(self, number: int, operator: Operator, kernel: Kernel) -> None:
-        """What is written into piece by piece is there from the beginning."""
-        scatters = self._habits.early and operator.name.startswith("scatter")
+        """What is written into piece by piece is there from the beginning.
+
+        GPUs fill all that are alike at once.
+        """
+        both = self._habits.early or self._habits.hides
+        scatters = both and operator.name.startswith("scatter")
         scatters = scatters and len(operator.inputs) < 3
         if not scatters and operator.name != "stack of scan":
             return
         tensor, factors = operator.outputs[0]
         zeros: Buffer = ("zeros", tensor)
-        size = self._size(tensor, self._specs.of(operator.cluster, factors))
-        self._kernels.insert(0, Kernel(number, makes={zeros: size}))
+        size = self._size(tensor, self._shards.of(operator.cluster, factors))
+        shape = self.graph.tensors[tensor].shape
+        alike = next((one for one in self._zeros if self._shape_of(one) == shape), None)
+        if alike is not None and self._habits.hides:
+            alike.makes[zeros] = size
+        else:
+            self._zeros.insert(0, Kernel(number, makes={zeros: size}))
         kernel.reads.add(zeros)
         kernel.replaces |= {zeros}
+
+    def _shape_of(self, kernel: Kernel) -> tuple[int, ...]:
+        return self.graph.tensors[self.graph.operators[kernel.place].outputs[0][0]].shape
 
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
@@ -329,14 +383,14 @@ class _Kernels:
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
-        if tensor in self._outputs or not _cheap(operator):
+        if tensor in self._outputs or not is_cheap(operator):
             return True
         if operator.name == BARRIER or operator.summed:
             return True
         if operator.name.startswith(_REDUCES):
             return True
         apart = self._habits.apart
-        home = self._specs.home(tensor)
+        home = self._shards.home(tensor)
         users = self._users[tensor]
         if apart and operator.name in _DEAR and len(users) > 1:
             return True
@@ -346,19 +400,34 @@ class _Kernels:
                 return True
             if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):
                 continue  # a product takes its operands in any order
+            if (
+                user.name == "dot_general"
+                and self._habits.takes_chains
+                and self._is_chain(operator)
+            ):
+                continue
+            if self._habits.hides and operator.name == "rev" and has_kernel(self.graph, user):
+                continue
             if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
                 continue  # computed for what is looked up alone
-            if not _cheap(user) or user.name == BARRIER:
+            if not is_cheap(user) or user.name == BARRIER:
                 places = [i for i, (t, _) in enumerate(user.inputs) if t == tensor]
                 if all(self._is_turned(user, place) for place in places):
                     continue
                 return True
             factors = next(f for t, f in user.inputs if t == tensor)
-            wanted = self._specs.of(user.cluster, factors)
-            sizes = self.problem.machine.sizes
+            wanted = self._shards.of(user.cluster, factors)
+            sizes = self._sizes
             if any(step.sent for step in steps(sizes, home, wanted)):
                 return True
         return False
+
+    def _is_chain(self, operator: Operator) -> bool:
+        """Whether it computes each number from one of one array, and from what is free."""
+        if not is_elementwise(operator) or operator.name in _MOVED:
+            return False
+        own = {t for t, _ in operator.inputs if not self.graph.tensors[t].free}
+        return len(own) == 1
 
     def _is_trivial(self, operator: Operator) -> bool:
         if operator.name == "convert_element_type" and operator.inputs:
@@ -376,45 +445,3 @@ class _Kernels:
             return False
         users = self._users[operator.outputs[0][0]]
         return any(self.graph.operators[n].name == "reduce_sum" for n in users)
-
-
-def _elementwise(operator: Operator) -> bool:
-    return _cheap(operator) and operator.name != BARRIER and not operator.name.startswith(_REDUCES)
-
-
-def _cheap(operator: Operator) -> bool:
-    return operator.joins or operator.name in ("reshape", "slice", "rev", "sharding_constraint")
-
-
-class _Specs:
-    """How tensors are made, how they are sharded, and how operators want them."""
-
-    def __init__(self, problem: Problem, choice: Any) -> None:
-        self._problem, self._choice = problem, choice
-        self._made: dict[int, Spec] = {}
-        self._home: dict[int, Spec] = {}
-        for edge in problem.edges:
-            if problem.nodes[edge.maker].name == "sum":
-                continue
-            start, ends = problem.edge_specs(edge, choice)
-            self._made[edge.tensor] = start
-            self._home[edge.tensor] = ends[0] if SUM in start else start
-
-    def of(self, cluster: int, factors: Factored) -> Spec:
-        node = self._problem.nodes[cluster]
-        return self._problem.spec(node.strategies[self._choice[cluster]], factors)
-
-    def home(self, tensor: int) -> Spec:
-        if tensor not in self._home:
-            graph = self._problem.graph
-            maker = graph.tensors[tensor].maker
-            if maker < 0:
-                self._home[tensor] = (REPLICATED,) * len(self._problem.machine.sizes)
-            else:
-                operator = graph.operators[maker]
-                factors = next(f for t, f in operator.outputs if t == tensor)
-                self._home[tensor] = self.of(operator.cluster, factors)
-        return self._home[tensor]
-
-    def made(self, tensor: int) -> Spec:
-        return self._made.get(tensor, self.home(tensor))

@@ -58,9 +58,9 @@ def refuse_stages(call: str) -> None:
     stages = context.get_auto_parallel_context("pipeline_stages")
     if stages > 1:
         raise ContextError(
-            f"{call}: pipeline_stages={stages}, but a target is planned for as one program over "
-            "all its devices. Set pipeline_stages=1; for what one stage takes, plan a network of "
-            "its Cells for the devices of a stage."
+            f"{call}: pipeline_stages={stages}, so the step is several programs, and this is about "
+            "one. paramesh.plan_stages(step, ..., target=...) plans each stage; step.lower(...) "
+            "has the programs for the devices that are here."
         )
 
 

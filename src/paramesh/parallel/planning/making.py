@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from paramesh.context import memory_bytes
-from paramesh.nn.cell import Cell
+from paramesh.nn.cell import Cell, as_input
 from paramesh.optim import Optimizer
 from paramesh.parallel.modes.layout_table import layout_table
 from paramesh.parallel.planning.calibration import calibrated
@@ -29,7 +29,6 @@ from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import PlannedProgram, planned_program
 from paramesh.parallel.planning.step_time import step_time_of
-from paramesh.tensor.base import Tensor, raw
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.reachability import cells_of, is_cell
 from paramesh.transforms.stages import compiled_for_target
@@ -70,11 +69,9 @@ def plan(
         LayoutError: layouts that were given contradict each other.
     """
     limit = None if memory is None else memory_bytes("plan", "memory", memory)
-    fn = _function(step)
+    fn = function_of(step)
     on = target_devices(target)
-    args = tuple(_raw(value) for value in inputs)
-    kwargs = {name: _raw(value) for name, value in named.items()}
-    return planned(fn, args, kwargs, on, limit, remedies)
+    return planned(fn, *inputs_of(step, inputs, named), on, limit, remedies)
 
 
 def planned(
@@ -109,7 +106,12 @@ def planned(
     return found
 
 
-def _function(step: object) -> Any:
+def function_of(step: object) -> Any:
+    """What `paramesh.jit` makes of a step.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
     if isinstance(step, CompiledFunction):
         return step
     if isinstance(step, Cell):
@@ -119,13 +121,17 @@ def _function(step: object) -> Any:
     return CompiledFunction(step, kept_with=object())
 
 
-def _raw(value: object) -> Any:
-    if isinstance(value, jax.ShapeDtypeStruct | np.ndarray) or is_cell(value):
-        return value
-    return raw(value) if isinstance(value, Tensor) else value
+def inputs_of(
+    step: object, inputs: Sequence[object], named: Mapping[str, object]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs of a call as `step` would be given them: a Cell has Tensors."""
+    if not isinstance(step, Cell):
+        return tuple(inputs), dict(named)
+    args = tuple(as_input(value) for value in inputs)
+    return args, {name: as_input(value) for name, value in named.items()}
 
 
-def _optimized(fn: Callable[..., Any]) -> set[Any]:
+def trained_states(fn: Callable[..., Any]) -> set[Any]:
     """The Parameters of the optimizers that a function leads to."""
     found: set[Any] = set()
     for outer in cells_of(fn):
@@ -142,7 +148,7 @@ def _counted(
     search, on = program.plan, program.on
     trained: dict[str, Any] = {}
     others: dict[str, Any] = {}
-    optimized = _optimized(fn)
+    optimized = trained_states(fn)
     for (state, _), layout in zip(program.states, program.layouts, strict=True):
         row = (state.shape, state.dtype, layout)
         is_trained = state in optimized if optimized else state.requires_grad

@@ -16,11 +16,15 @@ import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from paramesh.parallel.planning.kernels import HABITS, Buffer, Habits, Kernel, kernels_of
+from paramesh.parallel.planning.combining import combined
+from paramesh.parallel.planning.habits import HABITS, Habits
+from paramesh.parallel.planning.hiding import hiding
+from paramesh.parallel.planning.kernel import Buffer, Kernel
+from paramesh.parallel.planning.kernels import kernels_of
 from paramesh.parallel.planning.tiles import OF_CHIP, in_tiles
 from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
@@ -61,12 +65,27 @@ def passing(plan: Plan) -> float:
         patience = _PATIENCE * room / plan.machine.target.memory_bandwidth
         kernels = off_chip(updates_first(kernels), room, patience)
     if habits.early:
-        kernels = early(with_loops_as_one(kernels))
+        kernels = early(with_loops_as_one(kernels, early))
+    if habits.hides:
+        kernels = beside_collectives(with_loops_as_one(kernels, beside_collectives))
     return peak(kernels)
 
 
-def with_loops_as_one(kernels: list[Kernel]) -> list[Kernel]:
-    """The kernels of each loop as one, which needs what they need together at their peak."""
+def beside_collectives(kernels: list[Kernel]) -> list[Kernel]:
+    """The kernels in the order in which a GPU runs them, with collectives combined."""
+    return hiding(combined(kernels))
+
+
+Schedule = Callable[[list[Kernel]], list[Kernel]]
+
+
+def with_loops_as_one(kernels: list[Kernel], order: Schedule) -> list[Kernel]:
+    """The kernels of each loop as one, which needs what they need together at their peak.
+
+    Args:
+        kernels: in the order of the program.
+        order: of the kernels in a loop.
+    """
     loops: dict[Path, list[Kernel]] = collections.defaultdict(list)
     for kernel in kernels:
         if kernel.loop is not None:
@@ -77,11 +96,11 @@ def with_loops_as_one(kernels: list[Kernel]) -> list[Kernel]:
             found.append(kernel)
         elif members := loops.pop(kernel.loop, None):
             outside = [k for k in kernels if k.loop != kernel.loop]
-            found.append(_as_one(members, outside))
+            found.append(_as_one(members, outside, order))
     return found
 
 
-def _as_one(members: list[Kernel], outside: Iterable[Kernel]) -> Kernel:
+def _as_one(members: list[Kernel], outside: Iterable[Kernel], order: Schedule) -> Kernel:
     used = {buffer for kernel in outside for buffer in kernel.reads}
     made = {buffer: size for kernel in members for buffer, size in kernel.makes.items()}
     reads = {buffer for kernel in members for buffer in kernel.reads} - set(made)
@@ -93,11 +112,16 @@ def _as_one(members: list[Kernel], outside: Iterable[Kernel]) -> Kernel:
             {buffer: size for buffer, size in kernel.makes.items() if buffer not in leaves},
             kernel.replaces,
             kernel.passing,
+            seconds=kernel.seconds,
+            sends=kernel.sends,
         )
         for kernel in members
     ]
     replaces = frozenset().union(*(k.replaces for k in members)) & reads
-    return Kernel(members[0].place, reads, leaves, replaces, peak(early(inner)))
+    busy = any(kernel.sends is not None for kernel in members)
+    return Kernel(
+        members[0].place, reads, leaves, replaces, peak(order(inner)), has_collectives=busy
+    )
 
 
 def off_chip(kernels: list[Kernel], room: float, patience: float = math.inf) -> list[Kernel]:

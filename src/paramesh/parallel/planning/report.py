@@ -287,6 +287,9 @@ class StepPlan:
         text = (
             f"Each device sends {planned} as planned; the compiler has it send {compiled}: {each}."
         )
+        scattered = any(one.kind == "reduce-scatter" for one in self.collectives)
+        if scattered and compiled != planned and self.target.startswith("cpu"):
+            text += " The CPU's compiler has no reduce-scatter: it adds up all, and takes a part."
         return [*parts, Text(text)]
 
     def _remedies(self) -> list[Any]:

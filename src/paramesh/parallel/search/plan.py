@@ -25,6 +25,7 @@ from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
+from paramesh.parallel.search.reassociating import sent_with_others
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, sent
 from paramesh.parallel.search.rings import with_rings
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
@@ -159,10 +160,11 @@ class Plan:
                         min(node.operators, default=0) / end,
                     )
                 )
+        with_others = sent_with_others(problem, choice)
         for edge in problem.edges:
             tensor = graph.tensors[edge.tensor]
             start, ends = problem.edge_specs(edge, choice)
-            for wanted in dict.fromkeys(ends):
+            for wanted in () if edge.tensor in with_others else dict.fromkeys(ends):
                 places = [
                     use.operator for use, s in zip(edge.uses, ends, strict=True) if s == wanted
                 ]

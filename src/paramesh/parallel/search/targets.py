@@ -34,6 +34,8 @@ class Target:
         narrows: whether it computes products of Float32 in one pass of bfloat16 (`narrowing.py`).
         rings: whether its compiler scatters the sum of a large product while it computes it, in a
             ring of permutations.
+        reassociates: whether its compiler adds sums over devices to each other before it sends
+            them.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Target:
     per_host: int = 0
     narrows: bool = False
     rings: bool = False
+    reassociates: bool = False
 
     def peak(self, dtype: str) -> float:
         """Operations in a second for an element type; `flops` where that has no peak of its own."""
@@ -99,6 +102,7 @@ TARGETS: dict[str, Target] = {
             80 * _GB,
             _peaks(156 * _T, 312 * _T, 624 * _T, 19.5 * _T),
             8,
+            reassociates=True,
         ),
         # NVIDIA H100 SXM5 80GB, data sheet (2023), without sparsity: BF16 989, TF32 494.7, FP8
         # 1,979, FP64 tensor core 67; HBM3 3.35 TB/s; NVLink 900 GB/s both ways. Network: 400 Gb/s
@@ -113,6 +117,7 @@ TARGETS: dict[str, Target] = {
             80 * _GB,
             _peaks(494.7 * _T, 989 * _T, 1979 * _T, 67 * _T),
             8,
+            reassociates=True,
         ),
         # NVIDIA H200 SXM 141GB, data sheet (2024): the peaks of H100; HBM3e 4.8 TB/s.
         Target(
@@ -125,6 +130,7 @@ TARGETS: dict[str, Target] = {
             141 * _GB,
             _peaks(494.7 * _T, 989 * _T, 1979 * _T, 67 * _T),
             8,
+            reassociates=True,
         ),
         # cloud.google.com/tpu/docs/v5e: BF16 197, INT8 393; HBM2 16 GB, 819 GB/s; ICI of a chip
         # 400 GB/s both ways; network of a pod of 256 chips 6.4 Tb/s. JAX computes products of

@@ -6,7 +6,7 @@ Glossary
     fan-out             one call to each of several servers; complete when all are answered, or one
                         cannot be
     endpoint failure    a peer has died, is frozen or was replaced: its call has to be sent again
-    claim               asking the other actor of a peer to serve (see `actors`)
+    claim               asking the other actor of a peer to serve (see `serving`)
     ping                a question to a silent server, whether it is alive
     stale request       one to an actor that was found dead or replaced after it was sent
 

@@ -176,7 +176,7 @@ class Worker:
         Returns:
             Why there are none; "" if there are.
         """
-        if self.rank < self.sets.at(self.start) or (self.eager and self.rank < self.sets.first):
+        if self.rank < self.sets.at(self.start):
             return ""
         while True:
             answers = yield FanOut({0: ("join", (self.rank, self.incarnation))})
@@ -188,7 +188,8 @@ class Worker:
             if first is not None and not said["waits"]:
                 break
         self.start = first
-        # The steps before it are others': no server may ask this worker for them.
+        # The steps before it are others': no server may ask this worker for them. In async mode it
+        # begins at once.
         yield self._all(("pull", (first + self.staleness, [])))
         self._last_seen = [peer.version for peer in self.caller.peers]
         return ""
@@ -235,7 +236,7 @@ class Worker:
     def _all(self, call: Call) -> FanOut:
         return FanOut(dict.fromkeys(range(self.servers), call))
 
-    # What a session needs (see `session.Client`).
+    # What a session needs (see `client.Client`).
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Operation[None]:
         """As in `Client`."""

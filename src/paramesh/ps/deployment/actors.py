@@ -5,36 +5,29 @@ the others, and the questions about its health, pass. Ray restarts a killed acto
 (`max_restarts=-1`) and repeats no call by itself (`max_task_retries=0`): its retries may run a call
 twice and are used up while an actor restarts. The client repeats, and the server knows what it has
 applied.
-
-With a standby there are two such actors for each server. Both begin by following the log, and so
-does one that Ray has started again: an actor never takes over by itself, a worker asks it to. The
-log decides which of them serves: the one that has the latest incarnation. The other one, when it
-learns that it was the server before, ends, and is started again as the standby.
-
-While the run is moved to another number of servers (see `moves`) an actor that starts is parked: it
-tells whoever asks. It ends when the move is given up, and is started again. If the run has moved,
-it stays parked until a worker has it ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from paramesh.array_types import Tree
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.change_calls import ChangeCalls
 from paramesh.ps.deployment.checkpoint_calls import CheckpointCalls
 from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
+from paramesh.ps.deployment.serving import Kill, Serving
 from paramesh.ps.deployment.shared_arena import Whereabouts
+from paramesh.ps.deployment.update_check import check_update
 from paramesh.ps.deployment.zmq_module import Admission
-from paramesh.ps.durability import identity, moves, worker_files
-from paramesh.ps.durability.log import Fenced, latest_incarnation
+from paramesh.ps.durability import identity
+from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.moves import MoveWatch
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
 from paramesh.ps.processes.shortage import names_shortage, shortage
@@ -52,7 +45,6 @@ from paramesh.ps.specification.protocol import (
     POINTS,
     SAVE_POINTS,
     Moving,
-    NotServing,
     PushesMissing,
     Replaced,
     RunConfig,
@@ -60,59 +52,16 @@ from paramesh.ps.specification.protocol import (
 
 Array = np.ndarray[Any, Any]
 
-#: A message has at most so many arrays, and each array so many axes.
-_MOST_ARRAYS = 1 << 20
-_MOST_AXES = 16
-
 #: The concurrency group of `ping`. Whoever is asked to wait has to learn that a server is busy, not
 #: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
 SIGNS = "signs"
 
-#: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
-FOLLOW, WATCH = 0.05, 0.2
-#: The most seconds between two tries of a standby that cannot follow the log.
-SEEK = 10.0
-#: Between two looks of one that is parked for good.
-PARKED = 3600.0
-#: Between two looks of the first server whether another number of workers is wanted; and how long
-#: a worker that wants to join waits for an answer.
-LOOK, JOIN = 0.2, 2.0
+#: Seconds between two times at which a server gives back what the largest of its steps have left:
+#: it takes some hundredths of a second, of which the next step takes half.
+GIVE_BACK = 5.0
 
 
-class Kill(NamedTuple):
-    """A planned death, for tests: at a point, at a version, of one incarnation."""
-
-    point: str
-    version: int
-    incarnation: int
-
-
-def check_update(updates: Tree) -> None:
-    """Raise ParameterServerError unless this is an update: names, fields, plain arrays.
-
-    Nothing has been allocated for it by then; `Store.check` compares it with the Parameters.
-    """
-    wrong = None
-    if not isinstance(updates, Mapping) or len(updates) > _MOST_ARRAYS:
-        wrong = f"an update is a mapping of at most {_MOST_ARRAYS} names, got {type(updates)}"
-    else:
-        for name, update in updates.items():
-            if not isinstance(name, str) or not isinstance(update, Mapping):
-                wrong = f"an update maps names to gradients, got {name!r}: {type(update)}"
-            elif set(update) not in ({"grad"}, {"ids", "grad"}):
-                wrong = f"the update of '{name}' has {sorted(map(str, update))}"
-            elif not all(
-                type(array) is np.ndarray and not array.dtype.hasobject and array.ndim <= _MOST_AXES
-                for array in update.values()
-            ):
-                wrong = f"the update of '{name}' holds something else than plain arrays"
-            if wrong is not None:
-                break
-    if wrong is not None:
-        raise ParameterServerError(f"the message is not valid: {wrong}.")
-
-
-class ServerActor(CheckpointCalls):
+class ServerActor(Serving, CheckpointCalls, ChangeCalls):
     """A server in a process of its own; made by `cluster`, through Ray.
 
     Args:
@@ -171,6 +120,7 @@ class ServerActor(CheckpointCalls):
         }
         #: When the folder was looked at for another number of workers.
         self._looked = float("-inf")
+        self._gave_back = self._host.clock()
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
@@ -207,180 +157,6 @@ class ServerActor(CheckpointCalls):
             if home is not None:
                 self._host.repeat("fence", lambda stop: self._watch(server))
 
-    @property
-    def title(self) -> str:
-        """Who this is, in messages."""
-        return f"{self._folder.name} ({self._host.where()})"
-
-    # Moves of the run.
-
-    def _check_home(self) -> None:
-        """Raise Moving if the run is moved to other servers, or has moved."""
-        if self._home is None or self._moves is None:
-            return
-        number = self._moves.look()
-        place = self._folder.parent
-        mine = 0 if place == self._home else moves.generation_of({"folder": place.name})
-        latest = identity.generation(self._home)
-        if latest != mine:
-            raise Moving(f"the run of {self.title} has other servers now.", latest)
-        if number:
-            raise Moving(f"the run of {self.title} is being moved to other servers.", 0)
-
-    def _stay(self, stop: Callable[[], bool]) -> Iterator[float]:
-        """Wait for the end of the move. If the run has not moved, this is started again."""
-        while True:
-            try:
-                self._check_home()
-            except Moving as moving:
-                self._parked = moving
-                yield PARKED if moving.latest else WATCH
-            except (OSError, ParameterServerError):
-                yield WATCH  # the folder is away, or being removed
-            else:
-                self._host.end(0)
-
-    # Another number of workers.
-
-    def _look_for_changes(self, *, now: bool = False) -> bool:
-        """Decide about the number of workers, if somebody wants another one and it is time.
-
-        Args:
-            now: also if it has just been looked for.
-
-        Returns:
-            False: what is wanted could not be read, or not be decided.
-        """
-        server, home, at = self._server, self._home, self._host.clock()
-        if server is None or home is None or not self._options["leads"]:
-            return True
-        if not now and at < self._looked + LOOK:
-            return True
-        self._looked = at
-        try:
-            change = worker_files.open_change(home)
-            verdict = None if change is None else server.change_workers(change)
-            if verdict is not None:
-                worker_files.tell(home, verdict)
-        except (ParameterServerError, OSError):
-            # It is tried again; if another server was started, that one decides.
-            return False
-        return True
-
-    @names_shortage
-    async def join(self, worker: int, incarnation: int) -> dict[str, Any]:
-        """Whether there are steps for a worker; waits a little for that.
-
-        Returns:
-            `sets`, as `Server.hello`, and `waits` and `why`, see `worker_changes.Place`.
-
-        Raises:
-            Replaced: a later incarnation of the worker is known.
-        """
-        server, until = self._state(), self._host.clock() + JOIN
-        while True:
-            server.workers.check(worker, incarnation)
-            looked = self._look_for_changes(now=True)
-            place = server.changes.place_of(worker, server.version, server.workers)
-            waits = place.waits or (bool(place.why) and not looked)
-            if not waits or self._host.clock() > until:
-                said = {"incarnation": server.incarnation, "version": server.version}
-                sets = server.changes.sets.others
-                return {"sets": sets, "waits": waits, "why": place.why, **said}
-            await self._host.pause(LOOK)
-            server = self._state()
-
-    # A standby. It belongs to a thread until it is promoted.
-
-    def _follow(self) -> None:
-        self._standby = standby = Standby(self._folder, self._config, **self._options)
-        self._unfollow = self._host.repeat("standby", lambda stop: self._following(standby, stop))
-
-    def _following(self, standby: Standby, stop: Callable[[], bool]) -> Iterator[float]:
-        # A standby that cannot follow the log is useless: it exits, and is restarted.
-        pause = FOLLOW
-        while True:
-            if standby.follow(stop):
-                pause = FOLLOW
-                yield 0.0
-            else:  # starting over reads everything: not all the time, if it does not help
-                yield pause
-                pause = min(2 * pause, SEEK) if standby.failure else FOLLOW
-
-    def _take_over(self, after: int) -> Server:
-        self._unfollow()
-        assert self._standby is not None
-        try:
-            server = self._standby.promote(after)
-        except BaseException:
-            self._follow()
-            raise
-        self._host.repeat("fence", lambda stop: self._watch(server))
-        return server
-
-    def _watch(self, server: Server) -> Iterator[float]:
-        """End when another has taken over: calls that wait here would never be answered."""
-        while True:
-            yield WATCH
-            try:
-                replaced = latest_incarnation(self._folder) > server.incarnation
-            except (OSError, ParameterServerError):
-                continue  # the next write tells
-            if replaced:
-                self._host.end(0)
-
-    @names_shortage
-    async def promote(self, after: int) -> dict[str, Any]:
-        """Serve, if no later incarnation than `after` does; one that serves already goes on.
-
-        Returns:
-            `serves`, whether this one does now, and `incarnation`, of the one that does. If this
-            one does, as `hello`, without `next` and `worker`.
-
-        Raises:
-            ParameterServerError, OSError: as `Standby.promote`; this one is a standby still.
-        """
-        if self._parked is not None:
-            raise Moving(str(self._parked), self._parked.latest)
-        async with self._promotion:
-            if self._server is None:
-                self._check_home()
-                try:
-                    # In a thread: whoever is asked to wait has to hear that it is alive.
-                    self._server = await self._host.beside(self._take_over, after)
-                except Fenced as error:
-                    return {"serves": False, "incarnation": error.latest}
-        server = self._server
-        latest = latest_incarnation(self._folder)
-        if latest > server.incarnation:  # it was replaced while it was frozen, and will end
-            return {"serves": False, "incarnation": latest}
-        said = {"incarnation": server.incarnation, "version": server.version}
-        return {"serves": True, **said, **self._whereabouts()}
-
-    def _whereabouts(self) -> dict[str, Any]:
-        host = self._host
-        return {"pid": host.pid, "host": host.identity(), "beacon": self._beacon}
-
-    def _at(self, name: str) -> None:
-        server = self._server
-        if server is None:  # it recovers, or follows: the counter is on the disk already
-            incarnation = latest_incarnation(self._folder)
-            version = 0 if self._standby is None else self._standby.version
-        else:
-            incarnation, version = server.incarnation, server.version
-        for kill in self._kills:
-            if (kill.point, kill.incarnation) == (name, incarnation) and version >= kill.version:
-                self._host.kill()
-
-    def _state(self) -> Server:
-        if self._parked is not None:
-            raise Moving(str(self._parked), self._parked.latest)
-        if self._server is None:
-            raise NotServing(
-                f"this is the standby of '{self._folder}'.", latest_incarnation(self._folder)
-            )
-        return self._server
-
     def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
         server = self._state()
         values = {} if step is None else {name: server.read(step, name) for name in names}
@@ -388,7 +164,7 @@ class ServerActor(CheckpointCalls):
             self._at("reply")
         self._watcher.sent(values)
         self._watcher.look(server)
-        sets = server.changes.sets.tail(server.version - self._config.behind)
+        sets = server.sets_to_tell()
         return Reply(self._host.pid, server.incarnation, server.version, values, sets=sets)
 
     def _move(self, failure: Exception | None = None) -> None:
@@ -490,6 +266,10 @@ class ServerActor(CheckpointCalls):
             raise reported from None
         if server.version != before:
             self._move()
+        now = self._host.clock()
+        if now > self._gave_back + GIVE_BACK:
+            self._gave_back = now
+            self._host.give_back()
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
@@ -606,7 +386,7 @@ class ServerActor(CheckpointCalls):
             "pid": self._host.pid,
             "bytes_pulled": self._watcher.bytes_pulled,
             "over_zmq": [] if self._door is None else self._door.heard,
-            "workers": self._state().changes.sets.at(self._state().version),
+            "workers": self._state().workers_now(),
         }
 
     async def look(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ GOODBYE = 10.0
 
 
 class RayClient:
-    """One worker's connection to the servers of a `Cluster` (see `session.Client`).
+    """One worker's connection to the servers of a `Cluster` (see `client.Client`).
 
     Args:
         cluster: of the run.

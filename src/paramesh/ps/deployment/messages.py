@@ -4,7 +4,8 @@ Only what a step sends is here: `step`, `push`, `pull`, `pull_tables`, `pull_ite
 a run says at its beginning and its end goes through Ray, whatever carries the steps.
 
 Every field is checked for its type when it comes in; what it means is checked by who gets it, as
-for a call that Ray has brought (`packing.unpack_updates`, `actors.check_update`, `Server.push`).
+for a call that Ray has brought (`packing.unpack_updates`, `update_check.check_update`,
+`Server.push`).
 """
 
 from __future__ import annotations

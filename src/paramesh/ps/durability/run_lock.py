@@ -40,7 +40,7 @@ except ImportError:  # not POSIX: the lease alone
 
 LOCK, HOLDER, BEAT_FILE = "run.lock", "run.holder.json", "run.beat"
 LAUNCH, MOVER, CHANGER = "launch.lock", "resize.lock", "workers.lock"
-#: What the session of who changes the number of servers at rest begins with.
+#: What the session of who changes the number of servers, or workers, at rest begins with.
 AT_REST = "resize/"
 
 #: Seconds between two changes of the lease, and until one that does not change has ended.
@@ -353,11 +353,11 @@ class LaunchLock(PlaceLock):
             os.close(file)
 
 
-def resizing(folder: Path) -> PlaceLock:
-    """The place of a launcher, for who changes the number of servers of a run."""
+def launchers_place(folder: Path, what: str) -> PlaceLock:
+    """The place of a launcher, for who changes the number of servers, or workers, of a run."""
     return PlaceLock(
         folder / LAUNCH,
-        f"the number of servers of the run in '{_literal(folder)}' cannot be changed: {{holder}} "
+        f"the number of {what} of the run in '{_literal(folder)}' cannot be changed: {{holder}} "
         "has launched it, or is changing it. End that one first.",
     )
 

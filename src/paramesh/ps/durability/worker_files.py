@@ -1,4 +1,4 @@
-"""Another number of workers for a live run: the files by which it is wanted, and told.
+"""Another number of workers for a run: the files by which it is wanted, and told.
 
     wal_dir/workers-3.json      {"workers": 4, …}   somebody wants it
     wal_dir/workers-3.stop      {}                  and does not any more
@@ -6,9 +6,10 @@
                                 {"workers": null, "why": "…"}       it has not changed
 
 Who wants a change creates the first file, the launcher starts the workers that it takes, and the
-first server decides. It has the verdict in its log before it creates the last file, so that file
-repeats what the log says. Once a run was changed, the last such file has the number of its workers
-that counts, whatever `run.json` says (`current`).
+first server decides; for a run at rest, who wants it is all of these (see `resizing.workers`). The
+verdict is in the log of the first server before the last file is created, so that file repeats what
+the log says. Once a run was changed, the last such file has the number of its workers that counts,
+whatever `run.json` says (`current`).
 """
 
 from __future__ import annotations

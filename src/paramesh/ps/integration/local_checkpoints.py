@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 
 
 class LocalCheckpoints:
-    """The part of `session.LocalClient` that is about checkpoints.
+    """The part of `local_client.LocalClient` that is about checkpoints.
 
     Args:
         servers: how many there are.

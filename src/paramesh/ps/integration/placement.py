@@ -1,42 +1,27 @@
-"""Programs over Parameters that live on servers.
+"""Programs over Parameters that live on servers: their updates, and the steps of a worker.
 
 Glossary
-    served      a Parameter with `set_param_ps`, while the setting `enable_ps` is on
-    table       a served Parameter with `init_in_server`: no worker has all of it
-    copy        the values on this worker of a served Parameter that is not a table, at its step
-    rows        the rows of a table that a program looks up, an implicit input of it
     handed out  an implicit output of a program: a gradient to push, or the numbers of the push
 
 A program that updates served Parameters outputs their gradients and leaves the update to the
 servers: the optimizer's state of a served Parameter exists only there. After the program has run,
-the gradients are pushed, and the copies get the values of the next step.
-
-The rows that a program looks up must be present when it starts. While it is traced, every lookup
-records its indices as a prefetch key: the part of the program that computes them runs first, the
-rows are pulled, and then the program runs. The gradient by a table has one row for each index that
-was looked up (see `row_gradients`).
+the gradients are pushed, and the copies get the values of the next step. Where the values are is in
+`served_values`, and how a program looks up rows in `served_lookups`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.core
-import jax.numpy as jnp
 import numpy as np
 
-from paramesh._compat.jax import eval_context
-from paramesh.dtype import x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
-from paramesh.ps.client.lookups import distinct, gathered
-from paramesh.ps.client.row_gradients import Sums, to_push
-from paramesh.ps.client.row_ids import check_integers, checked, id_counts, marked
+from paramesh.ps.client.row_gradients import to_push
+from paramesh.ps.client.row_ids import checked, id_counts, marked
 from paramesh.ps.integration import checkpointing
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.implicit_values import Gradient, Hyper, Rows
@@ -47,30 +32,16 @@ from paramesh.ps.integration.optimizers import (
     states_of,
     update_rule_spec,
 )
+from paramesh.ps.integration.served_lookups import ServedLookups
 from paramesh.ps.integration.served_save import served_save
-from paramesh.ps.integration.session import Session
+from paramesh.ps.integration.served_values import Array
 from paramesh.ps.integration.step_synchronization import catch_up
-from paramesh.ps.specification.initial_values import rows_of_many
-from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
-from paramesh.sampling.recipe import Recipe
+from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.state import storage, tracing
-from paramesh.state.placement import ImplicitValue, Placement
-
-Array = np.ndarray[Any, Any]
+from paramesh.state.placement import ImplicitValue
 
 
-class _Trace(threading.local):
-    """What the running trace has met."""
-
-    lookups: dict[Parameter, int] | None = None
-    #: Those that are inputs, and those of the lookups that it made. A trace in which one of the
-    #: latter is not an input is made again.
-    rows: tuple[Rows, ...] = ()
-    met: tuple[Rows, ...] = ()
-    sums: Sums = Sums()
-
-
-class Served(Placement):
+class Served(ServedLookups):
     """Parameters on servers, the others as another placement has them.
 
     Args:
@@ -85,241 +56,6 @@ class Served(Placement):
 
     #: Whether the hot rows of tables can stay on the device (`vocab_cache_size`).
     caches_rows = True
-
-    def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
-        self.inner = inner
-        self.settings = settings
-        self._trace = _Trace()
-        self._rows: dict[Any, Rows] = {}
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What programs are made for: another number of workers is another share of the mean."""
-        return ("served", self.divisor, *self.inner.key)
-
-    @property
-    def session(self) -> Session:
-        """The connection to the servers; started when it is first asked for."""
-        return sessions.session_for(self.settings)
-
-    @property
-    def divisor(self) -> int:
-        """What a gradient is divided by before it is pushed; the servers add up all workers'."""
-        return sessions.workers_now(self.settings)
-
-    # How values pass between programs and this worker's memory.
-
-    def rows_in(self, rows: Array) -> Any:
-        """What a program takes in of rows."""
-        return _on_device(rows)
-
-    def copy_in(self, values: Array) -> Any:
-        """What a program takes in of the values of a dense Parameter."""
-        return _on_device(values)
-
-    def out(self, array: jax.Array) -> Array:
-        """This worker's slice of what a program gave out."""
-        return np.asarray(array)
-
-    # Where Parameters live.
-
-    def adopt(self, params: Sequence[Any]) -> None:
-        """As without servers; those that servers have already get their values."""
-        super().adopt(params)
-        self.take_trained(params)
-
-    def take_trained(self, params: Sequence[Any]) -> None:
-        """Give dense Parameters the values that servers have and this worker has never had."""
-        for param, array in self._trained(params).items():
-            param._store(self.copy_in(array))
-
-    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """The first arrays of Parameters, from servers that have them; there are none of tables.
-
-        Raises:
-            ParameterStateError: one of them is a table.
-        """
-        self.check_dense(params)
-        trained = self._trained(params)
-        others = [(p, r) for p, r in zip(params, recipes, strict=True) if p not in trained]
-        made = iter(self.inner.materialise([p for p, _ in others], [r for _, r in others]))
-        return [self.copy_in(trained[p]) if p in trained else next(made) for p in params]
-
-    def _trained(self, params: Sequence[Any]) -> dict[Parameter, Array]:
-        """The values of dense Parameters that servers have and that no step here has declared."""
-        dense = [p for p in params if isinstance(p, Parameter) and p.is_param_ps]
-        dense = [p for p in dense if not is_table(p)]
-        session = sessions.session_before(self.settings) if dense else None
-        if session is None:
-            return {}
-        # Processes that JAX has joined run the same programs: all ask, or none. Where a step was
-        # made, all know it.
-        if "rank" in self.settings and not session.client.start:
-            return {}
-        waiting = {p.name: p for p in dense if session.lacks(p)}
-        names = session.known([spec_of(param) for param in waiting.values()]) if waiting else []
-        values = session.pull(names) if names else {}
-        session.read.update(waiting[name] for name in values)
-        return {waiting[name]: array for name, array in values.items()}
-
-    def check_dense(self, params: Sequence[Any]) -> None:
-        """Raise ParameterStateError if one of these is a table."""
-        for param in params:
-            if isinstance(param, Parameter) and is_table(param):
-                raise ParameterStateError(
-                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), "
-                    f"and no worker has all of it. Look up rows with nn.EmbeddingLookup."
-                )
-
-    # Lookups.
-
-    def enclose(
-        self,
-        body: Callable[..., Any],
-        states: Sequence[Any],
-        written: Callable[[], Sequence[Any]],
-    ) -> Callable[..., Any]:
-        """The body, with the lookups that it makes counted."""
-        rows = tuple(state for state in states if isinstance(state, Rows))
-
-        def counted(values: list[Any], leaves: list[Any], zero: jax.Array) -> Any:
-            trace = self._trace
-            outer = trace.lookups, trace.rows, trace.met, trace.sums
-            trace.lookups, trace.rows, trace.met, trace.sums = {}, rows, (), Sums()
-            try:
-                return body(values, leaves, zero)
-            finally:
-                trace.lookups, trace.rows, trace.met, trace.sums = outer
-
-        return counted
-
-    def lookup(self, table: Any, ids: Any, padding: int | None = None) -> Any:
-        """Rows of a table on the servers, (...) -> (..., *row); any for the index of padding.
-
-        Raises:
-            TypeError: the indices are not integers.
-            ValueError: an index outside the table; in a compiled program when it is called.
-            ContextError: a transform of JAX alone that looks rows up.
-        """
-        if not (isinstance(table, Parameter) and is_table(table)):
-            return None
-        check_integers(table, ids)
-        lookups = self._trace.lookups
-        if lookups is None:
-            if isinstance(ids, jax.core.Tracer):
-                raise ContextError(
-                    f"Parameter '{table.name}' lives on the parameter server, and its rows are "
-                    f"looked up inside a JAX transform that paramesh does not control. Use "
-                    f"paramesh's own transforms (jit, grad, …) in graph mode."
-                )
-            flat = checked(table, np.asarray(ids).reshape(-1), padding)
-            rows = self._looked_up_now({table: [flat]})[table][0]
-            return _on_device(rows.reshape(*np.shape(ids), *table.shape[1:]))
-        number = lookups.get(table, 0)
-        lookups[table] = number + 1
-        key = (table, number, ids.size, np.dtype(ids.dtype), padding)
-        rows = self._rows.get(key)
-        if rows is None:
-            rows = self._rows[key] = Rows(table, number, ids.size, ids.dtype, padding)
-        self._trace.met += (rows,)
-        tracing.write(rows.wanted, ids.reshape(-1))
-        return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
-
-    def _looked_up_now(self, lookups: dict[Parameter, list[Array]]) -> dict[Parameter, list[Array]]:
-        """The rows of lookups, by table; each row is requested once, all in one request.
-
-        Args:
-            lookups: the ids of each lookup; NO_ID for padding, whose rows are zeros.
-        """
-        unique = distinct([(table.shape[0], ids) for table, ids in lookups.items()])
-        rows = self._rows_of({t: one.ids for t, one in zip(lookups, unique, strict=True)})
-        return {
-            table: [gathered(rows[table], places) for places in one.places]
-            for table, one in zip(lookups, unique, strict=True)
-        }
-
-    def _rows_of(self, wanted: dict[Parameter, Array]) -> dict[Parameter, Array]:
-        session = sessions.session_before(self.settings)
-        found: dict[Parameter, Array] = {}
-        trained: dict[str, Array] = {}
-        for table, ids in wanted.items():
-            if session is not None and checkpointing.on_servers(table, session):
-                trained[table.name] = ids
-            else:
-                found[table] = _initial_rows(table, ids)
-        pulled = session.pull_tables(trained) if session is not None else {}
-        return found | {table: pulled[table.name] for table in wanted if table.name in pulled}
-
-    # Gradients.
-
-    def variables(self, params: Sequence[Any]) -> Any:
-        """Rows in place of tables; the gradient by a table has a row for each index looked up."""
-        of_table = {param: self._looked_up(param) for param in params if is_table(param)}
-        if not of_table:
-            return super().variables(params)
-        if self._trace.lookups is None:
-            raise ContextError(
-                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: its "
-                f"gradient can be computed in compiled programs only. Use graph mode."
-            )
-        flat = [state for param in params for state in of_table.get(param, [param])]
-
-        def joined(grads: list[Any]) -> list[Any]:
-            rest = iter(grads)
-            found: list[Any] = []
-            for param in params:
-                if param not in of_table:
-                    found.append(next(rest))
-                    continue
-                parts = {rows: next(rest) for rows in of_table[param]}
-                found.append(self._joined(param, parts))
-            return found
-
-        return flat, joined
-
-    def _joined(self, table: Parameter, parts: dict[Rows, Any]) -> Any:
-        """The gradient by a table, from those by its rows."""
-        # Of rows that are not inputs yet there is no gradient: something of the right shape.
-        lacking = [rows for rows in self._trace.met if rows.table is table and rows not in parts]
-        zeros = [jnp.zeros(rows.shape, rows.dtype.np_dtype) for rows in lacking]
-        if not parts and not zeros:
-            return jnp.zeros((0, *table.shape[1:]), table.dtype.np_dtype)
-        ids = [] if lacking else self.ids_so_far(table)
-        return self._trace.sums.add(ids, [*parts.values(), *zeros], table.shape[0])
-
-    def ids_so_far(self, table: Parameter) -> list[tuple[Any, int | None]]:
-        """The traced ids, and that of padding, of the lookups that were made: the first ones."""
-        found: list[tuple[Any, int | None]] = []
-        for state in self._looked_up(table):
-            frame = tracing.current()
-            while frame is not None and state.wanted not in frame.written:
-                frame = frame.parent
-            if frame is None:
-                break
-            found.append((frame.values[state.wanted], state.padding))
-        return found
-
-    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the gradient by a Parameter.
-
-        Raises:
-            ContextError: the gradient by a table from another program.
-        """
-        if not is_table(param):
-            return param.shape
-        if given[0] and not (self._trace.lookups or {}).get(param):
-            raise ContextError(
-                f"Parameter '{param.name}' lives on the parameter server: the program that "
-                f"computes its gradient must also call the optimizer with it. Put both into one "
-                f"jit function, or use TrainOneStepCell."
-            )
-        if self.lacks_rows(param):
-            return given
-        return (sum(rows.shape[0] for rows in self._looked_up(param)), *param.shape[1:])
-
-    def lacks_rows(self, table: Parameter) -> bool:
-        """Whether a lookup was made whose rows are not inputs: the trace will be made again."""
-        return any(rows.table is table and rows not in self._trace.rows for rows in self._trace.met)
 
     def check_optimizer(self, optimizer: Any) -> None:
         """Raise OptimizerError if the servers do not have the optimizer."""
@@ -384,10 +120,6 @@ class Served(Placement):
     def changed(self, param: Parameter, given: object) -> Any:
         """What is pushed of a gradient that was changed after it was computed."""
         return given
-
-    def _looked_up(self, table: Parameter) -> list[Rows]:
-        mine = [rows for rows in self._trace.rows if rows.table is table]
-        return sorted(mine, key=lambda rows: rows.number)
 
     # Steps.
 
@@ -568,21 +300,9 @@ class Served(Placement):
         storage.commit([*changes, (self.session, "copies", copies)])
 
 
-def _initial_rows(table: Parameter, ids: Array) -> Array:
-    """Rows of a table that no server has: those of the recipe, or those that were loaded."""
-    width = math.prod(table.shape[1:])
-    (values,) = rows_of_many([(table_initial_values(table), ids, width, table.shape[0])])
-    return checkpointing.overlay(table, ids, values.reshape(len(ids), *table.shape[1:]))
-
-
 def _by_table(rows: Sequence[Rows]) -> dict[Parameter, list[Rows]]:
     """Lookups by their tables, in their order."""
     found: dict[Parameter, list[Rows]] = {}
     for one in rows:
         found.setdefault(one.table, []).append(one)
     return {table: sorted(mine, key=lambda one: one.number) for table, mine in found.items()}
-
-
-def _on_device(array: Array) -> Any:
-    with eval_context(), x64(array.dtype):
-        return jax.device_put(array, may_alias=False)

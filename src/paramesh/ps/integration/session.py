@@ -1,8 +1,8 @@
 """One worker's connection to the parameter server: what is declared, and the step it is at.
 
 Glossary
-    client      sends a worker's calls to the servers. `LocalClient` has the servers' stores in
-                this process
+    client      sends a worker's calls to the servers (see `client`, and `local_client` for servers
+                in this process)
     session     the client for the current settings; opened when a program first needs it, closed
                 with the settings or with the process
 """
@@ -10,358 +10,28 @@ Glossary
 from __future__ import annotations
 
 import atexit
-import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from paramesh import context
 from paramesh.checkpoint import background
-from paramesh.errors import ParameterServerError
 from paramesh.parallel.processes import membership
 from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
-from paramesh.ps.integration.local_checkpoints import LocalCheckpoints
+from paramesh.ps.integration.client import Array, Client, Update
+from paramesh.ps.integration.local_client import LocalClient
 from paramesh.ps.integration.multiprocess_workers import as_workers
 from paramesh.ps.integration.step_rows import StepRows
 from paramesh.ps.server.refresh import (
     NO_IDS,
     Refresh,
-    join_news,
-    local_news,
-    moved_rows,
-    split_watches,
 )
-from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
-from paramesh.ps.specification.partition import Partition
-from paramesh.ps.specification.specs import known_among, others_before
+from paramesh.ps.specification.specs import others_before
 from paramesh.telemetry import report
 from paramesh.telemetry.journal import Json
 from paramesh.telemetry.phases import phase
-
-Array = np.ndarray[Any, Any]
-Update = Mapping[str, Mapping[str, Array]]
-
-
-class Client(Protocol):
-    """What a session needs of the servers; all names and values are those of full Parameters.
-
-    Attributes:
-        rank: of this worker, from 0.
-        workers: how many there are, or were when this one was started.
-        start: the first step of this worker: 0, or where the servers are.
-    """
-
-    rank: int
-    workers: int
-    start: int
-
-    def workers_at(self, step: int) -> int:
-        """How many workers make up a step: one that is made, the next one or the one after it."""
-        ...
-
-    def divide(self) -> None:
-        """The script divides its batches anew when the number of workers changes."""
-        ...
-
-    @property
-    def incarnation(self) -> int:
-        """Of this worker; 0 where none is restarted."""
-        ...
-
-    @property
-    def partition(self) -> Partition:
-        """Of Parameters over the servers."""
-        ...
-
-    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
-        """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
-
-        The first worker's values count. Back when the Parameters can be read.
-
-        Raises:
-            ParameterServerError: the servers have something else of one of the names.
-        """
-        ...
-
-    def known(self, specs: list[dict[str, Any]]) -> list[str]:
-        """The names of those Parameters that the servers have values of; they can be read then.
-
-        Args:
-            specs: as for `declare`; without an optimizer.
-
-        Raises:
-            ParameterServerError: the servers have something else of that name.
-        """
-        ...
-
-    def step(
-        self,
-        step: int,
-        updates: Update,
-        hyper: Mapping[str, float],
-        wanted: Iterable[str],
-        refresh: Refresh | None = None,
-    ) -> dict[str, Array]:
-        """Push the gradients of a step; the dense Parameters that are wanted, for the next one.
-
-        The questions in `refresh` go with it, and their answers come in `refresh.news`.
-        """
-        ...
-
-    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
-        """Dense Parameters as step `step` reads them."""
-        ...
-
-    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
-        """Request rows that `pull_tables` will be asked for; back at once.
-
-        The servers answer when they have the version that the step reads, so that the rows come
-        with the answer to the push before it. Another request takes the place of this one, and
-        one that nobody takes costs time and nothing else.
-
-        Args:
-            step: which reads them.
-            wanted: as for `pull_tables`.
-        """
-        ...
-
-    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
-        """Rows of tables as step `step` reads them, in one request to each server.
-
-        Args:
-            step: which reads them.
-            wanted: by table, the ids: sorted, each once.
-
-        Returns:
-            (ids, *row) by table; not to be written to.
-        """
-        ...
-
-    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
-        """The trained rows of a table, in blocks of at most `count`: ids and rows.
-
-        Raises:
-            ParameterServerError: a step was made meanwhile.
-        """
-        ...
-
-    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
-        """Give a Parameter, or rows of a table, other values and state; before the first step."""
-        ...
-
-    def dump(self, name: str) -> dict[str, Array]:
-        """The values and the optimizer's state of a Parameter by field; `ids` for a table."""
-        ...
-
-    def stats(self) -> list[dict[str, Any]]:
-        """Of each server what it counts, as `Server.stats`; `life` at least."""
-        ...
-
-    def note(self, event: str, **facts: object) -> None:
-        """Write an event to the worker's (see `processes.events`)."""
-        ...
-
-    def fields(self, name: str) -> list[str]:
-        """What servers have of a Parameter: "value", and slots of the optimizer; []: nothing."""
-        ...
-
-    def save(self, orders: Sequence[SaveOrder]) -> None:
-        """Have each server begin to save its part of a checkpoint.
-
-        Back when later steps do not change what is saved.
-        """
-        ...
-
-    def saved(self, identity: str) -> dict[int, str]:
-        """Wait until the servers have saved their parts; why they could not, by server.
-
-        It may be called in another thread, while steps are made.
-        """
-        ...
-
-    def load(self, order: LoadOrder) -> None:
-        """Have each server take its rows of a table from a checkpoint; before the first step.
-
-        Raises:
-            CheckpointError: the checkpoint is not what it was, or does not fit.
-        """
-        ...
-
-    def place(self) -> dict[str, Json]:
-        """Where the servers are: `address` and `job` of their cluster, `wal_dir`; {}: here."""
-        ...
-
-    def close(self) -> None:
-        """End what this client started."""
-        ...
-
-
-class LocalClient(LocalCheckpoints):
-    """Servers in this process, for one worker.
-
-    Args:
-        servers: how many stores.
-    """
-
-    rank = 0
-    workers = 1
-    start = 0
-    incarnation = 0
-
-    def workers_at(self, step: int) -> int:
-        """As in `Client`."""
-        return self.workers
-
-    def divide(self) -> None:
-        """There are no others."""
-
-    def __init__(self, servers: int) -> None:
-        super().__init__(servers)
-        self._shapes: dict[str, tuple[int, ...]] = {}
-
-    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
-        """As in `Client`."""
-        for spec in specs:
-            pieces = self.partition.split_spec(spec)
-            for store, mine in zip(self.stores, pieces, strict=True):
-                for piece in mine:
-                    store.declare(piece)
-            if spec["kind"] == "dense":
-                self._shapes[spec["name"]] = tuple(spec["shape"])
-        for name, array in values.items():
-            split = self.partition.split_values(name, array)
-            for store, mine in zip(self.stores, split, strict=True):
-                for piece, part in mine.items():
-                    store.put(piece, part)
-
-    def known(self, specs: list[dict[str, Any]]) -> list[str]:
-        """As in `Client`."""
-        there = [store.specs().values() for store in self.stores]
-        names = known_among(self.partition, specs, there)
-        for spec in specs:
-            if spec["kind"] == "dense" and spec["name"] in names:
-                self._shapes[spec["name"]] = tuple(spec["shape"])
-        return names
-
-    def step(
-        self,
-        step: int,
-        updates: Update,
-        hyper: Mapping[str, float],
-        wanted: Iterable[str],
-        refresh: Refresh | None = None,
-    ) -> dict[str, Array]:
-        """As in `Client`."""
-        self.steps += 1
-        split = self.partition.split_updates(updates)
-        moved: list[dict[str, Array]] = []
-        for store, mine in zip(self.stores, split, strict=True):
-            moved.append(moved_rows(store.apply(step, mine, hyper)))
-        if refresh is not None:
-            questions = split_watches(self.partition, refresh.watches)
-            refresh.news = join_news(map(local_news, self.stores, questions, moved))
-        return self.pull(step + 1, wanted)
-
-    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
-        """As in `Client`."""
-        found: dict[str, Array] = {}
-        for name in wanted:
-            shape = self._shapes[name]
-            pieces = {
-                part.name: self.stores[part.server].read(part.name)
-                for part in self.partition.pieces(name, math.prod(shape))
-            }
-            found[name] = self.partition.join_values(name, shape, pieces)
-        return found
-
-    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
-        """Nothing is far away."""
-
-    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
-        """As in `Client`."""
-        if len(self.stores) == 1:
-            return self.stores[0].read_tables(wanted)
-        return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
-
-    def _pull_rows(self, name: str, ids: Array) -> Array:
-        parts = self.partition.split_rows(ids)
-        rows = [s.read(name, ids[mine]) for s, mine in zip(self.stores, parts, strict=True)]
-        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
-        for mine, values in zip(parts, rows, strict=True):
-            out[mine] = values
-        return out
-
-    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
-        """As in `Client`."""
-        at = self.steps
-        for store in self.stores:
-            everything = store.rows(name)
-            for first in range(0, len(everything), count):
-                if self.steps != at:
-                    raise ParameterServerError(
-                        f"Parameter '{name}' was iterated, and a step was made meanwhile: finish "
-                        "the iteration before the next step."
-                    )
-                ids = everything[first : first + count]
-                yield ids, store.read(name, ids)
-
-    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
-        """As in `Client`."""
-        if ids is not None:
-            for store, mine in zip(self.stores, self.partition.split_rows(ids), strict=True):
-                for field, rows in fields.items():
-                    store.put(name, rows[mine], ids=ids[mine], field=field)
-            return
-        for field, values in fields.items():
-            split = self.partition.split_values(name, values)
-            for store, pieces in zip(self.stores, split, strict=True):
-                for piece, part in pieces.items():
-                    store.put(piece, part, field=field)
-
-    def dump(self, name: str) -> dict[str, Array]:
-        """As in `Client`."""
-        if name in self._shapes:
-            return self._dump_dense(name, self._shapes[name])
-        parts = [store.rows(name) for store in self.stores]
-        ids = np.concatenate(parts)
-        order = np.argsort(ids)
-        found = {"ids": ids[order]}
-        for field in self.stores[0].fields(name):
-            rows = [
-                s.read(name, mine, field=field) for s, mine in zip(self.stores, parts, strict=True)
-            ]
-            found[field] = np.concatenate(rows)[order]
-        return found
-
-    def _dump_dense(self, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
-        pieces = self.partition.pieces(name, math.prod(shape))
-        first = pieces[0]
-        found: dict[str, Array] = {}
-        for field in self.stores[first.server].fields(first.name):
-            values = {
-                part.name: self.stores[part.server].read(part.name, field=field) for part in pieces
-            }
-            found[field] = self.partition.join_values(name, shape, values)
-        return found
-
-    def stats(self) -> list[dict[str, Any]]:
-        """As in `Client`."""
-        return [{"life": store.life()} for store in self.stores]
-
-    def note(self, event: str, **facts: object) -> None:
-        """There is no file of events."""
-
-    def place(self) -> dict[str, Json]:
-        """As in `Client`."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to end."""
-
 
 #: The settings under which servers are in this process; others have processes of their own.
 _ALONE: dict[str, Any] = {

@@ -17,7 +17,6 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 from paramesh.errors import ParameterServerError
@@ -25,7 +24,7 @@ from paramesh.files.atomic import directory_to_disk
 from paramesh.files.ownership import followed
 from paramesh.ps.durability import identity
 from paramesh.ps.durability.identity import Identity
-from paramesh.ps.durability.run_lock import AT_REST, RunLock, RunTaken, mover_lock, resizing
+from paramesh.ps.resizing.at_rest import at_rest
 from paramesh.ps.resizing.build import (
     Point,
     Resized,
@@ -78,7 +77,7 @@ def resize(
     target = None if out is None else Path(os.path.abspath(out))
     if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' exists, and is not an empty folder.")
-    with _locked(folder):
+    with at_rest(folder, "servers"):
         point("locked")
         identity.settle(folder)
         mine = identity.read(folder)  # it may have been resized meanwhile
@@ -131,26 +130,3 @@ def _copied(folder: Path, mine: Identity, after: Partition, target: Path, point:
     directory_to_disk(target.parent)
     point("moved")
     return Resized(target, mine.server_num, after.servers, version, rows)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Have the run, so that neither a launcher nor a worker can start it."""
-    mover, place = mover_lock(folder), resizing(folder)
-    mover.take()
-    lock = RunLock(folder)
-    try:
-        place.take()
-        try:
-            lock.take(f"{AT_REST}{secrets.token_hex(8)}")
-            lock.settle()
-        except RunTaken as error:
-            raise RunTaken(
-                f"the number of servers can be changed only while no process has the run: {error}"
-            ) from None
-        lock.hold()
-        yield
-    finally:
-        lock.release()
-        place.release()
-        mover.release()

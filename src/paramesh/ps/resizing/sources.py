@@ -42,7 +42,7 @@ class Cut(NamedTuple):
     Attributes:
         base: the version whose state is copied.
         version: of the cut; in async mode the base.
-        pushes: in async mode, how many of each worker's pushes there are; None otherwise.
+        pushes: in async mode, the step after the last one of each worker; None otherwise.
     """
 
     base: int
@@ -74,6 +74,7 @@ class Source:
 
     Attributes:
         version: the last one.
+        records: the number of the next record of its log.
         oldest: the oldest version that can be rebuilt.
         damage: what keeps older versions from it; "": nothing.
         workers: what it knows of them, and
@@ -99,10 +100,10 @@ class Source:
         self.saves: dict[str, str | None] = {}
         self.version = 0
         self.damage = ""
-        self._scan()
+        self.records = self._scan()
         self.oldest = self._oldest()
 
-    def _scan(self) -> None:
+    def _scan(self) -> int:
         number = 0
         newest = self._newest(self._listed)
         if newest is not None:
@@ -117,7 +118,7 @@ class Source:
             if kind == "update":
                 self.version = meta["version"] + 1
                 if "worker" in meta:
-                    self.workers.pushed(meta["worker"])
+                    self.workers.pushed(meta["worker"], meta.get("step"))
             elif kind == "worker":
                 self.workers.introduce(meta)
             elif kind == "leave":
@@ -135,6 +136,7 @@ class Source:
                 f"the log in '{self.folder}' ends before its snapshot "
                 f"'{self._listed[0].path.name}' begins: restore the wal_dir from a backup."
             )
+        return number
 
     def _newest(self, listed: Sequence[Snapshot]) -> tuple[Snapshot, dict[str, Any]] | None:
         for snapshot in listed:
@@ -269,9 +271,9 @@ class Source:
                         return
                 else:
                     worker = record.meta["worker"]
-                    count = pushes.next_push.get(worker, 0)
-                    pushes.pushed(worker)
-                    if count >= cut.pushes.get(worker, 0):
+                    step = record.meta.get("step", pushes.next_push.get(worker, 0))
+                    pushes.pushed(worker, step)
+                    if step >= cut.pushes.get(worker, 0):
                         continue
             yield record
 
@@ -283,14 +285,15 @@ def common_cut(sources: Sequence[Source], config: RunConfig) -> Cut:
         ParameterServerError: they have no such version in common.
     """
     if config.mode == "async":
-        counts = [source.workers.next_push for source in sources]
-        for worker in range(config.workers):
-            mine = [count.get(worker, 0) for count in counts]
-            _check_near(f"of worker {worker} the servers have so many pushes", mine, 1)
-        pushes = {
-            worker: min(mine.get(worker, 0) for mine in counts) for worker in range(config.workers)
-        }
-        total = sum(pushes.values())
+        following = [source.workers.next_push for source in sources]
+        sets = sources[0].changes.sets  # the first one knows all
+        pushes: dict[int, int] = {}
+        for worker in sorted(set[int]().union(*following)):
+            mine = [steps.get(worker, 0) for steps in following]
+            counts = [sets.steps_of(worker, step) for step in mine]
+            _check_near(f"of worker {worker} the servers have so many pushes", counts, 1)
+            pushes[worker] = min(mine)
+        total = sum(sets.steps_of(worker, step) for worker, step in pushes.items())
         return Cut(total, total, pushes)
     versions = [source.version for source in sources]
     _check_near("the servers are at the versions", versions, config.staleness + 1)

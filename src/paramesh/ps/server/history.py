@@ -2,7 +2,8 @@
 
 Glossary
     undo        the values that an update changed, before the update
-    spare       the undo that was discarded last: the next update writes to its memory
+    spare       the dense parts of the undo that was discarded last: the next update writes to
+                their memory
     moved       a row that an update changed, created or dropped
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from paramesh.errors import ParameterStateError
 from paramesh.ps.durability.record import Array
+from paramesh.ps.server.dense import DenseUndo
 from paramesh.ps.server.refresh import NO_IDS, moved_rows
 from paramesh.ps.server.store import Store, Undo
 from paramesh.ps.server.tables import RowsUndo
@@ -44,7 +46,13 @@ class History:
         self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=known)
 
     def take_spare(self) -> Undo | None:
-        """Memory for the next undo; it is not given twice."""
+        """Memory for the next undo; it is not given twice.
+
+        An update begins. All workers have pushed its step, so they have read the one before, from
+        all servers: the version that the update will put out of reach is nobody's already.
+        """
+        if self._undos and len(self._undos) == self._kept:
+            self._discard()
         spare, self._spare = self._spare, None
         return spare
 
@@ -53,7 +61,13 @@ class History:
         self._moves.append((version, moved_rows(undo)))
         self._undos.append(undo)
         if len(self._undos) > self._kept:
-            self._spare = self._undos.popleft()
+            self._discard()
+
+    def _discard(self) -> None:
+        old = self._undos.popleft()
+        # Nobody writes to that of rows, whose number is another one in each update.
+        dense = {name: part for name, part in old.parts.items() if isinstance(part, DenseUndo)}
+        self._spare = old._replace(parts=dense)
 
     def read(self, step: int, version: int, name: str, ids: Array | None) -> Array:
         """The values that a step reads: dense ones, or rows of a table.

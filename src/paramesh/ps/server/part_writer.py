@@ -32,7 +32,7 @@ from paramesh.ps.specification.partition import shards_of_rows
 from paramesh.ps.specification.specs import owner_of
 
 #: Bytes of rows that are collected, so that those of one shard are written together.
-_TOGETHER = 16 << 20
+_TOGETHER = 8 << 20
 
 
 def write_part(

@@ -1,52 +1,41 @@
 """What one server does with the messages of workers; no network, no threads.
 
 Glossary
-    version     how many updates the server has applied
-    step        of a worker: its push of step t becomes (part of) the update from version t to t+1
-    staged      a push that waits for the pushes of the other workers
     released    a step whose values may be read: its update is in the log
 
-In "sync" mode (Li et al., OSDI 2014, sequential consistency) the update of a step is the sum of all
-workers' pushes in the order of the workers, and is applied once all have arrived. In "stale" mode
-pushes may arrive for up to `staleness` steps ahead; they are applied in the same order, and step t
-reads exactly version t - staleness. In "async" mode every push is an update of its own, and pushes
-are counted per worker.
+It is made in layers: versions that can be read, checkpoints (`checkpointed`), what is declared
+(`declared`), the workers (`attended`), updates (`updated`), and pushes (`pushed`). Here is its
+beginning, how it is recovered from its log and its snapshots, and when it writes one.
 
-An update is applied in memory and logged (a large one does both at once), and only then released.
-If the server dies before the record is complete, nobody has read the update, and the workers still
-have their pushes. Invalid pushes are rejected before either happens. So everything that a client
-has read is recovered, and servers differ by at most `staleness + 1` versions: a restarted worker
-continues from the least advanced one, and reads that far back on all others.
+Everything that a client has read is recovered, and servers differ by at most `staleness + 1`
+versions: a restarted worker continues from the least advanced one, and reads that far back on all
+others.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.log import Log, read_log, segments, start_incarnation
-from paramesh.ps.durability.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.durability.record import Array, Record, arrays_to_updates
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot
 from paramesh.ps.server.background import BackgroundThread
-from paramesh.ps.server.checkpointed import Checkpointed
+from paramesh.ps.server.pushed import Pushed
 from paramesh.ps.server.recovery import recover
 from paramesh.ps.server.saves import Saves, unfinished_saves
 from paramesh.ps.server.snapshot_writer import SnapshotWriter
-from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
+from paramesh.ps.server.store import Update
 from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.checkpoints import taken_order
-from paramesh.ps.specification.protocol import PushesMissing, RunConfig
-from paramesh.ps.specification.worker_sets import Change, Verdict
+from paramesh.ps.specification.protocol import RunConfig
 
 
-class Server(Checkpointed):
+class Server(Pushed):
     """The state of one server, recovered from its folder if there is any.
 
     Args:
@@ -239,7 +228,8 @@ class Server(Checkpointed):
                     f"the server is at {self.version}."
                 )
             undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"], checked=False)
-            self._committed(undo, meta.get("worker"))
+            pushed = (meta["worker"], meta.get("step")) if "worker" in meta else None
+            self._committed(undo, pushed)
         else:
             raise ParameterServerError(f"record {record.number} has the unknown kind {kind!r}.")
 
@@ -247,345 +237,7 @@ class Server(Checkpointed):
         if self.config.keep_log:
             self._log.append(meta, arrays)
 
-    def _committed(self, undo: Undo, worker: int | None) -> None:
-        self._history.add(self.version, undo)
-        self.version += 1
-        if worker is not None:
-            self.workers.pushed(worker)
-
     # Workers.
-
-    def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
-        """A worker (re)starts; messages of earlier incarnations are rejected from then on.
-
-        A message that is late or comes twice must not do that to the one that has started since. So
-        a question (`incarnation` None) changes nothing, and what a process answers to it names a
-        number that is too low by then, or that belongs to another life.
-
-        Args:
-            worker: which.
-            incarnation: of the worker; None: it asks which would be next.
-            life: drawn by the process that the worker is; 0: any.
-
-        Returns:
-            `version`, `next` (the step that this server would take from the worker), `incarnation`
-            (of the server), `worker` (the worker's), `workers` (how many there were at first) and
-            `sets` (those since, see `worker_sets`).
-
-        Raises:
-            ParameterServerError: no such worker.
-            Replaced: a later incarnation of it is known, or another life of this one.
-        """
-        if not self._elastic:
-            self.workers.check_exists(worker)
-        known = self.workers.incarnations.get(worker, 0)
-        if incarnation is None:
-            incarnation = known + 1
-        else:
-            if incarnation > known:
-                said = {"worker": worker, "incarnation": incarnation, "life": life}
-                self._append({"kind": "worker", **said}, {})
-                self.workers.introduce(said)
-            self.workers.check(worker, incarnation)
-            self.workers.check_life(worker, incarnation, life)
-        next_push = (
-            self.workers.next_push.get(worker, 0) if self.config.mode == "async" else self.version
-        )
-        return {
-            "version": self.version,
-            "next": next_push,
-            "incarnation": self.incarnation,
-            "worker": incarnation,
-            "workers": self.changes.sets.first,
-            "sets": self.changes.sets.others,
-        }
-
-    def leave(self, worker: int, incarnation: int) -> int:
-        """A worker has finished; how many have not.
-
-        Raises:
-            Replaced: a later incarnation of it is known.
-        """
-        self.workers.check(worker, incarnation)
-        if not self.workers.has_left(worker):
-            self._append({"kind": "leave", "worker": worker}, {})
-            self.workers.leave(worker)
-        return self.workers.remaining(self.changes.sets.last[1])
-
-    def change_workers(self, change: Change) -> Verdict | None:
-        """Another number of workers is wanted. Only the first server is asked.
-
-        To be called again and again: what keeps a change from its verdict passes with steps, and
-        when workers start.
-
-        Returns:
-            The verdict on it; None: there is none yet, or there was one on a later change.
-
-        Raises:
-            Fenced, OSError: the log cannot be written; nothing was decided.
-        """
-        self.changes.want(change)
-        verdict = self.changes.judge(self.version, self.workers)
-        if verdict is not None:
-            self._set_workers(verdict)
-        known = self.changes.verdict
-        return known if known.number == change.number else None
-
-    def _set_workers(self, verdict: Verdict) -> None:
-        record = self.changes.record(verdict)
-        self._append(record, {})
-        self.changes.replay(record, self.workers)
-
-    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
-        """Declare Parameters (see `Store.declare`); the first values that are given count.
-
-        Raises:
-            ValueError: another spec of the same name.
-            ParameterShapeError: values that do not fit.
-        """
-        known = self.store.specs()
-        trial = Store()  # all of it or nothing: what is wrong is seen before it is logged
-        fresh = [spec for spec in specs if spec.get("name") not in known]
-        for spec in specs:
-            (trial if spec in fresh else self.store).declare(spec)
-        new = {n: np.asarray(a) for n, a in values.items() if n not in self._valued}
-        for name, array in new.items():
-            if name in known:
-                trial.declare(known[name])
-            trial.put(name, array)
-        if fresh or new:
-            self._append({"kind": "declare", "specs": fresh}, new)
-            self._declare(fresh, new)
-
-    def _declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
-        for spec in specs:
-            self.store.declare(spec)
-        for name, array in values.items():
-            self.store.put(name, array)
-        self._valued |= values.keys()
-
-    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
-        """Give a Parameter, or rows of a table, other values and state (see `Store.put`).
-
-        After the first step nothing is changed: a worker that is started again gives once more
-        what was given.
-
-        Raises:
-            ParameterServerError: there was a step already, and nothing was given before it: earlier
-                versions would be mixed with it.
-            ParameterStateError, ParameterShapeError: as `Store.put`.
-        """
-        if self.version and name in self._given:
-            return
-        if self.version:
-            raise ParameterServerError(
-                f"Parameter '{name}' was given values at version {self.version} of the server. "
-                f"Set (or load) them before the first step."
-            )
-        arrays = dict(fields) if ids is None else {**fields, "ids": ids}
-        trial = Store()  # what is wrong is seen before it is logged
-        if name in self.store.specs():
-            trial.declare(self.store.specs()[name])
-        _put(trial, name, arrays)
-        self._append({"kind": "put", "name": name}, arrays)
-        self._put(name, arrays)
-
-    def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
-        _put(self.store, name, arrays)
-        self._complete.pop(name, None)
-        self._given.add(name)
-        ids = arrays.get("ids")
-        if ids is None and "value" in arrays:
-            self._valued.add(name)
-
-    def push(
-        self,
-        worker: int,
-        incarnation: int,
-        step: int,
-        updates: Update,
-        hyper: Mapping[str, float],
-        of: int | None = None,
-        divides: bool = False,
-    ) -> None:
-        """Take one worker's gradients of one step; a second time changes nothing.
-
-        Args:
-            worker: who.
-            incarnation: of the worker.
-            step: which; in async mode the number of this worker's push.
-            updates: as for `Store.apply`.
-            hyper: as for `Store.apply`; the same from all workers.
-            of: how many workers make up the step, as far as the worker knows; None: it does not
-                say.
-            divides: its script divides its batches anew when that changes.
-
-        Raises:
-            Replaced: a later incarnation of the worker is known.
-            PushesMissing: earlier steps of the worker are not here.
-            ParameterServerError: a step too early, other gradients than this worker has pushed for
-                this step before, or a log that cannot be written: nothing is acknowledged.
-            ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
-        """
-        self.workers.check(worker, incarnation)
-        self.workers.divides[worker] = divides
-        if self.config.mode == "async":
-            self._push_async(worker, step, updates, hyper)
-            return
-        if step < self.version:
-            return
-        if step > self.version + self.config.staleness:
-            raise ParameterServerError(
-                f"worker {worker} pushed step {step}, and the server is at version "
-                f"{self.version}: at most {self.config.staleness} steps ahead are allowed."
-            )
-        self.check_pushed(worker, step)
-        self._check_set(worker, step, of)
-        self._check_push(worker, updates, hyper)
-        staged = self._staged.setdefault(step, {})
-        mine = (updates, dict(hyper))
-        if worker not in staged:
-            for other, (_, theirs) in staged.items():
-                if theirs != mine[1]:
-                    raise ParameterServerError(
-                        f"workers {other} and {worker} pushed step {step} with different "
-                        f"hyperparameters: {theirs} and {mine[1]}. Check that all workers run "
-                        f"the same script."
-                    )
-            staged[worker] = mine
-            if of is not None:
-                self._expected[step] = of
-            self._count(updates)
-            self.reach("staged")
-        elif staged[worker][1] != mine[1] or not _same(staged[worker][0], updates):
-            raise ParameterServerError(
-                f"worker {worker} pushed step {step} twice, with different gradients: a restarted "
-                "worker must compute the same bits. Its data and random numbers must depend on the "
-                "seed, the step and the worker alone."
-            )
-        self._advance()
-
-    def check_pushed(self, worker: int, step: int) -> None:
-        """Raise PushesMissing unless all pushes of a worker before a step are here, or applied.
-
-        In stale mode a reply does not say that a push was applied. A server that dies and is back
-        before the worker's next push has lost what was staged, and the worker has seen no error.
-        """
-        if self.config.mode == "async":
-            return
-        for early in range(self.version, step):
-            if worker not in self._staged.get(early, ()):
-                raise PushesMissing(
-                    f"worker {worker} is at step {step}, but its push of step {early} has not "
-                    f"arrived."
-                )
-
-    def _check_set(self, worker: int, step: int, of: int | None) -> None:
-        """Raise ParameterServerError for a push of a worker that does not know the step's set."""
-        border, number = self.changes.sets.last
-        if self._leads or step < border:
-            number = self.changes.sets.at(step)
-        elif of is not None:  # the first server has decided it, and this one meets it now
-            number = self._expected.get(step, of)
-        if of not in (None, number) or worker >= number:
-            raise ParameterServerError(
-                f"worker {worker} pushed step {step} as one of {of} workers, and that step has "
-                f"{number} (the run has {self.changes.sets}). Check that all processes are those "
-                "of one run, with one version of paramesh."
-            )
-
-    def _workers_of(self, step: int) -> int:
-        """How many workers make up a step."""
-        return self._expected.get(step) or self.changes.sets.at(step)
-
-    def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
-        self.store.check(updates)
-        for name, number in hyper.items():
-            if not math.isfinite(number):
-                raise ParameterServerError(
-                    f"worker {worker} pushed {name}={number}, which must be finite. Check the "
-                    f"schedule and the settings of the optimizer."
-                )
-
-    def _count(self, updates: Update) -> None:
-        self.pushes += 1
-        self.bytes_pushed += sum(a.nbytes for u in updates.values() for a in u.values())
-
-    def _advance(self) -> None:
-        while len(self._staged.get(self.version, ())) == self._workers_of(self.version):
-            staged = self._staged[self.version]
-            count = self._expected.get(self.version)
-            if count not in (None, self.changes.sets.at(self.version)):
-                self._set_workers(Verdict(0, count, self.version))
-            updates = reduce_updates([staged[worker][0] for worker in sorted(staged)])
-            self._update(updates, next(iter(staged.values()))[1], None)
-            del self._staged[self.version - 1]
-            self._expected.pop(self.version - 1, None)
-            self._snapshot_if_due()
-
-    def _push_async(
-        self, worker: int, step: int, updates: Update, hyper: Mapping[str, float]
-    ) -> None:
-        following = self.workers.next_push.get(worker, 0)
-        if step < following:
-            return
-        if step > following:
-            raise ParameterServerError(
-                f"worker {worker} sent push {step}, but {following} is expected: a push was lost."
-            )
-        self._check_push(worker, updates, hyper)
-        self._count(updates)
-        self.reach("staged")
-        self._update(reduce_updates([updates]), dict(hyper), worker)
-        self._snapshot_if_due()
-
-    def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
-        """Apply and log an update whose pushes were checked, each, when they came."""
-        meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
-        if worker is not None:
-            meta["worker"] = worker
-        arrays = updates_to_arrays(updates)
-        large = self.config.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
-        if large and self._log_thread.available():
-            undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
-        else:
-            undo = self._apply(updates, hyper, checked=True)
-            self.reach("applied")
-            try:
-                self._append(meta, arrays)
-            except Exception:
-                # Whatever it was: applied without a record, the next try would apply it once more.
-                self.store.undo(undo)
-                raise
-        self._committed(undo, worker)
-        self.reach("logged")
-
-    def _apply(self, updates: Update, hyper: Mapping[str, float], *, checked: bool) -> Undo:
-        spare = self._history.take_spare()
-        return self.store.apply(self.version, updates, hyper, spare, checked=checked)
-
-    def _apply_beside_the_log(
-        self,
-        updates: Update,
-        hyper: dict[str, float],
-        meta: dict[str, Any],
-        arrays: Mapping[str, Array],
-    ) -> Undo:
-        """Apply an update while another thread writes its record; back when both are done."""
-        writing = self._log_thread.submit(self._log.append, meta, arrays)
-        try:
-            undo = self._apply(updates, hyper, checked=True)
-        except BaseException:
-            if writing.exception() is None:
-                self._log.take_back()
-            raise
-        try:
-            self.reach("applied")
-            writing.result()
-        except Exception:
-            self.store.undo(undo)
-            raise
-        return undo
 
     # Snapshots.
 
@@ -656,19 +308,3 @@ class Server(Checkpointed):
         self.saves.close()
         self._log_thread.shutdown()
         self._log.close()
-
-
-def _put(store: Store, name: str, arrays: Mapping[str, Array]) -> None:
-    for field, values in arrays.items():
-        if field != "ids":
-            store.put(name, values, ids=arrays.get("ids"), field=field)
-
-
-def _same(a: Update, b: Update) -> bool:
-    left, right = updates_to_arrays(a), updates_to_arrays(b)
-    return left.keys() == right.keys() and all(
-        left[key].dtype == right[key].dtype
-        and left[key].shape == right[key].shape
-        and left[key].tobytes() == right[key].tobytes()
-        for key in left
-    )

@@ -318,7 +318,7 @@ class Store:
             for (table, ids), mine in zip(tables, slots, strict=True):
                 name = table.name
                 found[name] = table.apply(
-                    step, ids, updates[name]["grad"], numbers[name], mine, initial.get(name)
+                    step, ids, updates[name]["grad"], numbers[name], mine, initial
                 )
         return found
 

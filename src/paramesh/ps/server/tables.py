@@ -229,7 +229,7 @@ class Table:
         grad: Array,
         numbers: Numbers,
         slots: Array | None = None,
-        initial: Array | None = None,
+        initial: dict[str, Array] | None = None,
     ) -> RowsUndo:
         """Update the rows that occur in a push.
 
@@ -239,8 +239,8 @@ class Table:
             grad: of each row.
             numbers: the hyperparameters.
             slots: of the rows, -1 for those that do not exist, if they are known.
-            initial: the initial values of the rows that do not exist, if they are known. Only
-                without admission.
+            initial: by table, the initial values of the rows that do not exist, if they are known:
+                those of this table are taken out. Only without admission.
         """
         for view in tuple(self._views):
             view.make_room()
@@ -257,14 +257,15 @@ class Table:
         grad: Array,
         numbers: Numbers,
         slots: Array | None,
-        initial: Array | None,
+        initial: dict[str, Array] | None,
     ) -> RowsUndo:
         if slots is None:
             slots = self.index.find(ids)
         missing = slots < 0
         created, life = self.life.meet(step, ids[missing])
         if missing.any():
-            fresh = self._create(created, step, initial)
+            # Nobody holds them from then on: they are as large as the undo.
+            fresh = self._create(created, step, (initial or {}).pop(self.name, None))
             if not self.life.admits:
                 slots[missing] = fresh
             else:

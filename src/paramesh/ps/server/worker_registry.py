@@ -40,7 +40,7 @@ class WorkerRegistry:
 
     Attributes:
         incarnations: the latest, by worker.
-        next_push: in async mode the number of each worker's next push.
+        next_push: in async mode the step after the last one that each worker has pushed.
         divides: whether the script of a worker divides its batches anew, by worker; of those that
             have pushed since this server started.
     """
@@ -106,9 +106,15 @@ class WorkerRegistry:
         expected = set(range(count)) | self.incarnations.keys()
         return len(expected - self._left)
 
-    def pushed(self, worker: int) -> None:
-        """In async mode, a push of a worker was applied."""
-        self.next_push[worker] = self.next_push.get(worker, 0) + 1
+    def pushed(self, worker: int, step: int | None) -> None:
+        """In async mode, a push of a worker was applied.
+
+        Args:
+            worker: whose.
+            step: which; None: the next one, as in older logs, which do not say it.
+        """
+        step = self.next_push.get(worker, 0) if step is None else step
+        self.next_push[worker] = step + 1
 
     def state(self) -> WorkersState:
         """What a snapshot keeps."""

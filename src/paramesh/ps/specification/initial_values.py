@@ -12,7 +12,7 @@ The numbers are those of the recipe, to the last bit: each element is computed f
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,8 @@ from paramesh.sampling.recipe import Initializer, Recipe
 from paramesh.sampling.sampler import Sampler
 
 Start = dict[str, Any]
+#: Initial values, ids as Int64, numbers of a row, and rows of the table.
+_Part = tuple[Start, np.ndarray[Any, Any], int, int]
 
 #: Sampling functions by their names in specs.
 _SAMPLING: dict[str, Callable[..., Any]] = {
@@ -117,20 +119,22 @@ def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     Raises:
         RecipeError: the initial values are not valid.
     """
-    dtype = to_dtype(start["dtype"])
-    name = start.get("law")
-    if name == "constant":
-        return np.full(positions.shape, start["value"], dtype.np_dtype)
-    if name not in _SAMPLING:
+    if start.get("law") not in _SAMPLING:
+        return _constant(start, len(positions))
+    return _drawn(start, positions, _key_of(start), to_dtype(start["dtype"]))
+
+
+def _constant(start: Start, count: int) -> np.ndarray[Any, Any]:
+    if start.get("law") != "constant":
         raise RecipeError(
-            f"the server does not support the distribution {name!r}; expected {sorted(_SAMPLING)} "
-            f"or constant."
+            f"the server does not support the distribution {start.get('law')!r}; expected "
+            f"{sorted(_SAMPLING)} or constant."
         )
-    return _drawn(start, positions, _key_of(start), dtype)
+    return np.full(count, start["value"], to_dtype(start["dtype"]).np_dtype)
 
 
 def rows_of_many(
-    parts: Sequence[tuple[Start, np.ndarray[Any, Any], int, int]],
+    parts: Sequence[_Part],
 ) -> list[np.ndarray[Any, Any]]:
     """The initial values of rows of several tables, (ids, width) each.
 
@@ -145,46 +149,83 @@ def rows_of_many(
     Raises:
         RecipeError: initial values are not valid.
     """
-    placed = [_placed(*part) for part in parts]
+    found: list[Any] = []
     alike: dict[Any, list[int]] = {}
-    for at, (start, *_) in enumerate(parts):
+    for at, (start, ids, width, _) in enumerate(parts):
         if start.get("law") in _SAMPLING:
             kind = start["law"], start["dtype"], tuple(start["reals"]), tuple(start["integers"])
             alike.setdefault(kind, []).append(at)
-    found: list[Any] = [None] * len(parts)
+            found.append(np.empty(len(ids) * width, to_dtype(start["dtype"]).np_dtype))
+        else:
+            found.append(_constant(start, len(ids) * width))
     for members in alike.values():
-        first = parts[members[0]][0]
-        positions, keys = zip(*(placed[at] for at in members), strict=True)
-        lengths = [len(one) for one in positions]
-        words = keys[0]
-        if len(members) > 1:
-            each = [
-                np.broadcast_to(key.reshape(len(key), -1), (len(key), length))
-                for key, length in zip(keys, lengths, strict=True)
-            ]
-            words = np.concatenate(each, axis=1)
-        values = _drawn(first, np.concatenate(positions), words, to_dtype(first["dtype"]))
-        for at, mine in zip(members, np.split(values, np.cumsum(lengths)[:-1]), strict=True):
-            found[at] = mine
+        _draw_rows([(parts[at], found[at]) for at in members])
     return [
-        (values_at(start, position) if mine is None else mine).reshape(len(ids), width)
-        for (start, ids, width, _), (position, _), mine in zip(parts, placed, found, strict=True)
+        mine.reshape(len(ids), width) for (_, ids, width, _), mine in zip(parts, found, strict=True)
     ]
 
 
+def _draw_rows(members: Sequence[tuple[_Part, np.ndarray[Any, Any]]]) -> None:
+    """Write the initial values of rows with one distribution into arrays, a block at a time."""
+    start, dtype = members[0][0][0], members[0][1].dtype
+    for block in _blocks([len(out) for _, out in members], _SIZES[-1]):
+        placed = [_placed(*members[at][0], first, stop) for at, first, stop in block]
+        positions, words = zip(*placed, strict=True)
+        key = words[0]
+        if len(words) > 1:
+            each = [
+                np.broadcast_to(word.reshape(len(word), -1), (len(word), len(position)))
+                for word, position in zip(words, positions, strict=True)
+            ]
+            key = np.concatenate(each, axis=1)
+        values = _drawn(start, np.concatenate(positions), key, to_dtype(dtype))
+        at = 0
+        for member, first, stop in block:
+            members[member][1][first:stop] = values[at : at + stop - first]
+            at += stop - first
+
+
+def _blocks(lengths: Sequence[int], size: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Arrays that follow one another, in blocks of so many elements: (which, first, stop)."""
+    block: list[tuple[int, int, int]] = []
+    room = size
+    for at, length in enumerate(lengths):
+        first = 0
+        while first < length:
+            stop = min(length, first + room)
+            block.append((at, first, stop))
+            room -= stop - first
+            first = stop
+            if not room:
+                yield block
+                block, room = [], size
+    if block:
+        yield block
+
+
 def _placed(
-    start: Start, ids: np.ndarray[Any, Any], width: int, rows: int
+    start: Start, ids: np.ndarray[Any, Any], width: int, rows: int, first: int, stop: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The positions of the elements of rows, and the words of their key, or of each element's."""
-    known = start.get("law") in _SAMPLING
-    key = _key_of(start) if known else np.zeros(3, np.uint32)
-    first = ids.astype(np.uint64)[:, None]
+    """The positions of some elements of rows, and the words of their key, or of each element's.
+
+    Args:
+        start: the initial values.
+        ids: of all rows.
+        width: numbers of a row.
+        rows: of the table.
+        first: of the elements of all rows, one after the other, the first one that is wanted.
+        stop: the one after the last.
+    """
+    key = _key_of(start)
+    begin, end = first // width, -(-stop // width)
+    some = slice(first - begin * width, stop - begin * width)
+    mine = ids[begin:end].astype(np.uint64)[:, None]
     columns = np.arange(width, dtype=np.uint64)
     if not is_unbounded(rows):
-        return (first * np.uint64(width) + columns).reshape(-1), key
-    words = np.repeat(key[:, None], len(ids) * width, axis=1)
-    words[2] ^= np.tile(columns.astype(np.uint32), len(ids))
-    return np.repeat(first, width, axis=1).reshape(-1), words
+        return (mine * np.uint64(width) + columns).reshape(-1)[some], key
+    words = np.repeat(key[:, None], stop - first, axis=1)
+    words[2] ^= np.tile(columns.astype(np.uint32), end - begin)[some]
+    return np.repeat(mine, width, axis=1).reshape(-1)[some], words
 
 
 def _key_of(start: Start) -> np.ndarray[Any, Any]:

@@ -5,10 +5,12 @@ Glossary
     border      the first step of a set
     change      a wish for another number of workers, by its number
     verdict     what has become of a change: a border, or why there is none
-    tail        the sets whose borders are behind a version
+    tail        the sets whose borders are behind a step
 
 Workers keep their ranks: who joins gets the next ones, and the last ones leave. So a set is a
-number, and the sets of a run are a list of borders with numbers. The first server decides them, and
+number, and the sets of a run are a list of borders with numbers. In async mode a worker's step is
+its own push of that number, so that workers come to a border at different times; it is the same
+step, and the same batch, for all of them. The first server decides the sets, and
 logs them (see `Server.change_workers`). A worker learns them from its answers, and says with every
 push how many make up its step.
 """
@@ -20,7 +22,7 @@ from typing import NamedTuple
 
 from paramesh.errors import ParameterServerError
 
-#: So many steps behind the version at which it is decided a border is at least, besides the
+#: So many steps behind the one that comes next when it is decided a border is at least, besides the
 #: staleness: then every worker knows it before it takes the batch of the step before the border.
 AHEAD = 2
 #: The most workers that a run can have.
@@ -103,9 +105,18 @@ class WorkerSets:
         later = (border for border, count in self._entries if border > step and worker < count)
         return next(later, None)
 
-    def tail(self, version: int) -> Entries:
-        """The sets whose borders are behind a version."""
-        return tuple(entry for entry in self._entries if entry[0] > version)
+    def tail(self, step: int) -> Entries:
+        """The sets whose borders are behind a step."""
+        return tuple(entry for entry in self._entries if entry[0] > step)
+
+    def steps_of(self, worker: int, before: int) -> int:
+        """How many of the steps before one a worker has."""
+        borders = [border for border, _ in self._entries[1:]]
+        return sum(
+            max(0, min(end, before) - begin)
+            for (begin, count), end in zip(self._entries, [*borders, before], strict=True)
+            if worker < count
+        )
 
     def add(self, border: int, count: int) -> None:
         """Another set; one that is known changes nothing.
@@ -122,6 +133,18 @@ class WorkerSets:
                 "wal_dir from a backup."
             )
         self._entries.append((border, count))
+
+    def and_then(self, border: int, count: int) -> WorkerSets:
+        """These, and another one; as `add`."""
+        found = WorkerSets(self.first, self.others)
+        found.add(border, count)
+        return found
+
+    def decide(self, border: int, count: int) -> None:
+        """From a border on there is one set, whatever was known: no step behind it was made."""
+        self._entries = [entry for entry in self._entries if entry[0] < border]
+        if count != self.last[1]:
+            self.add(border, count)
 
     def take(self, entries: Iterable[Sequence[int]]) -> None:
         """Learn sets that somebody knows; as `add`."""
