@@ -422,7 +422,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    record.run(
-        main,
-        variants=("--only", "--unseen", "--fresh", "--devices", *(f"--meshes={m}" for m in MESHES)),
-    )
+    variants = ("--only", "--unseen", "--fresh", "--devices", *(f"--meshes={m}" for m in MESHES))
+    record.run(main, variants)

@@ -96,6 +96,18 @@ def test_one_collective_is_on_its_way_at_a_time() -> None:
     assert order in ([0, 1, 1, 2, 2, 3], [0, 2, 2, 1, 1, 3])
 
 
+def test_what_ends_a_collective_comes_before_what_waits_for_more() -> None:
+    kernels = [
+        Kernel(0, set(), {("a",): 1.0}, seconds=1e-5),
+        Kernel(1, {("a",)}, {("b",): 1.0}, seconds=4e-5, sends=AR),
+        Kernel(2, {("b",)}, {("c",): 1.0}, seconds=1e-5),
+        Kernel(3, {("c",)}, {("d",): 1.0}, seconds=4e-5, sends=AR),
+        Kernel(4, {("d",)}, {("result",): 0.0}, seconds=1e-5),
+        Kernel(5, {("b",)}, {("gathered",): 0.0}, seconds=4e-5, sends=AG),
+    ]
+    assert names(hiding(kernels))[-1] == 5
+
+
 def test_no_collective_is_on_its_way_beside_a_loop_that_has_some() -> None:
     kernels = [
         Kernel(0, set(), {("a",): 1.0}, seconds=1e-5),
