@@ -211,6 +211,13 @@ def test_an_exception_is_shown_from_the_program_on(
     assert "in program" in shown
 
 
+@pytest.mark.slow
+def test_a_package_without_a_main_module(folder: Path) -> None:
+    done = run(*RUN, "-m", "email", at=folder)
+    assert done.returncode == 2
+    assert done.stderr == "paramesh: email: No module named 'email.__main__' that can be run\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

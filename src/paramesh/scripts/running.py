@@ -264,6 +264,10 @@ def _first_on_path(folder: str) -> None:
         sys.path[0] = folder
 
 
+class CannotRun(ModuleNotFoundError):
+    """There is no module of the name that `-m` was given, or it is a package without `__main__`."""
+
+
 def _of_module(name: str) -> tuple[str, types.CodeType, importlib.machinery.ModuleSpec]:
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
@@ -271,7 +275,7 @@ def _of_module(name: str) -> tuple[str, types.CodeType, importlib.machinery.Modu
         spec = importlib.util.find_spec(name)
     code = getattr(spec.loader, "get_code", lambda _: None)(name) if spec is not None else None
     if spec is None or spec.origin is None or code is None:
-        raise ModuleNotFoundError(f"No module named {name!r} that can be run", name=name)
+        raise CannotRun(f"No module named {name!r} that can be run", name=name)
     return spec.origin, code, spec
 
 
