@@ -21,6 +21,7 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from paramesh._compat.jax import Forks, check_not_forked
 from paramesh._compat.unbroken import switched
 
 
@@ -296,7 +297,13 @@ def x64(*values: object) -> contextlib.AbstractContextManager[object]:
     Turns on JAX's 64-bit mode on this thread alone, and only if one of `values` (arrays, DTypes or
     numpy dtypes) has 64-bit elements; otherwise it does nothing. Users' own JAX code is never
     affected.
+
+    Raises:
+        RuntimeError: there is an array among the values, and this process was forked from one that
+            had computed.
     """
+    if Forks.lame and any(isinstance(value, jax.Array | np.ndarray) for value in values):
+        check_not_forked()
     for value in values:
         if is_64bit(value):
             _marks.met_64bit = True

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh._compat.jax import eval_context, threefry_2x32
+from paramesh._compat.jax import check_not_forked, eval_context, threefry_2x32
 from paramesh.parameter import Parameter
 from paramesh.sampling.seed import follow_seed, get_seed
 from paramesh.state import storage, tracing
@@ -58,6 +58,7 @@ class Generator:
         return jax.random.wrap_key_data(words, impl="threefry2x32")
 
     def _advance(self) -> jax.Array:
+        check_not_forked()
         state = raw(self.state)
         words = threefry_2x32(state[:2], state[2:])
         low = state[3] + jnp.uint32(1)

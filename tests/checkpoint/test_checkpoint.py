@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -245,6 +246,12 @@ def test_strict_loading_lists_everything_and_loads_nothing(tmp_path: Path) -> No
 def test_arguments_of_loading(args, message) -> None:
     with pytest.raises(TypeError, match=message):
         load_param_into_net(*args)
+
+
+@pytest.mark.parametrize("path", ["", None, 3])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(TypeError, match=f"ckpt_file_name must be the path of a file, got {path!r}"):
+        load_checkpoint(path)  # "" was the current folder
 
 
 def test_formats_by_name_and_by_suffix(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ import numpy as np
 import mindspore as ms
 import mindspore.nn as nn
 import mindspore.common.initializer as init
+import mindspore.common.lazy_inline as lazy_inline
 from mindspore import *
 from mindspore import context
 from mindspore.ops import operations as P
@@ -50,6 +51,7 @@ if __name__ == "__main__":
     print(type(pickle.loads(pickle.dumps(Kept()))) is Kept, ms.__version__)
     print(init("ones", [2]), ms.nn is nn, P.ReLU is ms.ops.ReLU, LossMonitor is ms.LossMonitor)
     print(hasattr(ms, "experimental"), ms.common.initializer.Normal is init.Normal)
+    assert lazy_inline(len) is lazy_inline.lazy_inline(len) is len
     sys.exit(int(sys.argv[1]))
 """
 
@@ -207,6 +209,13 @@ def test_an_exception_is_shown_from_the_program_on(
     assert type(error).__name__ in shown
     assert "running.py" not in shown
     assert "in program" in shown
+
+
+@pytest.mark.slow
+def test_a_package_without_a_main_module(folder: Path) -> None:
+    done = run(*RUN, "-m", "email", at=folder)
+    assert done.returncode == 2
+    assert done.stderr == "paramesh: email: No module named 'email.__main__' that can be run\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sys
@@ -84,3 +85,21 @@ def test_an_error_has_the_name_that_the_user_gave() -> None:
     with pytest.raises(OSError, match=r"'/proc/net\.safetensors'") as failed:
         AtomicFile(Path("/proc/net.safetensors"))
     assert failed.value.filename == "/proc/net.safetensors"
+
+
+@pytest.mark.parametrize("call", ["pwritev", "fsync"])
+def test_a_full_disk_says_of_which_file(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    path = tmp_path / "x"
+    file = AtomicFile(path)
+    file.write_soon(0, b"abc")
+    with pytest.raises(OSError, match="No space left on device: .*x'$") as caught:
+        file.commit()
+    file.discard()
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layer_cases import make, numbers
-from paramesh import nn
+from paramesh import Parameter, ParameterTuple, nn
 from paramesh.tensor import Tensor
 
 TIME, BATCH, SIZE = 5, 3, 6
@@ -73,3 +73,30 @@ def test_dropout_is_between_layers_in_training_only() -> None:
         net.set_train()
     assert not np.array_equal(deep(x)[0].asnumpy(), deep(x)[0].asnumpy())
     assert np.array_equal(shallow(x)[0].asnumpy(), shallow(x)[0].asnumpy())
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_lists_of_weights_are_the_weights(bidirectional: bool) -> None:
+    layer = nn.LSTM(6, 4, 2, bidirectional=bidirectional)
+    names = [p.name for p in layer.w_ih_list]
+    assert names[1] == ("weight_ih_l0_reverse" if bidirectional else "weight_ih_l1")
+    lists = ("w_ih_list", "w_hh_list", "b_ih_list", "b_hh_list")
+    assert {id(p) for one in lists for p in getattr(layer, one)} == {
+        id(p) for p in layer.get_parameters()
+    }
+    for one in lists:
+        given = [
+            Parameter(np.full(p.shape, 0.1, np.float32), name=p.name) for p in getattr(layer, one)
+        ]
+        setattr(layer, one, ParameterTuple(given))
+        assert [id(p) for p in getattr(layer, one)] == [id(p) for p in given]
+    assert all((p.asnumpy() == np.float32(0.1)).all() for p in layer.get_parameters())
+    assert [p.name for p in layer.w_ih_list] == names
+    # All weights and biases are 0.1, so that all 4 units of a layer are the same.
+    out = layer(Tensor(X))[0].asnumpy()
+    assert np.ptp(out[..., :4], axis=-1).max() < 1e-6
+    with pytest.raises(ValueError, match=r"LSTM.w_hh_list: expected \d Parameters of the shapes"):
+        layer.w_hh_list = layer.w_ih_list[:1]
+    with pytest.raises(ValueError, match="got int"):
+        layer.w_ih_list = 3
+    assert nn.GRU(6, 4, has_bias=False).b_ih_list == ()

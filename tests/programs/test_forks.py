@@ -12,7 +12,7 @@ PROGRAM = """
 import os, signal, sys, warnings
 warnings.simplefilter("ignore", RuntimeWarning)  # JAX warns of forks
 import numpy as np
-from paramesh import Parameter, Tensor, nn
+from paramesh import Parameter, Tensor, nn, ops
 import paramesh
 from paramesh.common.initializer import initializer
 
@@ -28,12 +28,20 @@ step = nn.TrainOneStepCell(loss, nn.Adam(net.trainable_params(), 1e-2))
 x = np.ones((2, 4), np.float32)
 step(x, x)
 before = net.weight.asnumpy()
+held = Tensor(x)
 
 if sys.argv[1] == "late":
     if not os.fork():
         signal.alarm(100)
         assert (net.weight.asnumpy() == before).all()
-        for what in (lambda: step(x, x), lambda: net(Tensor(x)), declared.init_data):
+        assert (held.asnumpy() == 1).all() and held.tolist()
+        whats = (
+            lambda: step(x, x), lambda: net(held), declared.init_data, lambda: held + 1,
+            lambda: held[0], lambda: Tensor(x), lambda: ops.relu(held), lambda: held.sum(),
+            lambda: ops.concat([held, held]), lambda: ops.standard_normal((2,)),
+            lambda: net.weight * 2,
+        )
+        for what in whats:
             try:
                 what()
             except RuntimeError as error:

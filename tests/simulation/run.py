@@ -244,12 +244,19 @@ class Run:
     def _start(self) -> None:
         """The cluster, and all workers."""
         self.world.say(f"start {self.starts}")
+        try:
+            workers = self._needed()
+        except OSError as error:
+            if not self._must(str(error)):
+                raise
+            self.world.after(1.0, self._start)  # there is no room again: once more
+            return
         random = self.world.random
         self._fleets = {}
         self.fleet()
         self._workers, self._gone = {}, set()
         self._coming = set()
-        for rank in range(self._needed()):
+        for rank in range(workers):
             self._hire_soon(random.uniform(0, 0.1), rank)
 
     def _needed(self) -> int:

@@ -16,6 +16,7 @@ Programs:
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
+    Forks                   whether this process is one
     looks_for_nans          whether results are searched for NaNs
     NOT_FINITE              what is raised where one is found
     in_rows                 an array in a program whose elements lie in rows in memory
@@ -120,14 +121,14 @@ def looks_for_nans() -> bool:
     return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # pyright: ignore
 
 
-class _Forks:
+class Forks:
     """Whether this process was forked from one in which JAX had begun to compute."""
 
     lame = False
 
 
 def _in_child() -> None:
-    _Forks.lame = _Forks.lame or _xla_bridge.backends_are_initialized()
+    Forks.lame = Forks.lame or _xla_bridge.backends_are_initialized()
 
 
 if hasattr(os, "register_at_fork"):
@@ -140,7 +141,7 @@ def check_not_forked() -> None:
     Raises:
         RuntimeError: this process was forked, and the threads on which JAX computes were not.
     """
-    if _Forks.lame:
+    if Forks.lame:
         raise RuntimeError(
             "this process was forked from one in which JAX had begun to compute. The threads on "
             "which it computes were not copied, so it would wait for ever. Start processes with "

@@ -103,7 +103,7 @@ def load_checkpoint(
         TypeError, ValueError: an invalid argument; another format; an encryption key; no name
             starts with `specify_prefix`.
     """
-    if not isinstance(ckpt_file_name, str | os.PathLike):
+    if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
         raise TypeError(
             f"load_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
         )

@@ -72,7 +72,8 @@ def program(
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error
     except ModuleNotFoundError as error:
-        if not module or error.name is None or not f"{path}.".startswith(f"{error.name}."):
+        here = error.name is not None and f"{path}.".startswith(f"{error.name}.")
+        if not module or not (here or isinstance(error, running.CannotRun)):
             raise
         raise CommandError(f"{path}: {error}") from error
     return Program(lambda: running.run(ready), ready)

@@ -12,6 +12,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from paramesh.files.ownership import followed
@@ -48,7 +49,7 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._target = followed(path)
+        self._path, self._target = path, followed(path)
         self._beside = self._target.with_name(
             f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         )
@@ -63,7 +64,22 @@ class AtomicFile:
         lock(self._fd)
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
-        """Write buffers in sequence, the first at `offset`; returns the offset after the last."""
+        """Write buffers in sequence, the first at `offset`; returns the offset after the last.
+
+        Raises:
+            OSError: the disk is full, or the file may not be so large; `filename` is `path`.
+        """
+        with self._named():
+            return self._write_at(offset, *buffers)
+
+    @contextlib.contextmanager
+    def _named(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:  # what writes to an open file does not know its name
+            raise type(error)(error.errno, error.strerror, str(self._path)) from None
+
+    def _write_at(self, offset: int, *buffers: Buffer) -> int:
         left = [memoryview(buffer) for buffer in buffers if len(buffer)]
         while left:
             if hasattr(os, "pwritev"):
@@ -112,7 +128,8 @@ class AtomicFile:
         """Sync the file to disk, and rename it to `path`."""
         self.flush()
         self._take_permissions()
-        os.fsync(self._fd)
+        with self._named():
+            os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
         os.replace(self._beside, self._target)

@@ -27,6 +27,7 @@ from paramesh.nn.recurrent_cells import (
     uniform_weight,
 )
 from paramesh.ops.random_ops import dropout
+from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
@@ -58,8 +59,23 @@ def _over_time(
     return out, last
 
 
+#: MindSpore's names of the weights of one kind, of all layers: attribute -> kind.
+_LISTS = {
+    "w_ih_list": "weight_ih",
+    "w_hh_list": "weight_hh",
+    "b_ih_list": "bias_ih",
+    "b_hh_list": "bias_hh",
+}
+
+
 class _Recurrent(Cell):
-    """What the layers over sequences share."""
+    """What the layers over sequences share.
+
+    Attributes:
+        w_ih_list, w_hh_list, b_ih_list, b_hh_list: the Parameters of one kind of all layers (of
+            each layer forward, then backward), by MindSpore's names. Parameters of the same shapes
+            that are assigned take their place.
+    """
 
     def __init__(
         self,
@@ -97,6 +113,40 @@ class _Recurrent(Cell):
                     name = f"{kind}_l{layer}{direction}"
                     param = uniform_weight(owner, shapes.get(kind, (gates,)), hidden, dtype)
                     self.insert_param_to_cell(name, param)
+
+    def _names(self, kind: str) -> list[str]:
+        """The Parameters of one kind; of biases that the layer does not have, none."""
+        if kind.startswith("bias") and not self.has_bias:
+            return []
+        return [
+            f"{kind}_l{layer}{direction}"
+            for layer in range(self.num_layers)
+            for direction in self._directions
+        ]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _LISTS:
+            return ParameterTuple(getattr(self, one) for one in self._names(_LISTS[name]))
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _LISTS:
+            super().__setattr__(name, value)
+            return
+        names = self._names(_LISTS[name])
+        found = [tuple(getattr(self, one).shape) for one in names]
+        given = list(value) if isinstance(value, (list, tuple)) else None
+        shapes = given and [
+            tuple(one.shape) if isinstance(one, Parameter) else type(one).__name__ for one in given
+        ]
+        if given is None or (shapes or []) != found:
+            got = type(value).__name__ if given is None else shapes
+            raise ValueError(
+                f"{type(self).__name__}.{name}: expected {len(names)} Parameters of the shapes "
+                f"{found} ({', '.join(names)}), got {got}."
+            )
+        for one, param in zip(names, given, strict=True):
+            setattr(self, one, param)
 
     def _weights(self, layer: int, direction: str) -> Weights:
         def value(kind: str) -> Array:

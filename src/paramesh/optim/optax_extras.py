@@ -57,7 +57,9 @@ def plain(transform: Any) -> Any:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def without_typed_keys(transform: Any) -> Any:
+def without_typed_keys(
+    transform: optax.GradientTransformationExtraArgs,
+) -> optax.GradientTransformationExtraArgs:
     """The transformation with the numbers of its random keys (UInt32) as state, not the keys."""
     kinds: list[Any] = []
 

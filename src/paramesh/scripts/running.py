@@ -86,10 +86,23 @@ class _Under(types.ModuleType):
 
 
 class _CallableUnder(_Under):
-    """A module that is also a function: `common.initializer`."""
+    """A module that is also a function: `common.initializer`.
+
+    In MindSpore the package has the function in the place of the module of that name, so that
+    `import mindspore.common.lazy_inline as lazy_inline` is the function.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._target(*args, **kwargs)  # type: ignore[operator]
+        target = self._target
+        function = target if callable(target) else _of_its_name(target, self.__name__)
+        return function(*args, **kwargs)  # type: ignore[operator]
+
+
+def _of_its_name(target: types.ModuleType, path: str) -> object:
+    """What a module has under the last part of its path; None if it is nothing to call."""
+    name = path.rpartition(".")[2]
+    found = getattr(target, name) if name in getattr(target, "__all__", ()) else None
+    return found if callable(found) else None
 
 
 def _public(module: types.ModuleType) -> list[str]:
@@ -140,7 +153,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return deferred.Deferred(spec.name)
         target = importlib.import_module(f"paramesh{spec.name.removeprefix('mindspore')}")
         others = compat.PATHS.get(spec.name.partition(".")[2], ())[1:]
-        module = (_CallableUnder if callable(target) else _Under)(spec.name, target, others)
+        is_called = callable(target) or _of_its_name(target, spec.name) is not None
+        module = (_CallableUnder if is_called else _Under)(spec.name, target, others)
         module.__file__ = getattr(target, "__file__", None)
         if spec.name == "mindspore":
             module.__version__ = absent.FOLLOWED  # type: ignore[attr-defined]
@@ -250,6 +264,10 @@ def _first_on_path(folder: str) -> None:
         sys.path[0] = folder
 
 
+class CannotRun(ModuleNotFoundError):
+    """There is no module of the name that `-m` was given, or it is a package without `__main__`."""
+
+
 def _of_module(name: str) -> tuple[str, types.CodeType, importlib.machinery.ModuleSpec]:
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
@@ -257,7 +275,7 @@ def _of_module(name: str) -> tuple[str, types.CodeType, importlib.machinery.Modu
         spec = importlib.util.find_spec(name)
     code = getattr(spec.loader, "get_code", lambda _: None)(name) if spec is not None else None
     if spec is None or spec.origin is None or code is None:
-        raise ModuleNotFoundError(f"No module named {name!r} that can be run", name=name)
+        raise CannotRun(f"No module named {name!r} that can be run", name=name)
     return spec.origin, code, spec
 
 

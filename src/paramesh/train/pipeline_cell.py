@@ -151,7 +151,8 @@ class PipelineCell(Cell):
             raise ValueError(
                 f"{type(self).__name__}: no Cell of {type(self.network).__name__} has "
                 f"pipeline_stage={empty[0]}, but pipeline_stages={stages}. Set pipeline_stage of "
-                "its Cells (or stage_config), so that every stage has some."
+                "its Cells, so that every stage has some, or give a stage_config: "
+                "paramesh.balanced_stages finds one."
             )
         for i, value in enumerate(inputs):
             if not isinstance(value, Tensor) and unpack(value)[0]:

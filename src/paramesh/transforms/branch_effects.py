@@ -18,9 +18,11 @@ from collections.abc import Callable, Generator, Iterator, MutableSequence
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import jax.core
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.state import trace_scope
 from paramesh.state.trace_scope import is_users
 from paramesh.tensor.base import Tensor
@@ -94,7 +96,7 @@ class _Seen:
 
     __slots__ = ("held", "name", "thing")
 
-    def __init__(self, name: str, thing: Any) -> None:
+    def __init__(self, name: str, thing: object) -> None:
         self.name, self.thing, self.held = name, thing, _held(thing)
 
     def restored(self) -> str | None:
@@ -127,7 +129,7 @@ class _Seen:
         return f"the {type(thing).__name__} '{self.name}'"
 
 
-def _held(thing: Any) -> Any:
+def _held(thing: object) -> Any:
     if isinstance(thing, Tensor):
         return thing._contents
     if isinstance(thing, np.ndarray):
@@ -143,7 +145,7 @@ def _held(thing: Any) -> Any:
     return {k: v for k, v in vars(thing).items() if not isinstance(getattr(kind, k, None), cached)}
 
 
-def _flat(held: Any) -> Iterator[Any]:
+def _flat(held: Tree) -> Iterator[Any]:
     if isinstance(held, dict):
         for pair in held.items():
             yield from pair
@@ -214,7 +216,8 @@ def _plain_object(thing: object) -> bool:
     return (
         hasattr(thing, "__dict__")
         and not is_cell(thing)
-        and module not in ("paramesh", "jax", "jaxlib", "numpy", "builtins", "functools")
+        and not isinstance(thing, jax.Array)
+        and module not in ("paramesh", "jax", "numpy", "builtins", "functools")
     )
 
 

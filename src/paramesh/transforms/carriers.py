@@ -75,7 +75,7 @@ def _remedy(leaf: object) -> str:
     return f"Return one of these, or {apart}."
 
 
-def _carries(value: Any, depth: int, seen: set[int]) -> bool:
+def _carries(value: object, depth: int, seen: set[int]) -> bool:
     if value is None or isinstance(value, (*_ENDS, Parameter)) or id(value) in seen:
         return False
     seen.add(id(value))
@@ -88,7 +88,7 @@ def _carries(value: Any, depth: int, seen: set[int]) -> bool:
     return any(_carries(each, depth - 1, seen) for each in _inside(value))
 
 
-def _inside(value: Any) -> Sequence[Any]:
+def _inside(value: object) -> Sequence[Any]:
     if isinstance(value, dict):
         return [*value.values(), *_fields(value)]
     if isinstance(value, (list, tuple, set, frozenset, deque, *_VIEWS)):
@@ -101,7 +101,7 @@ def _inside(value: Any) -> Sequence[Any]:
     return _fields(value)
 
 
-def _fields(value: Any) -> list[Any]:
+def _fields(value: object) -> list[Any]:
     slots = [
         getattr(value, name)
         for kind in type(value).__mro__

@@ -141,12 +141,17 @@ def test_a_remedy_that_fits_comes_first_and_says_how() -> None:
     limit = int(roomy.memory.total * 0.95)
     plan = paramesh.plan(step, rows, rows, target="cpu:2", memory=limit)
     assert plan.fits is False
-    first = plan.remedies[0]
-    assert first.fits
-    assert first.total is not None
-    assert first.total <= limit
-    assert first.name == "recompute"
-    assert first.how == "network._backbone.0.recompute(), and the 1 beside it"
+    fitting = [one for one in plan.remedies if one.fits]
+    assert list(plan.remedies[: len(fitting)]) == fitting
+    assert [one.seconds for one in fitting] == sorted(one.seconds for one in fitting)
+    assert all(one.total is not None and one.total <= limit for one in fitting)
+    assert {one.name: one.how for one in fitting} == {
+        "recompute": "network._backbone.0.recompute(), and the 1 beside it",
+        "accumulation of 2 micro-batches": ("set_auto_parallel_context(grad_accumulation_step=2)"),
+    }
+    # Each micro-batch is computed once; it is as if there were one, but for what is read again.
+    assert fitting[0].name == "accumulation of 2 micro-batches"
+    assert fitting[0].seconds < 1.25 * roomy.seconds
 
 
 def test_shapes_are_enough() -> None:

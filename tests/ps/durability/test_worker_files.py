@@ -64,7 +64,10 @@ def test_who_may_enter(tmp_path: Path) -> None:
     # The next start says the number; or that from before, whose steps may not have been made.
     assert enter(3, "t") == 3
     assert enter(2, "u") == 3
-    with pytest.raises(ParameterServerError, match=r"worker_num=3, but .* requests worker_num=4"):
+    with pytest.raises(
+        ParameterServerError,
+        match=r"worker_num=3, but .* requests worker_num=4.*`paramesh ps workers .* --workers 4`",
+    ):
         enter(4, "v")
 
 

@@ -13,28 +13,27 @@ Glossary
 No network, no threads, and no clock except the one that it is given. The caller's host (see
 `delivery`) carries out the actions of `out`, passes events to `take`, and calls `tick` at `due`.
 
+What is under way is in `round`, and what is done about servers that do not serve in `failures`.
+
 A reply is known to be lost only when the server has died, and then the call may or may not have
-been carried out. Repeating a call is safe: the server knows what it has applied (see `server`). So
-is an unnecessary claim: the replaced server is fenced, and nothing it has answered is lost. The
+been carried out. Repeating a call is safe: the server knows what it has applied (see `server`). The
 answer to a request is judged by what was known when the request was sent, never by what has become
 known since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from paramesh.array_types import Json
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import (
-    Action,
     Broke,
     Call,
     ClusterGone,
     Died,
     Event,
-    Forget,
     Kill,
     Killed,
     Missing,
@@ -44,113 +43,20 @@ from paramesh.ps.client.exchange import (
     Refused,
     Replied,
     Request,
-    Send,
     Tie,
-    Timing,
-    Untie,
 )
-from paramesh.ps.client.peer import Peer
-from paramesh.ps.client.timeouts import timeout_error
+from paramesh.ps.client.failures import Failures
+from paramesh.ps.client.round import LASTING, Earlier, nothing
 from paramesh.ps.specification.protocol import Replaced
 
-Earlier = Callable[[int, Call], Iterable[Call]]
 
-#: What a later round still wants to hear.
-_LASTING = "hello"
-
-
-def _nothing(server: int, call: Call) -> Iterable[Call]:
-    return ()
-
-
-class Caller:
-    """One worker's calls.
-
-    Args:
-        actors: how many each server has: one, or two of which one serves.
-        rank: of this worker.
-        workers: how many there are.
-        timeout: seconds until a call that is not answered is an error.
-        clock: seconds, from any beginning; never back.
-        timing: the seconds of its patience.
-
-    Attributes:
-        peers: the servers.
-        greeting: the call by which a server learns which this worker is; None: it has no
-            incarnation yet.
-        retries: how many calls were sent again.
-        gone: why the cluster has ended, and there is nobody to call; empty otherwise.
-        outcome: the error that the round has ended with.
-    """
-
-    def __init__(
-        self,
-        actors: Sequence[int],
-        *,
-        rank: int,
-        workers: int,
-        timeout: float,
-        clock: Callable[[], float],
-        timing: Timing | None = None,
-    ) -> None:
-        self.peers = [Peer(server, count) for server, count in enumerate(actors)]
-        self.rank = rank
-        self.workers = workers
-        self.timeout = timeout
-        self.timing = timing or Timing()
-        self.greeting: Call | None = None
-        self.retries = 0
-        self.gone = ""
-        self.outcome: Exception | None = None
-        self._clock = clock
-        self._out: list[Action] = []
-        self._numbers = 0
-        #: Those that are not answered and not forgotten: by number.
-        self._requests: dict[int, Request] = {}
-        self._begin_fan_out({}, _nothing)
-
-    def _begin_fan_out(self, calls: Mapping[int, Call], earlier: Earlier) -> None:
-        self.outcome = None
-        self._calls = calls
-        self._earlier = earlier
-        self._deadline = self._clock() + self.timeout
-        self._answers: dict[int, Any] = {}
-        #: Requests of this round by kind: calls by server, the others by number.
-        self._waiting: dict[int, int] = {}
-        self._claims: set[int] = set()
-        self._pings: dict[int, Request] = {}
-        self._before: set[int] = set()
-        #: Since when an actor has been asked to serve, and has had the time to answer.
-        self._asked: dict[tuple[int, int], float] = {}
-        #: When a call is to be sent again, and a claim to be made: (server, actor).
-        self._again: dict[int, float] = {}
-        self._claim_again: dict[tuple[int, int], float] = {}
-        #: When a server gave its last sign of life, or was last given time; when its call was sent.
-        self._signs: dict[int, float] = {}
-        self._sent: dict[int, float] = {}
-        self._alive: set[int] = set()
-        #: Since when a server without a standby has said that it was replaced, and by which.
-        self._fenced: dict[tuple[int, int], float] = {}
-        self._failures: dict[int, str] = {}
-        #: What a server has refused a call with, and until when it is asked why.
-        self._refusal: tuple[Exception, int, float] | None = None
-
-    # What is asked of it.
-
-    def send(self, calls: Mapping[int, Call]) -> dict[int, Request]:
-        """Send a call to each server, for a round to wait for later; by number."""
-        sent = [self._send("call", server, call) for server, call in calls.items()]
-        return {request.number: request for request in sent}
-
-    def drop(self, sent: Iterable[int]) -> None:
-        """Nobody will wait for what was sent, by `send`."""
-        for number in sent:
-            self._forget(number)
+class Caller(Failures):
+    """One worker's calls; made and asked as `Round` says."""
 
     def begin(
         self,
         calls: Mapping[int, Call],
-        earlier: Earlier = _nothing,
+        earlier: Earlier = nothing,
         sent: Mapping[int, Request] | None = None,
     ) -> None:
         """Begin a round; what is left of one that was broken off is forgotten.
@@ -170,11 +76,6 @@ class Caller:
             self._waiting[request.server] = number
             self._signs[request.server] = self._sent[request.server] = now
 
-    @property
-    def done(self) -> bool:
-        """Whether the round is over."""
-        return self.outcome is not None or len(self._answers) == len(self._calls)
-
     def result(self) -> dict[int, Any]:
         """The answers of a round that is over, by server.
 
@@ -186,57 +87,6 @@ class Caller:
         if self.outcome is not None:
             raise self.outcome
         return self._answers
-
-    def _end_fan_out(self) -> None:
-        for number in (*self._waiting.values(), *self._claims, *self._pings, *self._before):
-            self._forget(number)
-        for number in [n for n, request in self._requests.items() if request.kind == "check"]:
-            self._forget(number)
-        self._waiting.clear()
-        self._claims.clear()
-        self._asked.clear()
-        self._pings.clear()
-        self._before.clear()
-
-    # What it asks for.
-
-    def out(self) -> list[Action]:
-        """What is to be done now, in this order; each is given once."""
-        out, self._out = self._out, []
-        return out
-
-    def awaited(self) -> list[int]:
-        """The requests whose answers it wants to hear of now."""
-        found = [*self._waiting.values(), *self._claims, *self._pings, *self._before]
-        for number, request in self._requests.items():
-            if request.kind in (_LASTING, "check"):
-                found.append(number)
-        return found
-
-    @property
-    def only(self) -> int | None:
-        """The request that is awaited, if there is one alone and nothing else to look after."""
-        if len(self._waiting) != 1 or self._claims or self._again or self._claim_again:
-            return None
-        found = self.awaited()
-        return found[0] if len(found) == 1 else None
-
-    @property
-    def tied(self) -> dict[int, int]:
-        """The lifelines to look at, by server."""
-        return {s: self.peers[s].tie for s in self._waiting if self.peers[s].tie}
-
-    @property
-    def due(self) -> float:
-        """When `tick` is to be called, at the latest."""
-        times = [self._deadline, *self._again.values(), *self._claim_again.values()]
-        if self._refusal is not None:
-            times.append(self._refusal[2])
-        times += [self._overdue(*asked) for asked in self._asked]
-        pinged = {ping.server for ping in self._pings.values()}
-        times += [self._patience_of(ping) for ping in self._pings.values()]
-        times += [self._signs[s] + self.timing.probe for s in self._waiting if s not in pinged]
-        return min(times)
 
     # What comes in.
 
@@ -257,7 +107,7 @@ class Caller:
                 self._take_killed(request, event.done)
             return
         del self._requests[request.number]
-        if self.done and request.kind != _LASTING:
+        if self.done and request.kind != LASTING:
             return
         self._before.discard(request.number)
         if isinstance(event, Moves):
@@ -438,83 +288,6 @@ class Caller:
         self._forget_pings(peer.server)
         self._signs[peer.server] = self._clock()
 
-    # What goes wrong.
-
-    def _refuse(self, peer: Peer, error: Exception) -> None:
-        """A call was refused. Ask whether because the server has lost its state.
-
-        Or because this worker was replaced: what it asks for may be gone since.
-        """
-        if self._refusal is not None:
-            return
-        if self.greeting is None or not peer.incarnation:
-            self.outcome = error
-            return
-        check = self._send("check", peer.server, self.greeting)
-        self._refusal = (error, check.number, self._clock() + self.timing.probe)
-
-    def _believed(self, peer: Peer, latest: int) -> bool:
-        if peer.actors > 1:
-            return False
-        now = self._clock()
-        return now - self._fenced.setdefault((peer.server, latest), now) > self.timing.fenced
-
-    def _check_ended(self, peer: Peer) -> None:
-        if len(peer.ended) == peer.actors:
-            reasons = "; ".join(dict.fromkeys(peer.ended.values()))
-            raise ParameterServerError(
-                f"server {peer.server} cannot start, or was ended: {reasons.rstrip('.')}. Fix "
-                f"the cause, then start the run again with the same wal_dir: it continues from "
-                f"the last step that the servers have."
-            )
-
-    def _record_failure(self, peer: Peer, what: str, first: int | None = None) -> None:
-        """Take note that a server does not serve, and have its other actor do so, or `first`."""
-        server = peer.server
-        self._forget_call(server)
-        self._forget_pings(server)
-        if server not in self._failures and first is None:
-            self._out.append(Note("lost", {"server": server, "reason": what}))
-        self._failures[server] = what
-        self._alive.discard(server)
-        self._again.pop(server, None)
-        self._untie(peer)
-        if peer.actors == 1:
-            self._send_again_soon(server)
-        else:
-            self._claim(peer, 1 - peer.at if first is None else first)
-
-    def _untie(self, peer: Peer) -> None:
-        if peer.tie:
-            peer.tie = 0
-            self._out.append(Untie(peer.server))
-
-    def _claim_soon(self, server: int, at: int) -> None:
-        self._claim_again.setdefault((server, at), self._clock() + self.timing.pause)
-
-    def _claim(self, peer: Peer, at: int) -> None:
-        """Ask an actor to serve, unless it was asked, and has not had the time to answer."""
-        if at in peer.ended:
-            at = 1 - at
-        if (peer.server, at) not in self._asked:
-            claim = self._send("claim", peer.server, ("promote", (peer.latest,)), at)
-            self._claims.add(claim.number)
-            self._asked[peer.server, at] = claim.since
-
-    def _overdue(self, server: int, at: int) -> float:
-        """When an actor has not answered a claim for so long that the other one is asked."""
-        # It may be starting, or frozen: whoever comes first.
-        known = self.peers[server].incarnation
-        return self._asked[server, at] + (self.timing.probe if known else self.timing.starting)
-
-    def _patience_of(self, ping: Request) -> float:
-        return ping.since + (
-            self.timing.frozen if self.peers[ping.server].pid else self.timing.starting
-        )
-
-    def _send_again_soon(self, server: int) -> None:
-        self._again[server] = self._clock() + self.timing.pause
-
     # Timers.
 
     def tick(self) -> None:
@@ -576,48 +349,3 @@ class Caller:
             self._before.add(self._send("earlier", server, before).number)
         self._waiting[server] = self._send("call", server, call).number
         self._signs[server] = self._sent[server] = self._clock()
-
-    # Requests.
-
-    def _send(self, kind: str, server: int, call: Call, at: int | None = None) -> Request:
-        peer = self.peers[server]
-        at = peer.at if at is None else at
-        self._numbers += 1
-        request = Request(self._numbers, kind, server, at, peer.floor, self._clock())
-        self._requests[request.number] = request
-        self._out.append(Send(request.number, server, at, call))
-        return request
-
-    def _forget(self, number: int) -> None:
-        if self._requests.pop(number, None) is not None:
-            self._out.append(Forget(number))
-
-    def _forget_call(self, server: int) -> None:
-        number = self._waiting.pop(server, None)
-        if number is not None:
-            self._forget(number)
-
-    def _forget_pings(self, server: int) -> None:
-        for number in [n for n, ping in self._pings.items() if ping.server == server]:
-            del self._pings[number]
-            self._forget(number)
-
-    # Errors.
-
-    def _cluster_gone(self) -> ParameterServerError:
-        return ParameterServerError(
-            f"worker {self.rank}: the Ray cluster is gone ({self.gone}): its head, or the node on "
-            "this host, has ended. Start it and the run again with the same wal_dir: it "
-            "continues from the last step that the servers have."
-        )
-
-    def _late(self) -> ParameterServerError:
-        missing = sorted(self._calls.keys() - self._answers.keys())
-        return timeout_error(
-            self.rank,
-            self.workers,
-            self.timeout,
-            {server: self._calls[server][0] for server in missing},
-            all(server in self._alive for server in missing),
-            self._failures,
-        )

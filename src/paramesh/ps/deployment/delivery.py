@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from paramesh.ps.client.caller import Caller, Earlier
+from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import (
     Action,
     Broke,
@@ -31,6 +31,7 @@ from paramesh.ps.client.exchange import (
     Timing,
     Untie,
 )
+from paramesh.ps.client.round import Earlier
 from paramesh.ps.deployment.transport import Ticket, Transport
 from paramesh.ps.processes.lifeline import Lifeline, host_identity
 

@@ -13,6 +13,7 @@ it stays parked until a worker has it ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ class Serving:
     _standby: Standby | None
     _beacon: tuple[str, int] | None
     #: The lock of who makes it the server, and what ends its following.
-    _promotion: Any
+    _promotion: AbstractAsyncContextManager[object]
     _unfollow: Callable[[], None]
     #: The folder of its run, and its moves, if there can be any.
     _home: Path | None

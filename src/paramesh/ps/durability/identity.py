@@ -360,13 +360,14 @@ def _compare(folder: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -
 
 
 def _remedy(folder: Path, mine: Mapping[str, Any], wrong: list[str]) -> str:
-    resize = (
-        f"To change server_num, run `paramesh ps resize "
-        f"{shlex.quote(str(folder))} --servers {mine['server_num']}`."
-    )
-    if wrong == ["server_num"]:
-        return resize
-    return f"{resize} {_ELSEWHERE}" if "server_num" in wrong else _ELSEWHERE
+    place = shlex.quote(str(folder))
+    said = {
+        "server_num": f"`paramesh ps resize {place} --servers {mine['server_num']}`",
+        "worker_num": f"`paramesh ps workers {place} --workers {mine['worker_num']}`",
+    }
+    ways = [f"To change {key}, run {way}." for key, way in said.items() if key in wrong]
+    others = [key for key in wrong if key not in said]
+    return " ".join([*ways, *([_ELSEWHERE] if others else [])])
 
 
 def own(folder: Path, *, make: bool = False) -> None:
