@@ -138,7 +138,7 @@ SAMPLES = [
         "distributed_training",
         "resnet50_distributed_training.py",
         "-s",
-        data={"data": _colours(35)},
+        data={"data": _colours(70)},  # a batch of 32 for each of the two ranks
         says="epoch: 10 step: 1, loss is",
         module="pytest",
         devices=2,
