@@ -36,6 +36,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 )
 os.environ["MPLBACKEND"] = "Agg"
 
+import gc
 from collections.abc import Iterator
 
 import hypothesis
@@ -46,6 +47,9 @@ import goldens
 # A shell starts jobs in the background with Ctrl-C ignored, and so would all that tests start be.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Traces and programs are many objects that stay: looking through them takes 5 % of the time.
+gc.set_threshold(50_000, 20, 100)
 
 # Compiling takes as long as it takes: no deadlines. The same examples in every run.
 hypothesis.settings.register_profile(

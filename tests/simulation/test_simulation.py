@@ -16,7 +16,7 @@ from simulation.world import World
 
 #: Seeds of `make test`: in which errors are looked for, and those that all run; and faults of `make
 #: test-slow`; each in so many parts.
-SEEDS, RUN, FAULTS = 2000, 600, 1_000_000
+SEEDS, RUN, FAULTS = 2000, 400, 1_000_000
 PARTS, SLOW_PARTS = 4, 10
 #: A run of the slow test begins with another seed than all of the quick one.
 FIRST = 1_000_000

@@ -209,6 +209,7 @@ RANDOM = """
 #: Why operators of the modules here have no strategy.
 WITHOUT_STRATEGY: dict[str, str] = {
     **dict.fromkeys(RANDOM.split(), "it draws other numbers in each program"),
+    "CTCGreedyDecoder": "the shapes of its results hang on values",
     "Bincount": "the shape of its result hangs on values",
     "ListDiff": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",

@@ -54,6 +54,7 @@ class Call:
 _OWN: dict[str, list[Given]] = {
     "Acosh": [c(X + 1)],
     "AdaptiveAvgPool2D": [c(IMAGE, output_size=4)],
+    "AdaptiveMaxPool2D": [c(IMAGE, output_size=4)],
     "AddN": [c((X, f(8, 16)))],
     "Add": [c(X, f(8, 16)), c(X, f(16)), c(f(8, 1), X)],
     "Addcdiv": [c(X, f(8, 16), f(8, 16))],

@@ -5,13 +5,15 @@ twice. What one of them appends to a list, or assigns to an element or an attrib
 whatever the Tensor says. Such changes are found here by comparing what the function can reach
 before and after it ran, undone, and refused. The same goes for `raise`.
 
-Not seen are files, iterators, and objects that only a function of another module reaches.
+Not seen are files, iterators, arrays of numpy of more than 16 MiB, and objects that only a function
+of another module reaches.
 """
 
 from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, MutableSequence
@@ -30,6 +32,8 @@ from paramesh.transforms.reachability import is_cell
 
 #: How deep objects in objects are looked into, and how many are.
 _DEPTH, _MOST = 4, 10_000
+#: An array with more bytes is not copied: it is data rather than something that a branch writes to.
+_LARGEST = 2**24
 #: Attributes of these are those of a program, or belong to no call.
 _NOT_LOOKED_INTO = (types.ModuleType, type, str, bytes, int, float, complex)
 _RAISES = dis.opmap["RAISE_VARARGS"]
@@ -204,7 +208,7 @@ def _can_change(thing: object) -> bool:
     if isinstance(thing, Tensor):
         return type(thing) is Tensor  # what is written to Parameters is handed out
     if isinstance(thing, np.ndarray):
-        return bool(thing.flags.writeable)
+        return bool(thing.flags.writeable) and thing.nbytes <= _LARGEST
     if isinstance(thing, MutableSequence | dict | set):
         return not isinstance(thing, bytearray | memoryview)
     return _plain_object(thing)
@@ -223,10 +227,10 @@ def _plain_object(thing: object) -> bool:
 
 def _inside(name: str, thing: object) -> Iterator[tuple[str, object]]:
     if isinstance(thing, list | tuple | set | deque):
-        for each in thing:
+        for each in itertools.islice(thing, _MOST):
             yield "", each
     elif isinstance(thing, dict):
-        for each in list(thing.values()):
+        for each in list(itertools.islice(thing.values(), _MOST)):
             yield "", each
     elif is_cell(thing) or _plain_object(thing):
         for attribute, each in list(vars(thing).items()):
