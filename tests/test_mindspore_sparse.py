@@ -25,6 +25,25 @@ def test_quotients_of_elements() -> None:
     assert halves.asnumpy().tolist() == [3.5, -3.5]
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_one_behind_the_other(axis: int) -> None:
+    other = [Tensor([[0, 0], [2, 3]]), Tensor(np.array([5, 6], np.int32))]
+    shape = [4, 4] if axis == 0 else [3, 5]
+    at, values, sizes = parts.SparseConcat(axis)(
+        [PLACES, other[0]], [VALUES, other[1]], [SHAPE, Tensor(shape)]
+    )
+    first, second = np.zeros((3, 4), np.int32), np.zeros(shape, np.int32)
+    first[tuple(PLACES.asnumpy().T)] = VALUES.asnumpy()
+    second[tuple(other[0].asnumpy().T)] = other[1].asnumpy()
+    wanted = np.concatenate([first, second], axis)
+    assert sizes.asnumpy().tolist() == list(wanted.shape)
+    places = at.asnumpy()
+    assert places.tolist() == np.argwhere(wanted).tolist()  # in order
+    assert values.asnumpy().tolist() == wanted[tuple(places.T)].tolist()
+    with pytest.raises(ValueError, match="two"):
+        parts.SparseConcat(axis)([PLACES], [VALUES], [SHAPE])
+
+
 def test_matrices_of_a_batch_have_softmaxes_of_their_own() -> None:
     """MindSpore 2.10 leaves the last matrix of a batch as it is."""
     whole = [Tensor(np.array(x, np.int32)) for x in ((2, 1, 3), (0, 2, 3), (0, 2, 0, 1), (0, 2, 1))]

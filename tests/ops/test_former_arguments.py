@@ -48,6 +48,8 @@ def test_the_check_of_a_dense_layers_input() -> None:
 
 def test_groups_of_a_convolution() -> None:
     weight = Tensor(np.ones((2, 1, 2, 2), np.float32))
+    with pytest.raises(ValueError, match="groups=3 or group=2"):
+        ops.conv2d(Tensor(IMAGE), weight, groups=3, group=2)
     one = ops.conv2d(Tensor(IMAGE), weight, group=2)
     other = ops.conv2d(Tensor(IMAGE), weight, groups=2)
     np.testing.assert_array_equal(one.asnumpy(), other.asnumpy())

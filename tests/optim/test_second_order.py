@@ -238,13 +238,16 @@ def test_gradients_are_those_without_factors() -> None:
         ({"frequency": 1}, ValueError, "frequency"),
         ({"weight_decay": -1.0}, ValueError, "weight_decay"),
         ({"use_nesterov": 1}, TypeError, "use_nesterov"),
+        ({"loss_scale": -1.0}, ValueError, "loss_scale"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_what_it_refuses(change: Any, error: type[Exception], says: str) -> None:
     given: Any = {"learning_rate": rate(0.1), "damping": rate(0.1), "momentum": 0.9} | change
+    net = nn.Dense(2, 2)
     with pytest.raises(error, match=says):
-        thor(nn.Dense(2, 2), **given)
+        thor(net, **given)
+    assert type(net) is nn.Dense  # its layers keep factors only when all is right
 
 
 def test_devices_that_share_a_batch_are_refused() -> None:

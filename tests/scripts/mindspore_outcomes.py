@@ -57,7 +57,7 @@ REASONS = [
     ),
     Reason(
         "values: a test of LSTM replaces the lists of weights inside the layer (`w_ih_list`), "
-        "which the layer here does not have, so that its own weights count",
+        "which the layer did not have; it has them since, and the test passes",
         r"test_sit_lstm_grad_input_3_32_32_is_32_hs_16 ",
     ),
     Reason(

@@ -157,9 +157,12 @@ def conv2d(
 
     Raises:
         TypeError: images and kernels have different element types.
-        ValueError: shapes that do not fit, or paddings without `pad_mode="pad"`.
+        ValueError: shapes that do not fit, paddings without `pad_mode="pad"`, or both `group` and
+            `groups`.
     """
     pads = padding_of(pad_mode, padding)
+    if group is not None and groups != 1:
+        raise ValueError(f"give groups={groups} or group={group} (its name in MindSpore 1.x).")
     groups = groups if group is None else group
     out = _convolve(input, weight, stride, pads, dilation, groups, data_format)
     return _plus_bias(out, bias, data_format)

@@ -98,17 +98,24 @@ class Thor(Optimizer):
                 f"{name}: parallel_mode={mode!r}: the factors of layers are of one device's rows. "
                 "Use 'stand_alone', or another optimizer."
             )
-        self_layers = keep_factors_of(net)
-        super().__init__(learning_rate, net.trainable_params(), 0.0, loss_scale)
-        self.frequency = checks.integer(name, "frequency", frequency, low=2)
-        self.use_nesterov = checks.boolean(name, "use_nesterov", use_nesterov)
-        self.enable_clip_grad = checks.boolean(name, "enable_clip_grad", enable_clip_grad)
-        self.batch_size = checks.positive(name, "batch_size", batch_size, allow_int=True)
-        self.decay = checks.not_negative(name, "weight_decay", weight_decay, allow_int=True)
-        self.decay_flags = tuple(bool(decay_filter(param)) for param in self._parameters)
+        # All of it is checked before the layers of the network are changed.
+        frequency = checks.integer(name, "frequency", frequency, low=2)
+        use_nesterov = checks.boolean(name, "use_nesterov", use_nesterov)
+        enable_clip_grad = checks.boolean(name, "enable_clip_grad", enable_clip_grad)
+        batch_size = checks.positive(name, "batch_size", batch_size, allow_int=True)
+        decay = checks.not_negative(name, "weight_decay", weight_decay, allow_int=True)
         momentum = checks.not_negative(name, "momentum", momentum, allow_int=False)
+        flags = {id(p): bool(decay_filter(p)) for p in net.trainable_params()}
+        super().__init__(learning_rate, net.trainable_params(), 0.0, loss_scale)
+        layers = keep_factors_of(net)
+        self.frequency = frequency
+        self.use_nesterov = use_nesterov
+        self.enable_clip_grad = enable_clip_grad
+        self.batch_size = batch_size
+        self.decay = decay
+        self.decay_flags = tuple(flags[id(param)] for param in self._parameters)
         self.damping = damping
-        by_weight = {id(layer.trained()): layer for layer in self_layers}
+        by_weight = {id(layer.trained()): layer for layer in layers}
         #: The layer of each Parameter; None: none that keeps factors.
         self.__dict__["_layers"] = [by_weight.get(id(param)) for param in self._parameters]
         norms = [cell for _, cell in net.cells_and_names() if isinstance(cell, LayerNorm)]
