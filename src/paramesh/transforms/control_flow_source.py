@@ -26,6 +26,17 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+from paramesh.transforms.control_flow_statements import (
+    EXITS,
+    LOOPS,
+    SCOPES,
+    assigned,
+    ends,
+    has,
+    loads,
+    read_first,
+)
+
 #: The module whose functions the rewritten code calls.
 RUN_TIME = "paramesh.transforms.python_control_flow"
 
@@ -143,134 +154,7 @@ class _Mangled(ast.NodeTransformer):
         return node
 
 
-# What statements have in them.
-
 _ASKING = (ast.If, ast.While, ast.IfExp, ast.BoolOp, ast.Not, ast.Subscript)
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_LOOPS = (ast.For, ast.While, ast.AsyncFor)
-_EXITS = (ast.Break, ast.Continue)
-
-
-def has(nodes: Sequence[ast.AST], kinds: tuple[type, ...], loops: bool = True) -> bool:
-    """Whether there is a node of these kinds, outside of functions, and of loops if not `loops`."""
-    for node in nodes:
-        if isinstance(node, kinds):
-            return True
-        if isinstance(node, _SCOPES) or (not loops and isinstance(node, _LOOPS)):
-            continue
-        if has(list(ast.iter_child_nodes(node)), kinds, loops):
-            return True
-    return False
-
-
-def _assigned(nodes: Sequence[ast.stmt]) -> list[str]:
-    """Names that statements assign, outside of functions and classes in them."""
-    found: dict[str, None] = {}
-
-    class Finder(ast.NodeVisitor):
-        def visit_Name(self, node: ast.Name) -> None:
-            if isinstance(node.ctx, ast.Store | ast.Del):
-                found[node.id] = None
-
-        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-            if not node.name.startswith("__pm_"):
-                found[node.name] = None
-
-        def visit_ClassDef(self, node: ast.ClassDef) -> None:
-            found[node.name] = None
-
-        def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-            for alias in node.names:
-                found[alias.asname or alias.name.partition(".")[0]] = None
-
-        visit_ImportFrom = visit_Import  # noqa: N815
-
-        def visit_Lambda(self, node: ast.Lambda) -> None:
-            pass
-
-        def _comprehension(self, node: ast.AST) -> None:
-            pass
-
-        visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815
-
-    for node in nodes:
-        Finder().visit(node)
-    return list(found)
-
-
-def _loads(nodes: Sequence[ast.AST]) -> dict[str, int]:
-    """How often each name is read."""
-    found: dict[str, int] = {}
-    for top in nodes:
-        for node in ast.walk(top):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                found[node.id] = found.get(node.id, 0) + 1
-            elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = found.get(node.target.id, 0) + 1
-    return found
-
-
-#: Statements after which the names that they assign have a value.
-_GIVING = (
-    ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Import, ast.ImportFrom, ast.FunctionDef,
-    ast.ClassDef,
-)  # fmt: skip
-
-
-def _read_first(nodes: Sequence[ast.stmt]) -> set[str]:
-    """Names that statements may read before they assign them."""
-    found: set[str] = set()
-
-    def read(node: ast.AST, known: set[str]) -> None:
-        found.update(name for name in _loads([node]) if name not in known)
-
-    def through(nodes: Sequence[ast.stmt], known: set[str]) -> set[str]:
-        for node in nodes:
-            if isinstance(node, ast.If):
-                read(node.test, known)
-                known = through(node.body, set(known)) & through(node.orelse, set(known))
-            elif isinstance(node, ast.While):
-                read(node.test, known)
-                through(node.body, set(known))
-                through(node.orelse, set(known))
-            elif isinstance(node, ast.For):
-                read(node.iter, known)
-                through(node.body, known | names_of(node.target))
-                through(node.orelse, set(known))
-            elif isinstance(node, ast.With):
-                for item in node.items:
-                    read(item.context_expr, known)
-                    if item.optional_vars is not None:
-                        known = known | names_of(item.optional_vars)
-                known = through(node.body, known)
-            elif isinstance(node, ast.Try):
-                tried = through(node.body, set(known))
-                for handler in node.handlers:
-                    caught = {handler.name} if handler.name else set()
-                    through(handler.body, known | caught)
-                through(node.orelse, tried)
-                known = through(node.finalbody, set(known))
-            else:
-                read(node, known)
-                if isinstance(node, _GIVING):
-                    known = known | set(_assigned([node]))
-        return known
-
-    def names_of(target: ast.expr) -> set[str]:
-        return {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
-
-    through(nodes, set())
-    return found
-
-
-def _ends(body: Sequence[ast.stmt]) -> bool:
-    """Whether statements return or raise in any case."""
-    if not body:
-        return False
-    last = body[-1]
-    if isinstance(last, ast.If):
-        return _ends(last.body) and _ends(last.orelse)
-    return isinstance(last, ast.Return | ast.Raise)
 
 
 class _Exits:
@@ -287,7 +171,7 @@ class _Exits:
         return [made for node in body for made in self.statement(node)]
 
     def statement(self, node: ast.stmt) -> list[ast.stmt]:
-        if isinstance(node, _SCOPES):
+        if isinstance(node, SCOPES):
             return [node]
         for field in ("body", "orelse", "finalbody"):
             inner = getattr(node, field, None)
@@ -302,7 +186,7 @@ class _Exits:
     def can(self, node: ast.While | ast.For) -> bool:
         if node.orelse or has(node.body, (ast.Return, ast.Yield, ast.YieldFrom)):
             return False
-        return has(node.body, _EXITS, loops=False) and _only_in_branches(node.body)
+        return has(node.body, EXITS, loops=False) and _only_in_branches(node.body)
 
     def loop(self, node: ast.While | ast.For) -> list[ast.stmt]:
         self.count += 1
@@ -327,10 +211,10 @@ class _Exits:
     def guarded(self, body: Sequence[ast.stmt], stop: str, skip: str) -> list[ast.stmt]:
         out: list[ast.stmt] = []
         for at, node in enumerate(body):
-            if isinstance(node, _EXITS):
+            if isinstance(node, EXITS):
                 name = stop if isinstance(node, ast.Break) else skip
                 return [*out, _assign(name, ast.Constant(True))]
-            if isinstance(node, _LOOPS) or not has([node], _EXITS, loops=False):
+            if isinstance(node, LOOPS) or not has([node], EXITS, loops=False):
                 out.append(node)
                 continue
             exits = [
@@ -364,7 +248,7 @@ def _only_in_branches(body: Sequence[ast.stmt]) -> bool:
         if isinstance(node, ast.If):
             if not _only_in_branches([*node.body, *node.orelse]):
                 return False
-        elif not isinstance(node, (*_EXITS, *_LOOPS)) and has([node], _EXITS, loops=False):
+        elif not isinstance(node, (*EXITS, *LOOPS)) and has([node], EXITS, loops=False):
             return False
     return True
 
@@ -434,7 +318,7 @@ class _Rewriter:
 
     def __init__(self, file: str, node: ast.FunctionDef) -> None:
         self.file, self.count = file, 0
-        self.loads = _loads(node.body)
+        self.loads = loads(node.body)
         self.expressions = _Expressions(file)
         self.outside = {
             name
@@ -461,9 +345,9 @@ class _Rewriter:
     def may_move(self, nodes: Sequence[ast.stmt]) -> bool:
         """Whether statements may become a function of their own."""
         return (
-            not has(nodes, _EXITS, loops=False)
+            not has(nodes, EXITS, loops=False)
             and not has(nodes, (ast.Yield, ast.YieldFrom, ast.Await))
-            and self.outside.isdisjoint(_assigned(nodes))
+            and self.outside.isdisjoint(assigned(nodes))
         )
 
     def statement(self, node: ast.stmt) -> list[ast.stmt]:
@@ -471,7 +355,7 @@ class _Rewriter:
             return self.conditional(node)
         if isinstance(node, ast.While):
             return self.repeated(node)
-        if isinstance(node, _SCOPES):
+        if isinstance(node, SCOPES):
             return [node]
         for field, value in list(ast.iter_fields(node)):
             if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
@@ -484,7 +368,7 @@ class _Rewriter:
         return [node]
 
     def statement_inside(self, node: ast.stmt) -> list[ast.stmt]:
-        if has([node], (ast.Return,)) or has([node], _EXITS, loops=False):
+        if has([node], (ast.Return,)) or has([node], EXITS, loops=False):
             return [node]
         return self.statement(node)
 
@@ -492,13 +376,13 @@ class _Rewriter:
         """An `if` that returns: the rest of the function belongs to the branches that do not."""
         nothing = ast.Return(ast.Constant(None))
         true, false = (
-            self.block([*branch, *([] if _ends(branch) else _copies(rest) or [nothing])])
+            self.block([*branch, *([] if ends(branch) else _copies(rest) or [nothing])])
             for branch in (node.body, node.orelse)
         )
-        names = _assigned([*true, *false])
+        names = assigned([*true, *false])
         parts = []
         for what, body in (("true", true), ("false", false)):
-            whole = body if _ends(body) else [*body, nothing]
+            whole = body if ends(body) else [*body, nothing]
             parts.append(self.function(what, names, _pack(whole)))
         call = _call("branch", [
             self.expressions.visit(node.test),
@@ -510,13 +394,13 @@ class _Rewriter:
 
     def kept(self, names: list[str], node: ast.stmt, body: Sequence[ast.stmt]) -> list[str]:
         """Those of the names that are read after a statement, or when it comes again in a loop."""
-        own, early = _loads([node]), _read_first(body)
+        own, early = loads([node]), read_first(body)
         return [n for n in names if n in early or self.loads.get(n, 0) > own.get(n, 0)]
 
     def conditional(self, node: ast.If) -> list[ast.stmt]:
         if not self.may_move([node]):
             return [node]
-        names = _assigned([*node.body, *node.orelse])
+        names = assigned([*node.body, *node.orelse])
         kept = self.kept(names, node, [node])
         parts = []
         for what, body in (("true", node.body), ("false", node.orelse)):
@@ -534,7 +418,7 @@ class _Rewriter:
         if node.orelse or has(node.body, (ast.Return,)) or not moves:
             return [node]
         asks: ast.stmt = ast.Expr(node.test)
-        names = self.kept(_assigned(node.body), node, [asks, *node.body])
+        names = self.kept(assigned(node.body), node, [asks, *node.body])
         made = self.block(list(node.body))
         asked = [ast.Return(self.expressions.visit(node.test))]
         test = self.function("test", names, list(asked))
