@@ -120,7 +120,8 @@ def launch(folder: Path, how: str, processes: int = 2, devices: int = 2) -> Any:
 
 
 def ended(process: Any, code: int | None = 0) -> str:
-    output, _ = process.communicate(timeout=300)
+    output = process.stdout.read()  # `communicate` lacks what came together with a line read before
+    process.wait(300)
     assert code is None or process.returncode == code, output
     return output
 
