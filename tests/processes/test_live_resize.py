@@ -56,7 +56,6 @@ say("weight", net.out.weight)
 MOVER = """
 import os, sys
 from paramesh.ps.resizing.live import resize_live
-from process_output import rest_of
 folder, servers, where = sys.argv[1:]
 resize_live(
     folder, int(servers), point=lambda name: os.kill(os.getpid(), 9) if name == where else None

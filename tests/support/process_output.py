@@ -19,7 +19,8 @@ def rest_of(process: subprocess.Popen[str], timeout: float = 300) -> tuple[str, 
     found: dict[str, str] = {"out": "", "err": ""}
 
     def read(name: str, pipe: IO[str]) -> None:
-        found[name] = pipe.read()
+        with pipe:
+            found[name] = pipe.read()
 
     pipes = {"out": process.stdout, "err": process.stderr}
     threads = [
