@@ -20,6 +20,14 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "checkpoint/ranks/test_ranks.py": {
         "test_transforms_as_mindspore_does": 2,
     },
+    "cli/test_launch.py": {
+        "TestFailures::test_who_failed_and_why": 2,
+    },
+    "initializer/test_initializer.py": {
+        "test_float64_has_more_digits_of_the_same_numbers": 3,
+        "test_golden_dtypes": 2,
+        "test_golden_stats": 3,
+    },
     "initializer/test_of_jax.py": {
         "test_numbers_are_those_of_the_function_under_a_key_of_the_recipe": 2,
     },
@@ -47,6 +55,9 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_numbers_are_scipys": 4,
         "test_samples_follow_the_distribution": 2,
     },
+    "nn/test_recurrent.py": {
+        "test_lengths_are_as_truncated_sequences": 3,
+    },
     "nn/test_stack.py": {
         "test_a_scan_computes_and_writes_what_separate_layers_do": 2,
     },
@@ -63,6 +74,7 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_values": 2,
     },
     "ops/test_fourier.py": {
+        "test_cosine_transforms": 3,
         "test_transforms": 2,
     },
     "ops/test_fractional_pooling.py": {
@@ -72,6 +84,7 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_distributions": 2,
     },
     "ops/test_operators.py": {
+        "test_eager_equals_numpy": 2,
         "test_gradient": 3,
     },
     "ops/test_pooling.py": {
@@ -84,6 +97,7 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_into_a_parameter": 2,
     },
     "optim/test_from_optax.py": {
+        "test_a_line_search_tries_values_of_the_loss": 2,
         "test_the_same_as_optax": 3,
     },
     "optim/test_frozen.py": {
@@ -139,11 +153,16 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "programs/test_control_flow.py": {
         "test_values_and_parameters": 2,
     },
+    "programs/test_forks.py": {
+        "test_a_fork": 2,
+    },
     "programs/test_outputs.py": {
         "test_every_output_is_a_tensor_of_a_plain_array": 3,
     },
     "programs/test_pools.py": {
+        "TestBetweenSteps::test_several_written_from_outside": 3,
         "TestBetweenSteps::test_written_from_outside": 2,
+        "TestBetweenSteps::test_written_inside_a_program": 3,
         "test_the_same_numbers_as_without": 4,
     },
     "programs/test_python_control_flow.py": {
@@ -153,10 +172,15 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "programs/test_retraces.py": {
         "test_a_change_between_steps": 3,
     },
+    "programs/test_uncompiled.py": {
+        "test_methods_and_indexes": 3,
+    },
     "properties/test_recipes.py": {
         "test_a_slice_alone_is_the_slice_of_the_full_array": 4,
+        "test_arrays_that_do_not_fit_into_a_table_are_the_same": 3,
         "test_large_and_odd_slices": 3,
         "test_large_arrays_over_any_number_of_devices_are_the_same": 3,
+        "test_odd_offsets_in_a_large_array": 3,
         "test_over_any_number_of_devices_is_the_same": 3,
     },
     "properties/test_tensor.py": {
@@ -183,6 +207,23 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_64_bits_are_kept": 3,
         "test_indexing_and_assignment_against_numpy": 2,
         "test_whole_quotients": 3,
+    },
+    "test_mindspore_generated.py": {
+        "test_classes": 2,
+    },
+    "test_mindspore_gradients.py": {
+        "test_of_an_operator": 2,
+        "test_of_one_input": 2,
+    },
+    "test_recorded_names.py": {
+        "test_recorded": 3,
+    },
+    "train/test_cells.py": {
+        "test_a_subclass_keeps_to_the_parallel_settings": 3,
+        "test_a_subclass_makes_the_same_steps": 2,
+    },
+    "train/test_model.py": {
+        "test_mixed_precision_and_loss_scales_learn_alike": 2,
     },
 }
 
