@@ -1,9 +1,8 @@
 """Files in memory that fail as disks do, under the names of `os` and `pathlib`.
 
 What a process has written is there for all others at once, whatever becomes of the process. What it
-has not brought to the disk (`fsync`; for a name: of its folder) may be gone after a power cut of the
-disk's host, unless the process is on another one and lives.
-Folders themselves stay.
+has not brought to the disk (`fsync`; for a name: of its folder) may be gone after a power cut of
+the disk's host, unless the process is on another one and lives. Folders themselves stay.
 
 The modules of the servers know nothing of it: `in_place` gives them this `os`, `Path` and `time`.
 """
