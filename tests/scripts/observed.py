@@ -186,6 +186,9 @@ def _on_this_cpu(mindspore: Any) -> None:
         def construct(self, *_: Any) -> Any:
             return mindspore.ops.zeros((8,), mindspore.float32)
 
+    for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object)):
+        if not hasattr(np, name):  # scripts are older than NumPy 1.24
+            setattr(np, name, kind)
     mindspore.set_context = mindspore.context.set_context = settings
     mindspore.nn.EmbeddingLookup.__init__ = embedding
     for module in (mindspore.ops, mindspore.ops.operations):

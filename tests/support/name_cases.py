@@ -38,6 +38,9 @@ CASES: dict[str, list[str]] = {
         "ops.interpolate(T(f(1, 2, 3, 4)), scale_factor=(2.0, 1.5), mode='bilinear',"
         " recompute_scale_factor=True)",
         "nn.ResizeBilinear()(T(f(1, 2, 3, 4)), size=(5, 6))",
+        "nn.Upsample((5, 6), mode='bicubic', align_corners=True)(T(f(1, 2, 3, 4)))",
+        "nn.Upsample((5, 6), mode='bicubic')(T(f(1, 2, 3, 4)))",
+        "nn.Upsample(scale_factor=1.5, recompute_scale_factor=True)(T(f(1, 2, 3, 4)))",
         "nn.ResizeBilinear()(T(f(1, 2, 3, 4)), scale_factor=2)",
         "ops.grid_sample(T(f(1, 2, 4, 5)), T(f(1, 3, 3, 2)))",
         "ops.grid_sample(T(f(1, 2, 4, 5)), T(f(1, 3, 3, 2)), padding_mode='border')",
