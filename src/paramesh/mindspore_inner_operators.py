@@ -20,13 +20,13 @@ from paramesh.dtype import int32, to_dtype
 from paramesh.ops.updates import write
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, TensorLike
-from paramesh.tensor.base import Tensor, raw
+from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.known import known_values
 
 # fmt: off
 __all__ = [
-    "CombinedNonMaxSuppression", "ConcatOffsetV1", "FusedAdaFactor", "MatrixLogarithm",
-    "UpdateCache",
+    "CombinedNonMaxSuppression", "ConcatOffsetV1", "FusedAdaFactor", "FusedAdaFactorWithGlobalNorm",
+    "MatrixLogarithm", "UpdateCache",
 ]
 # fmt: on
 
@@ -325,3 +325,26 @@ class FusedAdaFactor:
         if self.enable_weight_decay:
             value = value * (1 - raw(weight_decay) * rate)
         return (Tensor(write((param, value - change))),)
+
+
+class FusedAdaFactorWithGlobalNorm(FusedAdaFactor):
+    """A step of Adafactor with a gradient that is divided by a norm."""
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - one argument more
+        self, *args: Any
+    ) -> tuple[Tensor]:
+        """The Parameter after the step, in a tuple.
+
+        Args:
+            args: as `FusedAdaFactor`'s, and last the norm, a number.
+
+        Raises:
+            TypeError: another number of arguments, or as `FusedAdaFactor`. ValueError: as it.
+        """
+        if len(args) != 13:
+            raise TypeError(
+                "FusedAdaFactorWithGlobalNorm takes the 12 arguments of FusedAdaFactor and "
+                f"global_norm, got {len(args)}."
+            )
+        gradient = wrap(raw(args[6]) / raw(args[12]))
+        return super().__call__(*args[:6], gradient, *args[7:12])

@@ -480,6 +480,7 @@ CASES: dict[str, list[str]] = {
         "adafactor(P('FusedAdaFactor')(True, False, True), 2, 3, 4)",
         "adafactor(P('FusedAdaFactor')(True, True, True), 5)",
         "adafactor(P('FusedAdaFactor')(False, True), 3, 4)",
+        "adafactor(P('FusedAdaFactorWithGlobalNorm')(True, True), 3, 4, norm=4.0)",
     ],
 }
 
@@ -582,7 +583,7 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
     mine["K0"] = lambda k: tensor(np.array(k, np.int32))
     mine["W"] = lambda *shape: ms.Parameter(tensor(f(*shape, seed=3)), name="w")
-    mine["adafactor"] = lambda step, *shape: _adafactor(step, tensor, ms, shape)
+    mine["adafactor"] = lambda step, *shape, **more: _adafactor(step, tensor, ms, shape, **more)
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
     mine["I"] = lambda *k: tensor(np.array(k, np.int64))
     mine["parts"] = lambda *shape: _parts(mine["K"], tensor, *shape)
@@ -590,14 +591,17 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
     return mine | {fn.__name__: fn for fn in arrays} | modules
 
 
-def _adafactor(step: Any, tensor: Any, ms: Any, shape: tuple[int, ...]) -> list[Any]:
+def _adafactor(
+    step: Any, tensor: Any, ms: Any, shape: tuple[int, ...], norm: float | None = None
+) -> list[Any]:
     """The Parameter and its states after two steps of `FusedAdaFactor`."""
     rows, columns = (shape[:-1], shape[:-2] + shape[-1:]) if len(shape) > 1 else ((1,), (1,))
     made = [(f(*shape, seed=3)), *(np.zeros(s, np.float32) for s in (shape, rows, columns, shape))]
     states = [ms.Parameter(tensor(value), name=f"s{at}") for at, value in enumerate(made)]
     settings = [tensor(np.array(v, np.float32)) for v in ((1e-30, 1e-3), 0.7, 0.9, 0.8, 0.01, 0.03)]
     for seed in (4, 5):
-        step(*settings, tensor(f(*shape, seed=seed)), *states)
+        last = [] if norm is None else [tensor(np.float32(norm))]
+        step(*settings, tensor(f(*shape, seed=seed)), *states, *last)
     return states
 
 

@@ -29,7 +29,8 @@ UPPER = lazy_names.homes(
         """,
         "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",
         "paramesh.mindspore_inner_operators": """
-            CombinedNonMaxSuppression FusedAdaFactor MatrixLogarithm
+            CombinedNonMaxSuppression FusedAdaFactor FusedAdaFactorWithGlobalNorm MatrixLogarithm
+            UpdateCache
         """,
         "paramesh.mindspore_primitives": """
             PrimitiveWithCheck PrimitiveWithInfer prim_attr_register
