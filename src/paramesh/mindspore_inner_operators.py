@@ -331,20 +331,26 @@ class FusedAdaFactorWithGlobalNorm(FusedAdaFactor):
     """A step of Adafactor with a gradient that is divided by a norm."""
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] - one argument more
-        self, *args: Any
+        self,
+        epsilon: TensorLike | Sequence[float],
+        clip_threshold: NumberLike,
+        beta1: NumberLike,
+        beta2: NumberLike,
+        weight_decay: NumberLike,
+        learning_rate: NumberLike,
+        gradient: TensorLike,
+        param: Parameter,
+        exp_avg: Parameter,
+        exp_avg_sq_row: Parameter,
+        exp_avg_sq_col: Parameter,
+        exp_avg_sq: Parameter,
+        global_norm: NumberLike,
     ) -> tuple[Tensor]:
-        """The Parameter after the step, in a tuple.
-
-        Args:
-            args: as `FusedAdaFactor`'s, and last the norm, a number.
+        """The Parameter after the step, in a tuple; `global_norm` is what divides the gradient.
 
         Raises:
-            TypeError: another number of arguments, or as `FusedAdaFactor`. ValueError: as it.
+            TypeError, ValueError: as `FusedAdaFactor`.
         """
-        if len(args) != 13:
-            raise TypeError(
-                "FusedAdaFactorWithGlobalNorm takes the 12 arguments of FusedAdaFactor and "
-                f"global_norm, got {len(args)}."
-            )
-        gradient = wrap(raw(args[6]) / raw(args[12]))
-        return super().__call__(*args[:6], gradient, *args[7:12])
+        states = (param, exp_avg, exp_avg_sq_row, exp_avg_sq_col, exp_avg_sq)
+        settings = (epsilon, clip_threshold, beta1, beta2, weight_decay, learning_rate)
+        return super().__call__(*settings, wrap(raw(gradient) / raw(global_norm)), *states)

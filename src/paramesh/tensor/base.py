@@ -414,7 +414,7 @@ def _formatter(dtype: DType) -> Any:
     return None
 
 
-def _short(value: Any) -> str:
+def _short(value: np.ndarray[Any, np.dtype[Any]]) -> str:
     """A number of an array without axes, with six digits at most, as MindSpore writes it."""
     kind = value.dtype.kind
     return f"{value[()]:g}" if kind in "fc" else str(value)

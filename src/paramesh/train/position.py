@@ -24,7 +24,6 @@ from paramesh import context, random
 from paramesh._compat.jax import process_allgather
 from paramesh.array_types import Json
 from paramesh.checkpoint.opening import open_source
-from paramesh.checkpoint.records import OWN
 from paramesh.errors import CheckpointError
 from paramesh.parallel.processes.synchronize import wait_for_programs
 from paramesh.train import batches
@@ -34,9 +33,10 @@ from paramesh.train.callbacks import Facts, step_in_epoch
 if TYPE_CHECKING:
     from paramesh.ps.integration.step_synchronization import StepSynchronizer
 
-POSITION = f"{OWN}position"
-RANDOM = f"{OWN}random"
-DATA = f"{OWN}dataset"
+# They begin with `records.OWN`, so that `load_checkpoint` leaves them to this module.
+POSITION = "paramesh.position"
+RANDOM = "paramesh.random"
+DATA = "paramesh.dataset"
 
 
 @dataclass(frozen=True)
