@@ -178,6 +178,9 @@ def test_the_chip_is_for_what_is_read_and_written_most_times_the_root_of_the_byt
     assert held(chain(*again), 4.0) | {"v": 0.0, "w": 0.0} == {
         **{"x": 4.0, "y": 0.0, "z": 0.0, "v": 0.0, "w": 0.0}
     }
+    small = (("x", (), 4.0), ("y", (), 1.0), ("z", ("x", "y"), 1.0), ("v", ("y",), 1.0))
+    found = held(chain(*small), 4.0)
+    assert (found["x"], found["y"]) == (0.0, 1.0)
 
 
 def test_what_is_not_on_the_chip_is_taken_away_once_and_brought_back_for_later_uses() -> None:
@@ -191,11 +194,11 @@ def test_what_is_not_on_the_chip_is_taken_away_once_and_brought_back_for_later_u
 
 def test_rings_run_last_if_only_updates_wait_for_them() -> None:
     links = (("g", (), 1), ("w", ("g",), 1), ("new w", ("w",), 0), ("h", ("g",), 1))
-    kernels = chain(*links)
+    kernels = chain(*links, ("i", ("g",), 1))
     kernels[1].is_ring = True
-    assert [k.place for k in rings_last(kernels)] == [0, 3, 1, 2]
+    assert [k.place for k in rings_last(kernels)] == [0, 3, 4, 1, 2]
     kernels[3].reads.add(("w",))  # an activation waits for it
-    assert [k.place for k in rings_last(kernels)] == [0, 1, 2, 3]
+    assert [k.place for k in rings_last(kernels)] == [0, 1, 2, 3, 4]
 
 
 def test_what_is_larger_than_the_chip_takes_none_of_its_room() -> None:
@@ -344,4 +347,7 @@ def test_tables_are_counted_where_something_is_not_on_the_chip() -> None:
     inside, outside = on_chip(kernels, 8.0), on_chip(kernels, 2.0)
     assert tables(plan, inside) == 0.0
     # two come and go, what is added comes, and the update has one for its two results
-    assert tables(plan, outside) == 32_256 * (2 * 2 + 1 + 2 / 3)
+    assert tables(plan, outside) == pytest.approx(32_256 * (2 * 2 + 1 + 2 / 3))
+    kernels[0].is_ring = True
+    more = tables(plan, on_chip(kernels, 2.0)) - tables(plan, outside)
+    assert more == pytest.approx(8 * 32_256)

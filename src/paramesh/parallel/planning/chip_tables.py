@@ -22,6 +22,8 @@ _BYTES = 2 * (16 << 10) - 512
 _LARGE, _LARGEST = 1 << 20, 16 << 20
 #: Tables of an array that is brought in four parts.
 _IN_PARTS = 4 * 2
+#: Tables of a product in a ring: of five permutations, its loop, what enters that, and its parts.
+_OF_RING = 8
 #: The part of a vector's old and new values that are copied: its states are read where they are.
 _OF_VECTORS = 1 / 3
 
@@ -36,6 +38,7 @@ def tables(plan: Plan, placed: OnChip) -> float:
     if not any(size for kernel in placed.kernels for size in kernel.makes.values()):
         return 0.0
     count = placed.taken + sum(map(_of_copy, placed.brought))
+    count += _OF_RING * sum(kernel.is_ring for kernel in placed.kernels)
     return _BYTES * (count + _of_arguments(plan))
 
 
