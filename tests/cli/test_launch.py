@@ -15,6 +15,7 @@ import pytest
 
 from environments import without_virtual_devices
 from paramesh.cli.launch import Launch, LaunchError, workers
+from process_output import rest_of
 
 LAUNCH = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
 
@@ -180,7 +181,7 @@ class TestEnds:
     def test_ctrl_c_goes_to_all(self, waiting: Any) -> None:
         launcher, pids = waiting
         launcher.send_signal(signal.SIGINT)
-        out, err = launcher.communicate(timeout=60)
+        out, err = rest_of(launcher, 60)
         assert launcher.returncode == 130
         assert sorted(out.splitlines()) == ["[rank 0] saved", "[rank 1] saved"]
         # A process whose coordinator ended before it may say so too.

@@ -103,3 +103,23 @@ def test_a_full_disk_says_of_which_file(
     file.discard()
     assert caught.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="makes a pipe")
+@pytest.mark.parametrize("through", ["itself", "a link"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_replaced_by_one(kind: str, through: str, tmp_path: Path) -> None:
+    path = Path(os.devnull) if kind == "device" else tmp_path / "there"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    before = path.lstat()
+    if through == "a link":
+        (tmp_path / "link").symlink_to(path)
+        path = tmp_path / "link"
+    what = IsADirectoryError if kind == "folder" else FileExistsError
+    with pytest.raises(what, match=rf"'{path}'$"):
+        AtomicFile(path)
+    assert os.path.samestat(path.stat(), before)
+    assert len(list(tmp_path.iterdir())) == (kind != "device") + (through == "a link")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from environments import without_virtual_devices
+from process_output import rest_of
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -119,7 +120,7 @@ class Launch:
         return int(found[1])
 
     def end(self) -> str:
-        out, _ = self.process.communicate(timeout=300)
+        out, _ = rest_of(self.process)
         assert self.process.returncode == 0, (self.lines, out)
         (found,) = (line for line in [*self.lines, *out.splitlines()] if "] end " in line)
         return found.partition("end ")[2].strip()

@@ -15,6 +15,7 @@ import pytest
 from environments import without_virtual_devices
 from paramesh.ps.durability import identity
 from paramesh.ps.resizing.live import resize_live
+from process_output import rest_of
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -85,13 +86,13 @@ class Script:
         assert self.process.stdout is not None
         while count:
             line = self.process.stdout.readline()
-            assert line, (self.lines, self.process.communicate())
+            assert line, (self.lines, rest_of(self.process))
             if line.startswith("loss"):  # Ray tells of processes that have ended
                 self.lines.append(line)
                 count -= 1
 
     def rest(self) -> list[str]:
-        out, err = self.process.communicate(timeout=300)
+        out, err = rest_of(self.process)
         assert self.process.returncode == 0, err
         said = ("loss", "rows", "weight")
         return self.lines + [o for o in out.splitlines(keepends=True) if o.startswith(said)]
@@ -219,7 +220,7 @@ class Launch:
             count -= "] step" in line
 
     def weights(self) -> set[str]:
-        out, _ = self.process.communicate(timeout=300)
+        out, _ = rest_of(self.process)
         assert self.process.returncode == 0, (self.lines, out)
         found = [line.partition("weight ")[2] for line in out.splitlines() if "weight " in line]
         assert len(found) == 2

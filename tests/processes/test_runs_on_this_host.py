@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from environments import without_virtual_devices
+from process_output import rest_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -167,7 +168,7 @@ def test_a_run_is_found_with_its_token_until_it_ends(
         assert live.stdout is not None
         assert "servers" in json.loads(live.stdout.readline())
         (tmp_path / "stop").touch()
-        said, errors = live.communicate(timeout=90)
+        said, errors = rest_of(live, 90)
     assert (live.returncode, errors) == (0, "")
     assert "has ended" in json.loads(said.splitlines()[-1])["ended"]
     assert script.process.wait(60) == 0, script.said

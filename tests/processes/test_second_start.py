@@ -61,7 +61,11 @@ class Script:
 
     def end(self) -> tuple[list[float], str]:
         """What else it prints, and its errors."""
-        out, error = self.process.communicate(timeout=300)
+        # Not `communicate`: it lacks what came together with a line that was read before.
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        out, error = self.process.stdout.read(), self.process.stderr.read()
+        self.process.wait(300)
         return [float(line) for line in out.split()], error
 
 

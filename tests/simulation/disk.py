@@ -1,8 +1,8 @@
 """Files in memory that fail as disks do, under the names of `os` and `pathlib`.
 
 What a process has written is there for all others at once, whatever becomes of the process. What it
-has not brought to the disk (`fsync`; for a name: of its folder) may be gone after a power cut.
-Folders themselves stay.
+has not brought to the disk (`fsync`; for a name: of its folder) may be gone after a power cut of
+the disk's host, unless the process is on another one and lives. Folders themselves stay.
 
 The modules of the servers know nothing of it: `in_place` gives them this `os`, `Path` and `time`.
 """
@@ -227,8 +227,12 @@ class Disk:
             inode.synced = len(inode.data)
 
     def power_cut(self, folder: str) -> None:
-        """What was not brought to the disk is gone, or some of it."""
+        """What was not brought to the disk is gone, or some of it.
+
+        Who lives on is on another host, and what it has written to an open file is there still.
+        """
         random = self.world.random
+        held = {id(one[0]) for one in self._open.values() if one[3] and one[3].alive}
         files, named = self.folders[folder], self._named.get(folder, {})
         for name in sorted(files | named):
             if files.get(name) is not named.get(name) and random.random() < 0.5:
@@ -236,7 +240,7 @@ class Disk:
                     files[name] = named[name]
                 else:
                     del files[name]
-            if name in files:
+            if name in files and id(files[name]) not in held:
                 inode = files[name]
                 if len(inode.data) > inode.synced:
                     del inode.data[random.randint(inode.synced, len(inode.data)) :]

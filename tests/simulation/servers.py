@@ -330,11 +330,13 @@ class Slot:
 
     def lose(self, why: str, process: Actor | None = None) -> None:
         """The process dies, or one that is not in its place any more; Ray starts another one."""
+        if process is None and self.over:
+            return
         process = process or self.process
-        if process is None or self.over:
+        if process is None:
             return
         run = self.run
-        if process is not self.process:
+        if self.over or process is not self.process:
             process.die()
             return
         run.world.say(f"{process.name}: dies ({why})")

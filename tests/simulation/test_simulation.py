@@ -95,6 +95,12 @@ def test_moves_that_once_failed(seed: int) -> None:
     assert not simulate(seed, resized(draw(seed), random.Random(seed))).ended
 
 
+@pytest.mark.parametrize("seed", [817, 1271])
+def test_changes_that_once_failed(seed: int) -> None:
+    """A mover whose move was ended while it was frozen; a server of a run that has ended dies."""
+    assert not simulate(seed, changed(draw(seed), random.Random(seed))).ended
+
+
 @pytest.mark.slow
 def test_moves_to_other_numbers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = range(2000)

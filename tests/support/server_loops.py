@@ -154,6 +154,7 @@ class LoopClient(RayClient):
         staleness: int = 0,
     ) -> None:
         self.rank, self.workers, self.waited, self._failed = rank, 1, 0, False
+        self._turn = threading.RLock()
         self._watcher: Any = Nobody()
         self._retries = self._generation = 0
         carrier: Transport = LoopTransport(servers)

@@ -120,7 +120,9 @@ def launch(folder: Path, how: str, processes: int = 2, devices: int = 2) -> Any:
 
 
 def ended(process: Any, code: int | None = 0) -> str:
-    output, _ = process.communicate(timeout=300)
+    with process.stdout as pipe:  # `communicate` lacks what came together with a line read before
+        output = pipe.read()
+    process.wait(300)
     assert code is None or process.returncode == code, output
     return output
 

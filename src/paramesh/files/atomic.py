@@ -7,6 +7,7 @@ rename an existing file is unchanged, whatever happens; after it the new one is 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -45,11 +46,14 @@ class AtomicFile:
 
     Raises:
         PermissionError: `path` is a link that another user has created.
+        IsADirectoryError: it is a folder.
+        FileExistsError: it is a device or a pipe, say: a file would replace it for all programs.
         OSError: from the file system.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._target = path, followed(path)
+        self._check_kind()
         self._beside = self._target.with_name(
             f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         )
@@ -62,6 +66,18 @@ class AtomicFile:
             # The name of the user's, not that of the file beside it.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         lock(self._fd)
+
+    def _check_kind(self) -> None:
+        try:
+            mode = os.lstat(self._target).st_mode
+        except OSError:
+            return  # it is not there; or opening the file beside it says what is wrong
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self._path))
+        if not stat.S_ISREG(mode):
+            raise FileExistsError(
+                errno.EEXIST, "Not a regular file, and would be replaced by one", str(self._path)
+            )
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
         """Write buffers in sequence, the first at `offset`; returns the offset after the last.

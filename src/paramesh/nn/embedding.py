@@ -240,9 +240,12 @@ class EmbeddingLookup(Cell):
             numpy arrays: (rows,) Int64, ascending within a server, and (rows, embedding_size).
 
         Raises:
+            TypeError: `block` is not an integer.
             ValueError: `block` is less than 1.
             ParameterServerError: a step was made meanwhile.
         """
+        if not isinstance(block, int | np.integer) or isinstance(block, bool):
+            raise TypeError(f"block must be an integer, got {type(block).__name__} {block!r}.")
         if block < 1:
             raise ValueError(f"block must be at least 1, got {block}.")
         return placement.current().items(self.embedding_table, block)

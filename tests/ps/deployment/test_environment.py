@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +120,34 @@ def test_ray_that_cannot_start_is_one_error(
     with pytest.raises(ParameterServerError, match=f"{where}: the node timed out during startup"):
         cluster.Cluster(1, {"workers": 1}, address=address, folder=str(tmp_path))
     assert ray.ended == (address is None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_what_ray_leaves_when_it_is_interrupted_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    scratch: list[Path] = []
+
+    class Ray:
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **settings: Any) -> None:
+            scratch.append(Path(settings["_temp_dir"]).parent)
+            words = [sys.executable, "-c", "import time; time.sleep(60)", settings["_temp_dir"]]
+            started.append(subprocess.Popen(words))
+            raise KeyboardInterrupt
+
+        def shutdown(self) -> None:
+            """It does not know of it."""
+
+    monkeypatch.setattr(cluster, "ray_module", Ray)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.Cluster(1, {"workers": 1})
+    try:
+        assert started[0].wait(10) == -signal.SIGKILL
+        assert not scratch[0].exists()
+    finally:
+        started[0].kill()
 
 
 def test_the_transport_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,6 +89,55 @@ def test_errors_of_the_server_are_those_of_the_call(transport: str, client_of: S
     with pytest.raises(VersionGone, match="step 0 reads version 0"):
         client.pull(0, ["v"])
     train(client, 4, 5)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_other_threads_ask_while_one_trains(transport: str, client_of: Starting) -> None:
+    client = client_of(transport)
+    over, failures, asked = threading.Event(), list[str](), list[str]()
+
+    def asks(name: str, ask: Callable[[], object]) -> None:
+        try:
+            while not over.is_set():
+                ask()
+                asked.append(name)
+        except Exception as error:
+            failures.append(f"{name}: {error!r}")
+
+    asking: dict[str, Callable[[], object]] = {
+        "known": lambda: client.known([SPECS[0] | {"optimizer": None}]),
+        "stats": client.stats,
+        "dump": lambda: client.dump("t"),
+    }
+    threads = [threading.Thread(target=asks, args=one) for one in asking.items()]
+    for thread in threads:
+        thread.start()
+    try:
+        found = train(client, 0, STEPS)
+        while not failures and not asking.keys() <= set(asked):
+            time.sleep(0.001)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert found == local_run(2, STEPS)
+
+
+def test_a_signal_handler_does_not_ask_in_the_middle_of_an_answer(
+    client_of: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of()
+    call = client.delivery.call
+
+    def interrupted(*arguments: Any) -> Any:
+        with pytest.raises(ParameterServerError, match="a signal handler has asked the servers"):
+            client.stats()
+        return call(*arguments)
+
+    monkeypatch.setattr(client.delivery, "call", interrupted)
+    assert train(client, 0, 2) == local_run(2, 2)
+    client.ask_ahead(3, {"t": np.arange(3)})
 
 
 def test_a_connection_that_is_lost_goes_on_through_ray_and_comes_back(

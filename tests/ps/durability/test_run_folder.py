@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paramesh import ps
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability import identity, run_lock
 from paramesh.ps.durability.identity import Identity
@@ -104,6 +105,16 @@ def damaged(folder: Path) -> None:
     (folder / "run.json").write_text("{")
 
 
+def saying(**what: object) -> Callable[[Path], None]:
+    """`run.json` says something else."""
+
+    def change(folder: Path) -> None:
+        said = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(said | what))
+
+    return change
+
+
 def of_another_paramesh(folder: Path) -> None:
     said = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(said | {"format": 3}))
@@ -135,6 +146,11 @@ REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
     (removed, TWO, "server-1', the folder of server 1, does not exist, although the run has"),
     (of_another_run, TWO, "server-1' does not belong to the run in .*: it was copied there"),
     (damaged, TWO, r"run.json' is damaged"),
+    (saying(server_num="2"), TWO, r"run.json' is damaged"),
+    (saying(worker_num=True), TWO, r"run.json' is damaged"),
+    (saying(shards=0), TWO, r"run.json' is damaged"),
+    (saying(mode="x"), TWO, r"run.json' is damaged"),
+    (saying(run=None), TWO, r"run.json' is damaged"),
     (of_another_paramesh, TWO, r"by another version of paramesh \(format 3, expected 1 or 2"),
     (linked, TWO, "cannot use a folder: '.*server-1' is a symbolic link"),
     (open_to_all, TWO, r"cannot use a folder: '.*server-0' is writable by others"),
@@ -160,6 +176,21 @@ def test_a_refused_start_changes_nothing(
     with pytest.raises(ParameterServerError, match=message):
         run(folder, mine).enter("second")
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(change, message) for change, mine, message in REFUSED
+     if mine == TWO and change not in (linked, open_to_all)],
+)  # fmt: skip
+def test_a_reader_refuses_the_same(
+    change: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    """It would read rows where they are not, and give their initial values."""
+    folder = begun(tmp_path / "run")
+    change(folder)
+    with pytest.raises(ParameterServerError, match=message):
+        ps.connect(folder)
 
 
 def test_what_fits_goes_on_by_the_same_name(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability import identity, moves, run_lock
 from paramesh.ps.durability.log import Fenced
-from paramesh.ps.durability.moves import Move
+from paramesh.ps.durability.moves import Move, MoveEnded
 from paramesh.ps.durability.run_lock import RunTaken, mover_lock
 from paramesh.ps.resizing import live
 from paramesh.ps.resizing.live import move_live, resize_live
+from paramesh.ps.resizing.sources import PushesUnfinished
 from paramesh.ps.specification.partition import Partition
 from server_folders import RunOfServers
 
@@ -81,6 +82,41 @@ def test_a_mover_that_another_one_has_overtaken(
     done = move_live(run.folder, Partition(1), lambda name: None, silent)
     assert (done.before, done.after, done.version) == (3, 1, 1)
     assert identity.generation(run.folder) == 3  # the second one was given up
+    run.close()
+
+
+def test_a_mover_whose_move_was_ended_says_so(tmp_path: Path) -> None:
+    """It was frozen while it copied, and its servers have gone on: their files are others."""
+    run = RunOfServers(tmp_path / "run")
+    run.push()
+
+    def frozen(name: str) -> None:
+        if name == "fenced":
+            moves.abandon(run.folder, 1, "it was frozen")
+            min(identity.server_folder(run.folder, 0).glob("log-*")).write_bytes(b"gone on")
+
+    with pytest.raises(MoveEnded, match=r"was ended by its servers.*goes on as before"):
+        move_live(run.folder, Partition(3), frozen, silent)
+    run.close()
+
+
+def test_a_push_that_only_some_servers_have_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunOfServers(tmp_path / "run")
+    run.push()
+    tries, built = [PushesUnfinished("worker 0"), PushesUnfinished("worker 0")], live.build
+
+    def build(*arguments: Any, **more: Any) -> Any:
+        if tries:
+            raise tries.pop()
+        return built(*arguments, **more)
+
+    pauses: list[float] = []
+    monkeypatch.setattr(live, "build", build)
+    monkeypatch.setattr(live.time, "sleep", pauses.append)
+    assert resize_live(run.folder, 3).version == 1
+    assert pauses == [0.5, 1.0]  # longer and longer: each look stops the servers
     run.close()
 
 

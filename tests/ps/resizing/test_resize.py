@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,14 @@ def said_by(server: Server) -> dict[str, Any]:
     }
 
 
+def rows_of(fleet: Fleet) -> Counter[str]:
+    """How many rows the tables have, by name."""
+    found = Counter[str]()
+    for server in fleet.servers:
+        found.update({k: v["rows"] for k, v in server.store.stats().items() if v["kind"] == "rows"})
+    return found
+
+
 def check_same(found: Fleet, expected: Fleet) -> None:
     for mine, theirs in zip(found.servers, expected.servers, strict=True):
         ours, others = said_by(mine), said_by(theirs)
@@ -177,6 +186,7 @@ def test_the_run_goes_on(config: RunConfig, before: int, after: int, tmp_path: P
     always = Fleet(tmp_path / "always", after, config)
     always.steps(range(7))
     resized = Fleet(done.path, after, config)
+    assert done.rows == rows_of(always)
     assert resized.incarnations == [2, 2]
     assert all(server.incarnation > 1 for server in resized.servers)
     check_same(resized, always)
@@ -278,6 +288,28 @@ def test_pushes_that_only_some_servers_have(tmp_path: Path) -> None:
     check_same(resized, always)
     resized.close()
     always.close()
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_snapshots_have_a_push_that_another_server_lacks(every: int, tmp_path: Path) -> None:
+    """In async mode: a worker was frozen between two servers, and the others went on."""
+    config = RunConfig(3, "async", snapshot_every=every)
+    run = Fleet(tmp_path / "run", 2, config)
+    run.steps(range(4))
+    run.push(0, 4, 1)
+    run.push(1, 4)
+    run.close()
+    assert resize(run.folder, 3, tmp_path / "soon").version == 13  # one snapshot is from before it
+
+    run = Fleet(run.folder, 2, config)
+    for step in range(5, 9):
+        run.push(1, step)
+        run.push(2, step - 1)
+    with pytest.raises(ParameterServerError, match="has a push of worker 0 that another server"):
+        resize(run.folder, 3)
+    run.push(0, 4)
+    run.close()
+    assert resize(run.folder, 3).version == 22
 
 
 def test_given_values_and_a_parameter_that_is_being_declared(tmp_path: Path) -> None:

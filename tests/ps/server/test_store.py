@@ -515,9 +515,14 @@ def test_another_spec_of_the_same_name_is_refused() -> None:
     store = store_of(spec)
     store.declare(spec)
     with pytest.raises(
-        ValueError, match="'table' is declared on the server as .* cannot be declared"
+        ValueError,
+        match=rf"'table' is declared on the server as rows={ROWS}, and cannot be declared as "
+        rf"rows={ROWS + 1}\. All workers",
     ):
         store.declare(spec | {"rows": ROWS + 1})
+    other = {"rule": "SGD", "momentum": False, "dampening": 0.0, "nesterov": False}
+    with pytest.raises(ValueError, match=r"as optimizer\.rule='.*as optimizer\.rule='SGD'"):
+        store.declare(spec | {"optimizer": other})
     with pytest.raises(
         ValueError, match="the server does not support the optimizer 'Lamb'. Expected one of SGD"
     ):

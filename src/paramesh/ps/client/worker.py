@@ -332,12 +332,10 @@ class Worker:
     def pull(self, step: int, wanted: Iterable[str]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
         wanted = list(wanted)
-        names = self._pieces(wanted)
-        # The first server always: it may have decided about the workers.
+        # All servers, also of which nothing is wanted: each takes the push of the step that comes
+        # next only when it has the version that the step reads.
         calls: dict[int, Call] = {
-            server: ("pull", (step, mine))
-            for server, mine in enumerate(names)
-            if mine or server == 0
+            server: ("pull", (step, mine)) for server, mine in enumerate(self._pieces(wanted))
         }
         replies = yield FanOut(calls)
         self._take_sets(replies)

@@ -14,7 +14,6 @@ import atexit
 import importlib
 import os
 import secrets
-import shutil
 import sys
 import tempfile
 import threading
@@ -40,7 +39,7 @@ from paramesh.ps.deployment.registry import Entry
 from paramesh.ps.deployment.spread import Home, homes_of_servers
 from paramesh.ps.durability import identity
 from paramesh.ps.durability.run_folder import RunFolder
-from paramesh.ps.processes.janitor import Janitor, marked
+from paramesh.ps.processes.janitor import Janitor, clean, marked
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -437,7 +436,8 @@ class Cluster:
                 os.environ[name] = value
         self._environment = {}
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            # Ray that was interrupted while it started leaves what has not said where it is yet.
+            clean(str(self._scratch), patience=0.0)
             self._scratch = None
         if self._janitor is not None:
             self._janitor.dismiss()

@@ -6,6 +6,7 @@ import atexit
 import functools
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -71,6 +72,8 @@ class RayClient:
     """
 
     _delivery: type[Delivery] = Delivery
+    #: Whether a thread is in the middle of an operation.
+    _talks = False
 
     def __init__(
         self,
@@ -88,6 +91,8 @@ class RayClient:
         self.workers = workers
         self.waited = 0
         self._failed = False
+        #: One thread's operation at a time: answers belong to the round that asked.
+        self._turn = threading.RLock()
         self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
         self._fields: dict[str, list[str]] = {}
@@ -183,14 +188,31 @@ class RayClient:
         return True
 
     def _run(self, begin: Callable[[], Operation[T]]) -> T:
-        """Have what the worker says carried out."""
-        try:
-            found = carried_out(persistently(self.worker, begin, self._follow), self._answers)
-        except BaseException:
-            self._failed = True
-            raise
-        self.delivery.carry_out()
-        return found
+        """Have what the worker says carried out, after what other threads have begun.
+
+        Raises:
+            ParameterServerError: this thread is in the middle of an operation, which a signal
+                handler has interrupted.
+        """
+        with self._turn:
+            self._check_turn()
+            try:
+                self._talks = True
+                found = carried_out(persistently(self.worker, begin, self._follow), self._answers)
+            except BaseException:
+                self._failed = True
+                raise
+            finally:
+                self._talks = False
+            self.delivery.carry_out()
+            return found
+
+    def _check_turn(self) -> None:
+        if self._talks:
+            raise ParameterServerError(
+                "a signal handler has asked the servers while the thread that it interrupts waits "
+                "for their answers. Set a flag in the handler, and ask in the training loop."
+            )
 
     def _answers(self, turn: FanOut) -> dict[int, Any]:
         if turn.sent is not None:
@@ -245,8 +267,10 @@ class RayClient:
 
     def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
         """As in `Client`."""
-        self.worker.ask_ahead(step, wanted)
-        self.delivery.carry_out()
+        with self._turn:
+            self._check_turn()
+            self.worker.ask_ahead(step, wanted)
+            self.delivery.carry_out()
 
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As `pull_tables`, of one table."""

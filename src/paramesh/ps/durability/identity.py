@@ -42,6 +42,7 @@ from paramesh.ps.durability.log import read_log
 from paramesh.ps.durability.run_lock import session_in
 from paramesh.ps.durability.snapshot import read_snapshot, snapshots
 from paramesh.ps.specification.partition import LEAST, SHARDS, Partition
+from paramesh.ps.specification.protocol import MODES
 from paramesh.ps.specification.specs import owner_of
 
 #: Of `run.json`: as a run begins, and once its number of servers was changed.
@@ -100,12 +101,21 @@ def read(folder: Path) -> Identity:
         )
     if said.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, said)
-    fields = [field.name for field in dataclasses.fields(Identity)]
-    if not all(field in said for field in fields):
+    return _identity(folder, said)
+
+
+def _identity(folder: Path, said: Mapping[str, Any]) -> Identity:
+    numbers = [field.name for field in dataclasses.fields(Identity) if field.name != "mode"]
+    if (
+        said.get("mode") not in MODES
+        or not isinstance(said.get("run"), str)
+        or any(type(said.get(name)) is not int or said[name] < 0 for name in numbers)
+        or not all(said[name] for name in numbers if name != "staleness")
+    ):
         raise ParameterServerError(
             f"'{folder / RUN}' is damaged: restore the wal_dir from a backup."
         )
-    return Identity(**{field: said[field] for field in fields})
+    return Identity(**{name: said[name] for name in [*numbers, "mode"]})
 
 
 def _other_format(folder: Path, said: Mapping[str, Any]) -> ParameterServerError:
@@ -210,6 +220,7 @@ def check(folder: Path, mine: Identity) -> str | None:
         return None
     if theirs.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, theirs)
+    _identity(folder, theirs)
     if mine.worker_num == theirs.get("workers_before"):
         theirs = {**theirs, "worker_num": mine.worker_num}
     _compare(folder, dataclasses.asdict(mine), theirs)
@@ -326,6 +337,13 @@ def check_servers(folder: Path, run: str, count: int) -> None:
 
 
 def check_server(place: Path, run: str, server: int) -> None:
+    """Raise ParameterServerError unless a folder is that of a server of a run, and this user's."""
+    if place.is_dir():
+        own(place)
+    check_belongs(place, run, server)
+
+
+def check_belongs(place: Path, run: str, server: int) -> None:
     """Raise ParameterServerError unless a folder is that of a server of a run."""
     if not place.is_dir():
         raise ParameterServerError(
@@ -333,7 +351,6 @@ def check_server(place: Path, run: str, server: int) -> None:
             f"started: it was removed, or this host does not share the wal_dir with the worker. "
             f"Restore the complete wal_dir, or remove it and start from a checkpoint."
         )
-    own(place)
     said = _said(place / SERVER)
     if said is None or said.get("run") != run:
         raise ParameterServerError(

@@ -210,11 +210,15 @@ class Move:
             OSError: from the file system; `end_of` says what has become of the move.
         """
         if not create(self.folder, f"move-{self.number}.end", {"run": dict(run)}):
-            raise MoveEnded(
-                f"the move of '{self.folder}' to {self.servers} servers was ended by its servers: "
-                f"its process had given no sign of life for {LEASE:g} seconds. The run goes on as "
-                f"before; repeat the command."
-            )
+            raise self.ended()
+
+    def ended(self) -> MoveEnded:
+        """That somebody else has ended it."""
+        return MoveEnded(
+            f"the move of '{self.folder}' to {self.servers} servers was ended by its servers: "
+            f"its process had given no sign of life for {LEASE:g} seconds. The run goes on as "
+            f"before; repeat the command."
+        )
 
     def close(self) -> None:
         """Let go of the files."""

@@ -171,6 +171,6 @@ def _said_of_folders(path: str | Path) -> Generator[None]:
         yield
     except OSError as error:
         raise ParameterServerError(
-            f"wal_dir='{path}' cannot be used: {error.strerror or error} Workers need it too: it "
-            f"holds the lock of the run."
+            f"wal_dir='{path}' cannot be used: {str(error.strerror or error).rstrip('.')}. Workers "
+            f"need it too: it holds the lock of the run."
         ) from error

@@ -10,6 +10,7 @@ Glossary
 from __future__ import annotations
 
 import atexit
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -78,6 +79,8 @@ class Session:
     def __init__(self, client: Client, settings: dict[str, Any]) -> None:
         self.client = client
         self.settings = settings
+        #: What belongs to one step is asked for while no other thread makes it.
+        self._turn = threading.RLock()
         self.specs: dict[str, dict[str, Any]] = {}
         #: By name: the Parameter of this worker, and the array that a dense one was given last.
         self.owners: dict[str, Any] = {}
@@ -107,14 +110,15 @@ class Session:
         Raises:
             ValueError: another spec of the same name.
         """
-        fresh = [spec for spec in specs if self.specs.get(spec["name"]) != spec]
-        if not fresh:
-            return []
-        self.client.declare(
-            fresh, {s["name"]: values[s["name"]] for s in fresh if s["name"] in values}
-        )
-        self.specs |= {spec["name"]: spec for spec in fresh}
-        return [spec["name"] for spec in fresh]
+        with self._turn:
+            fresh = [spec for spec in specs if self.specs.get(spec["name"]) != spec]
+            if not fresh:
+                return []
+            self.client.declare(
+                fresh, {s["name"]: values[s["name"]] for s in fresh if s["name"] in values}
+            )
+            self.specs |= {spec["name"]: spec for spec in fresh}
+            return [spec["name"] for spec in fresh]
 
     def known(self, specs: list[dict[str, Any]]) -> list[str]:
         """The names of those Parameters that the servers have, whoever declared them.
@@ -123,13 +127,14 @@ class Session:
             ParameterServerError: as `Client.known`.
         """
         names = [spec["name"] for spec in specs]
-        asked = [spec for spec in specs if spec["name"] not in self.specs]
-        if self.specs:  # a step has declared what is trained: what was missing then stays so
-            asked = [spec for spec in asked if spec["name"] not in self._missing]
-        there = set(self.client.known(asked)) if asked else set()
-        if self.specs:
-            self._missing |= {spec["name"] for spec in asked} - there
-        return [name for name in names if name in self.specs or name in there]
+        with self._turn:
+            asked = [spec for spec in specs if spec["name"] not in self.specs]
+            if self.specs:  # a step has declared what is trained: what was missing then stays so
+                asked = [spec for spec in asked if spec["name"] not in self._missing]
+            there = set(self.client.known(asked)) if asked else set()
+            if self.specs:
+                self._missing |= {spec["name"] for spec in asked} - there
+            return [name for name in names if name in self.specs or name in there]
 
     def lacks(self, param: Parameter) -> bool:
         """Whether a dense Parameter may have values on the servers that were never pulled."""
@@ -137,7 +142,7 @@ class Session:
 
     def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         """Push gradients; the new values of the dense Parameters, and news for the caches."""
-        with phase("push"):
+        with phase("push"), self._turn:
             return self._step(updates, hyper)
 
     def _step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
@@ -171,21 +176,22 @@ class Session:
 
     def pull(self, names: Iterable[str]) -> dict[str, Array]:
         """The values of dense Parameters."""
-        with phase("pull"):
+        with phase("pull"), self._turn:
             return self.client.pull(self.at, names)
 
     def pull_tables(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """Rows of declared tables by the ids of each: sorted, each once."""
-        for name, ids in wanted.items():
-            self._count(name, len(ids))
         if not wanted:
             return {}
-        with phase("pull"):
+        with phase("pull"), self._turn:
+            for name, ids in wanted.items():
+                self._count(name, len(ids))
             return self.client.pull_tables(self.at, wanted)
 
     def ask_ahead(self, wanted: Mapping[str, Array]) -> None:
         """Request rows of declared tables that the next step will read."""
-        self.client.ask_ahead(self.at + 1, wanted)
+        with self._turn:
+            self.client.ask_ahead(self.at + 1, wanted)
 
     def note(self, event: str, **facts: object) -> None:
         """Write an event to the worker's (see `processes.events`)."""

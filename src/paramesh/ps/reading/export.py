@@ -69,11 +69,16 @@ def export(
         ParameterServerError: pyarrow is missing.
         ParameterStateError: no such Parameter, or (parquet) one that is not a table.
         FileExistsError: the folder exists.
+        TypeError: `run` is not a reader, or `names` is one name.
         ValueError: no such format.
         OSError: from the file system.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {FORMATS}, got {format!r}.")
+    if not isinstance(run, RunReader):
+        raise TypeError(f"export takes a reader from ps.connect, got {type(run).__name__} {run!r}.")
+    if isinstance(names, str):
+        raise TypeError(f"names must be a list of names, got {names!r}: pass [{names!r}].")
     wanted = list(dict.fromkeys(run.names if names is None else names))
     unknown = [name for name in wanted if name not in run.names]
     if unknown:

@@ -62,21 +62,27 @@ class RunReader:
     def _open(self) -> bool:
         """Begin with the servers that the run has now; False: they are those that are known."""
         try:
-            generation = identity.generation(self._folder)
-            if generation == self._generation:
-                return False
-            run = identity.read(self._folder)
-            place = identity.servers_place(self._folder)
+            while True:
+                generation = identity.generation(self._folder)
+                if generation == self._generation:
+                    return False
+                run = identity.read(self._folder)
+                place = identity.servers_place(self._folder)
+                folders = [place / f"server-{number}" for number in range(run.server_num)]
+                wrong = self._wrong(folders)
+                if generation == identity.generation(self._folder):  # all is of one generation
+                    break
         except OSError as error:
             raise ParameterServerError(
                 f"wal_dir='{self._folder}' cannot be read: {error.strerror or error}"
             ) from error
+        if wrong is not None:
+            raise wrong
         for server in self._servers:
             server.clear()
         self._generation = generation
         self._config = RunConfig(run.worker_num, run.mode, run.staleness)
         self._partition = Partition(run.server_num, run.shards)
-        folders = [place / f"server-{number}" for number in range(run.server_num)]
         self._servers = [
             Server(folder, self._config, following=True, holds_saves=False, elastic=True)
             for folder in folders
@@ -86,6 +92,16 @@ class RunReader:
             for server, folder in zip(self._servers, folders, strict=True)
         ]
         return True
+
+    def _wrong(self, folders: list[Path]) -> ParameterServerError | None:
+        """What is wrong with the folders of the servers."""
+        name = identity.run_name(self._folder)
+        try:
+            for number, folder in enumerate(folders):
+                identity.check_belongs(folder, name, number)
+        except ParameterServerError as error:
+            return error
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -238,9 +254,7 @@ class RunReader:
         """
         with self._lock:
             spec = self._spec(name, "rows")
-            given = np.asarray(ids)
-            if given.dtype.kind not in "iu" and given.size:
-                raise TypeError(f"Parameter '{name}': ids must be integers, got {given.dtype}.")
+            given = self._ids(name, ids)
             flat = given.reshape(-1).astype(np.int64)
             row = tuple(spec["row_shape"])
             parts = self._partition.split_rows(flat)
@@ -252,6 +266,18 @@ class RunReader:
             for mine, values in zip(parts, rows, strict=True):
                 out[mine] = values
             return out.reshape(*given.shape, *row)
+
+    @staticmethod
+    def _ids(name: str, ids: ArrayLike) -> Array:
+        try:
+            given = np.asarray(ids)
+        except ValueError as error:
+            raise TypeError(
+                f"Parameter '{name}': ids must be an array of integers: {error}"
+            ) from None
+        if given.dtype.kind not in "iu" and given.size:
+            raise TypeError(f"Parameter '{name}': ids must be integers, got {given.dtype}.")
+        return given
 
     def ids(self, name: str) -> Array:
         """The ids of the trained rows of a table, at `version`: (rows,) Int64, sorted.
@@ -277,8 +303,11 @@ class RunReader:
 
         Raises:
             ParameterStateError: no such table; `refresh` was called meanwhile.
+            TypeError: `block` is not an integer.
             ValueError: `block` is less than 1.
         """
+        if not isinstance(block, int | np.integer) or isinstance(block, bool):
+            raise TypeError(f"block must be an integer, got {type(block).__name__} {block!r}.")
         if block < 1:
             raise ValueError(f"block must be at least 1, got {block}.")
         return self._blocks(name, self.ids(name), block, self.version)

@@ -24,6 +24,7 @@ from paramesh.ps.durability.record import Record
 from paramesh.ps.resizing.plan import make_plan
 from paramesh.ps.resizing.sources import (
     Cut,
+    NotYet,
     Source,
     check_saves,
     common_cut,
@@ -109,7 +110,8 @@ def build(
         The version, and the rows of the tables.
 
     Raises:
-        SavesUnfinished: `live`, and a checkpoint is being written.
+        NotYet: `live`, and a checkpoint is being written; or a push that only some servers have
+            cannot be left out.
         ParameterServerError: files are damaged.
         OSError: from the file system.
     """
@@ -123,6 +125,8 @@ def build(
 
     try:
         return attempt()
+    except NotYet:
+        raise
     except ParameterServerError:
         if not any([source.look_at_arrays() for source in sources]):
             raise
@@ -185,7 +189,11 @@ def _copy_state(source: Source, cut: Cut, targets: Targets) -> None:
         targets.add(view.pieces())
     finally:
         view.release()
-        server.clear()
+    # The later versions are copied as updates. Here they only say how many rows there are.
+    for record in source.window(cut):
+        server.replay(record)
+    targets.count(server.store.stats())
+    server.clear()
 
 
 def _updates(sources: list[Source], cut: Cut) -> Iterator[Iterator[Record]]:

@@ -51,12 +51,13 @@ from paramesh.ps.resizing.build import (
     version_of,
     with_servers,
 )
-from paramesh.ps.resizing.sources import SavesUnfinished, check_saves
+from paramesh.ps.resizing.sources import NotYet, PushesUnfinished, check_saves
 from paramesh.ps.specification.partition import Partition
 
 T = TypeVar("T")
 
-#: Seconds that a move waits for checkpoints that are being written, and between two looks.
+#: Seconds that a move waits for checkpoints that are being written, or for a worker that has pushed
+#: to some servers only; and between two looks.
 _SAVES, _LOOK = 120.0, 0.5
 #: How often a copy is tried: a fenced server that ends a snapshot may drop files that are read.
 _TRIES = 3
@@ -106,7 +107,7 @@ def resize_live(
         RunTaken: somebody else is changing it.
         MoveEnded: this process was frozen for too long; the run is as it was.
         ParameterServerError: it is not the folder of a run; its files are damaged, or it was begun
-            by an earlier version of paramesh; a checkpoint takes too long.
+            by an earlier version of paramesh; a checkpoint, or a worker's push, takes too long.
         OSError: from the file system. The run is as it was, or has moved.
     """
     try:
@@ -138,7 +139,7 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
         MoveEnded, ParameterServerError, OSError: as `resize_live`.
     """
     watch = MoveWatch(folder)
-    until = time.monotonic() + _SAVES
+    until, pause = time.monotonic() + _SAVES, _LOOK
     while True:
         if watch.look():  # of a mover that is dead, or on a host that does not see the lock
             time.sleep(_LOOK)
@@ -157,13 +158,15 @@ def move_live(folder: Path, after: Partition, point: Point, beating: Beating) ->
                     return _move(move, mine, after, point, beating)
                 finally:
                     move.close()
-        except SavesUnfinished as error:
+        except NotYet as error:
             if time.monotonic() > until:
                 raise ParameterServerError(
-                    f"the number of servers was not changed: {error} It has taken longer than "
-                    f"{_SAVES:g} seconds. Repeat the command when it has ended."
+                    f"the number of servers was not changed: {error} This has taken longer than "
+                    f"{_SAVES:g} seconds. Repeat the command later."
                 ) from None
-            time.sleep(_LOOK)
+            time.sleep(pause)
+            if isinstance(error, PushesUnfinished):
+                pause *= 2  # the run pauses each time that this is looked at
         except (ParameterServerError, OSError):
             # What was read may have been removed by another one, which has moved the run.
             if identity.generation(folder) == generation:
@@ -229,12 +232,20 @@ def _move(move: Move, mine: Identity, after: Partition, point: Point, beating: B
 
 
 def _has_moved(move: Move, error: BaseException) -> bool:
-    """End a move that has failed, unless it has ended; whether the run has moved."""
+    """End a move that has failed, unless it has ended; whether the run has moved.
+
+    Raises:
+        MoveEnded: others have ended it. The run has gone on since, and that its files were not as
+            this process expected says nothing.
+    """
     if isinstance(error, MoveEnded):
         return False
-    moves.abandon(move.folder, move.number, str(error) or type(error).__name__)
+    mine = moves.abandon(move.folder, move.number, str(error) or type(error).__name__)
     end = moves.end_of(move.folder, move.number)
-    return end is not None and end["run"] is not None
+    moved = end is not None and end["run"] is not None
+    if not mine and not moved and isinstance(error, ParameterServerError | OSError):
+        raise move.ended() from error
+    return moved
 
 
 def _built(
@@ -245,7 +256,7 @@ def _built(
         try:
             identity.own(place, make=True)
             found = build(folder, mine, place, run, after, point, live=True)
-        except SavesUnfinished:
+        except NotYet:
             raise
         except (ParameterServerError, FileNotFoundError):
             left -= 1

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability.log import latest_incarnation, read_log
+from paramesh.ps.durability.log import latest_incarnation, read_log, segments
 from paramesh.ps.durability.record import Record
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot, snapshots
 from paramesh.ps.server.server import Server
@@ -32,8 +32,16 @@ from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import RunConfig
 
 
-class SavesUnfinished(ParameterServerError):
+class NotYet(ParameterServerError):
+    """The run cannot be moved from where it is; it can when it has gone on."""
+
+
+class SavesUnfinished(NotYet):
     """A server is writing its part of a checkpoint."""
+
+
+class PushesUnfinished(NotYet):
+    """What only some servers have of a push cannot be left out any more."""
 
 
 class Cut(NamedTuple):
@@ -187,6 +195,24 @@ class Source:
                 found.append(snapshot)
         return found
 
+    def check_reaches(self, pushes: Mapping[int, int]) -> None:
+        """Raise PushesUnfinished unless it can be rebuilt with so many pushes of each worker.
+
+        Snapshots that have a push which other servers lack are of no use, and it may have no log
+        from before them.
+        """
+        cut = Cut(self.version, self.version, dict(pushes))
+        first = next(iter(segments(self.folder)), None)
+        if first is None or first[0] == 0 or self._bases(cut):
+            return
+        ahead = [w for w, n in self.workers.next_push.items() if n > pushes.get(w, 0)]
+        if ahead:
+            raise PushesUnfinished(
+                f"'{self.folder}' has a push of worker {ahead[0]} that another server lacks, and "
+                f"no snapshot from before it. The number of servers can be changed when that "
+                f"worker has made its step; if the run has ended, start it with the former number."
+            )
+
     def facts(self, cut: Cut) -> Facts:
         """What it says up to the cut; no array is read.
 
@@ -293,6 +319,8 @@ def common_cut(sources: Sequence[Source], config: RunConfig) -> Cut:
             counts = [sets.steps_of(worker, step) for step in mine]
             _check_near(f"of worker {worker} the servers have so many pushes", counts, 1)
             pushes[worker] = min(mine)
+        for source in sources:
+            source.check_reaches(pushes)
         total = sum(sets.steps_of(worker, step) for worker, step in pushes.items())
         return Cut(total, total, pushes)
     versions = [source.version for source in sources]

@@ -77,7 +77,7 @@ class Targets:
         incarnation: of the servers so far; the highest.
 
     Attributes:
-        rows: of the tables, as they were written, by name.
+        rows: of the tables, by name.
     """
 
     def __init__(
@@ -134,8 +134,6 @@ class Targets:
                 if more or (number, spec["name"]) not in self._begun:
                     file.add({"spec": spec, **more}, {})
                     self._begun.add((number, spec["name"]))
-        if name not in self._plan.sizes:
-            self.rows.setdefault(name, 0)
 
     def _add_elements(self, name: str, start: int, fields: Mapping[str, Array]) -> None:
         size = self._plan.sizes[name]
@@ -154,7 +152,6 @@ class Targets:
         for file, places in zip(self._files, self._after.split_rows(fields["ids"]), strict=True):
             if len(places):
                 file.add({"name": name}, {field: rows[places] for field, rows in fields.items()})
-        self.rows[name] += len(fields["ids"])
 
     def _add_life(self, name: str, fields: Mapping[str, Array]) -> None:
         met = {k: fields[k] for k in ("candidates", "meetings", "met_last") if k in fields}
@@ -171,6 +168,13 @@ class Targets:
             self._accounts.setdefault(name, []).append(
                 {field: fields[field].copy() for field in ("account", "admitted", "dropped")}
             )
+
+    def count(self, stats: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add the rows that a former server has at the end (see `Store.stats`)."""
+        for name, said in stats.items():
+            if said["kind"] == "rows" and name in self._plan.owners:
+                owner, _ = self._plan.owners[name]
+                self.rows[owner] = self.rows.get(owner, 0) + said["rows"]
 
     def finish(self) -> None:
         """End the snapshots and bring them to the disk."""

@@ -82,7 +82,7 @@ class Server(Pushed):
         self._log_thread = BackgroundThread("log")
         #: Called with the name of every point that is reached.
         self.reach: Callable[[str], None] = point or (lambda name: None)
-        self.snapshots = SnapshotWriter(folder, config.behind, self.reach, snapshots_beside)
+        self.snapshots = SnapshotWriter(folder, config.cut_back, self.reach, snapshots_beside)
         self.saves = Saves(self.reach, in_background=snapshots_beside, holding=holds_saves)
         self._fsync = fsync
         self.clear()

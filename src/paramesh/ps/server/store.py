@@ -42,6 +42,25 @@ class Undo(NamedTuple):
     parts: dict[str, DenseUndo | RowsUndo]
 
 
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
+    """In what two specs differ, and nothing else: of each, for messages."""
+    mine, theirs = _flat(one), _flat(other)
+    names = [n for n in {**mine, **theirs} if mine.get(n, n) != theirs.get(n, n)]
+    said = (
+        ", ".join(f"{n}={found[n]!r}" if n in found else f"without {n}" for n in names)
+        for found in (mine, theirs)
+    )
+    return next(said), next(said)
+
+
+def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in spec.items():
+        inside = isinstance(value, dict)
+        found |= _flat(value, f"{before}{name}.") if inside else {f"{before}{name}": value}
+    return found
+
+
 def _same_spec(a: dict[str, Any], b: dict[str, Any]) -> bool:
     # Pieces in older logs do not say of which shape they are a piece.
     both = "whole" in a and "whole" in b
@@ -87,9 +106,12 @@ class Store:
         known = self._parts.get(name)
         if known is not None:
             if not _same_spec(known.spec, spec):
+                there, here = _differences(known.spec, spec)
                 raise ValueError(
-                    f"Parameter '{name}' is declared on the server as {known.spec}, and cannot "
-                    f"be declared as {spec}. Check that all workers run the same script."
+                    f"Parameter '{name}' is declared on the server as {there}, and cannot be "
+                    f"declared as {here}. All workers run the same script, and a run that "
+                    f"continues keeps its optimizer, its initial values and its seed; to change "
+                    f"them, load a checkpoint into a run with a new wal_dir."
                 )
             return
         if spec["kind"] == "dense":

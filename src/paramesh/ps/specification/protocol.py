@@ -93,6 +93,13 @@ class RunConfig:
         """How many versions back a server can be read."""
         return 0 if self.mode == "async" else 2 * self.staleness + 1
 
+    @property
+    def cut_back(self) -> int:
+        """How many updates back snapshots reach: in async mode one of each worker, which other
+        servers may lack when the run is moved.
+        """
+        return self.workers if self.mode == "async" else self.behind
+
     def version_read(self, step: int) -> int:
         """The version that a step reads, in sync and stale mode."""
         return max(0, step - self.staleness)
