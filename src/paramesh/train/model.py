@@ -45,6 +45,7 @@ from paramesh.train.progress import progress_callback
 from paramesh.train.sunk_epochs import in_epochs_of
 from paramesh.train.traced_layouts import traced_layouts
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+from paramesh.train.untrained import warn_without_optimizer
 from paramesh.train.watching import Watching, examples_of
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ class Model:
         if keep_batchnorm_fp32 is not None and amp_level in ("O2", "O3"):
             amp.keep_batchnorm(network, keep_batchnorm_fp32)
         self._train_network = self._build_train(loss_scale_manager)
+        #: Whether a step without an optimizer was looked at.
+        self._asked = False
         self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
         self._eval_network = eval_network
         if eval_network is None and loss_fn is not None:
@@ -351,6 +354,9 @@ class Model:
                     pace.end()
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
+            if self._optimizer is None and not self._asked:
+                self._asked = True
+                warn_without_optimizer(network, self._loss_fn is not None)
             _notify(shown, "on_train_step_end", run)
             if pace is not None:
                 workers.check_stays(pace)

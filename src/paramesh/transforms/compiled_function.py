@@ -217,6 +217,15 @@ class CompiledFunction:
             functools.partial(providers.lowered_for_target, self, *call),
         )
 
+    def written(self) -> set[Parameter] | None:
+        """The Parameters that the programs so far write; None if there is none."""
+        programs = [e for versions in self._executables.values() for e in versions]
+        if not programs:
+            return None
+        states = {state for program in programs for state in program.written}
+        pooled = {p for state in states if isinstance(state, Pool) for _, p in state.entries()}
+        return {state for state in states if isinstance(state, Parameter)} | pooled
+
     def _remember(self, key: Hashable, executable: Executable) -> None:
         versions = self._executables.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
