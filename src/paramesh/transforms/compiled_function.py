@@ -11,6 +11,7 @@ Glossary
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import types
 import warnings
@@ -87,6 +88,15 @@ class CompiledFunction:
         self._warned = False
         #: The arguments for which there is no program, because a shape depends on values.
         self._uncompiled: set[Hashable] = set()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Programs are compiled again in a copy. A decorated function is found by its name.
+        found: Any = sys.modules.get(self.__module__)
+        for part in self.__qualname__.split(".") if hasattr(self, "__qualname__") else [""]:
+            found = getattr(found, part, None)
+        if found is self:
+            return self.__qualname__
+        return _again, (self.fn, self.static_argnums, self.static_argnames, self._donate)
 
     def _function_inside(self) -> Any:
         return self.fn
@@ -282,6 +292,12 @@ class CompiledFunction:
                 return executable
             found.update(missing)
             use_64bit = use_64bit or met_64bit
+
+
+def _again(
+    fn: Callable[..., Any], numbers: Iterable[int], names: Iterable[str], donate: bool
+) -> CompiledFunction:
+    return CompiledFunction(fn, numbers, names, donate=donate)
 
 
 def jit(

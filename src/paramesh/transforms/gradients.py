@@ -65,6 +65,12 @@ class GradientFunction:
         )
         self._compiled.__name__ = self.__name__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        weights = self._weights
+        given: Weights = weights[0] if weights and self._single_weight else weights
+        flags = (self._has_aux, self._with_value, self._with_sens, self._all)
+        return _again, (self.fn, self._positions, given, flags)
+
     def _hints(self) -> list[Parameter]:
         return list(dict.fromkeys([*(self._weights or ()), *parameters_of(self.fn)]))
 
@@ -137,6 +143,21 @@ class GradientFunction:
         else:
             inputs = by_input[0] if len(by_input) == 1 else tuple(by_input)
         return inputs if self._weights is None else (inputs, weights)
+
+
+def _again(
+    fn: Callable[..., Any], positions: _Position, weights: Weights, flags: tuple[bool, ...]
+) -> GradientFunction:
+    has_aux, with_value, with_sens, all_inputs = flags
+    return GradientFunction(
+        fn,
+        positions,
+        weights,
+        has_aux=has_aux,
+        with_value=with_value,
+        with_sens=with_sens,
+        all_inputs=all_inputs,
+    )
 
 
 def check_weights(weights: Weights) -> list[Parameter] | None:
