@@ -43,6 +43,7 @@ import hypothesis
 import pytest
 
 import goldens
+import quick_cases
 
 # A shell starts jobs in the background with Ctrl-C ignored, and so would all that tests start be.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -60,6 +61,22 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("paramesh")
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the quick tests the cases that are for them."""
+    quick_cases.mark_the_others(items)
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_objects_to_look_through() -> Iterator[None]:
+    """Put away what stays after the tests of a file: `gc.collect()` took seconds at the end."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -239,7 +239,7 @@ ATTRIBUTES = """
 """
 
 
-@pytest.mark.parametrize("top", ["paramesh", "mindspore"])
+@pytest.mark.parametrize("top", [pytest.param("paramesh", marks=pytest.mark.slow), "mindspore"])
 def test_paths_are_attributes_without_an_import(top: str, tmp_path: Path) -> None:
     program = f"""
         import functools, paramesh
@@ -252,7 +252,7 @@ def test_paths_are_attributes_without_an_import(top: str, tmp_path: Path) -> Non
     assert run(program, tmp_path) == "all"
 
 
-@pytest.mark.parametrize("top", ["paramesh", "mindspore"])
+@pytest.mark.parametrize("top", [pytest.param("paramesh", marks=pytest.mark.slow), "mindspore"])
 def test_every_path_says_of_an_unknown_name_that_it_is_unknown(top: str, tmp_path: Path) -> None:
     program = f"""
         import importlib, paramesh

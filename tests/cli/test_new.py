@@ -49,6 +49,7 @@ def test_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str], tmp_pa
     assert "cannot be written: Not a directory" in err
 
 
+@pytest.mark.slow
 def test_the_project_s_test_passes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "spirals"
     run(capsys, "new", folder)

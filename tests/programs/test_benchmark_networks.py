@@ -85,9 +85,8 @@ def live_bytes() -> int:
     return sum(array.nbytes for array in jax.live_arrays())
 
 
-@pytest.mark.parametrize(
-    "key", ["D", *(pytest.param(key, marks=pytest.mark.slow) for key in "ABC")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("key", "ABCD")
 def test_a_network_weighs_nothing_until_it_is_used(key: str) -> None:
     cells = importlib.import_module("networks.of_paramesh")
     of = network(key)

@@ -729,7 +729,7 @@ class Machine(RuleBasedStateMachine):
 
 
 class TestShort(Machine.TestCase):
-    settings = hypothesis.settings(max_examples=8, stateful_step_count=25)
+    settings = hypothesis.settings(max_examples=4, stateful_step_count=25)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ class Mutation(NamedTuple):
         what: is wrong, in words.
         patches: makes what puts it in.
         shows: whether a run can show it; the seeds of others are passed over.
-        seldom: it takes more seeds than `make test` has.
+        seldom: it takes more seeds, or more time, than `make test` has.
         made_for: what a run is that shows it: chance alone would hardly ever come there.
     """
 
@@ -478,6 +478,7 @@ MUTATIONS = [
         "a server that wakes up after its write does not check whether it was replaced",
         _one_look,
         made_for=_frozen_often,
+        seldom=True,
     ),
     Mutation(
         "damage is torn",
@@ -509,6 +510,7 @@ MUTATIONS = [
         "one snapshot replaces the log",
         _log_dropped_early,
         lambda config: bool(config.snapshot_every),
+        seldom=True,
     ),
     Mutation(
         "never lost",
@@ -539,6 +541,7 @@ MUTATIONS = [
         "question registers",
         "a late first message of a dead worker locks out its successor",
         _question_registers,
+        seldom=True,
     ),
     Mutation(
         "fenced serves",
@@ -577,6 +580,7 @@ MUTATIONS = [
         "a server that is ahead of the worker saves its newest version",
         lambda: [_on(Server, "_undos_of", lambda self, order: [])],
         made_for=_killed_in_a_step,
+        seldom=True,
     ),
     Mutation(
         "forgotten save",
@@ -613,6 +617,7 @@ MUTATIONS = [
         "a run is moved although its servers have ended the move",
         _ended_all_the_same,
         made_for=_mover_is_frozen,
+        seldom=True,
     ),
     Mutation(
         "left behind",

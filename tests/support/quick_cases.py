@@ -1,0 +1,241 @@
+"""Of which tests `make test` runs some of the cases, and `make test-slow` the others.
+
+`make test` has to end within 12 minutes on two cores. These tests have many cases that go through
+the same code, and each of them compiles programs; together they took a third of the time. Of each
+every n-th case runs in `make test`, beginning with the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+#: {file below `tests`: {test: n}}.
+EVERY_NTH: dict[str, dict[str, int]] = {
+    "checkpoint/ranks/test_ranks.py": {
+        "test_transforms_as_mindspore_does": 2,
+    },
+    "cli/test_launch.py": {
+        "TestFailures::test_who_failed_and_why": 2,
+    },
+    "initializer/test_initializer.py": {
+        "test_float64_has_more_digits_of_the_same_numbers": 3,
+        "test_golden_dtypes": 2,
+        "test_golden_stats": 3,
+    },
+    "initializer/test_of_jax.py": {
+        "test_numbers_are_those_of_the_function_under_a_key_of_the_recipe": 2,
+    },
+    "nn/test_cell.py": {
+        "test_to_float_computes_in_another_type": 2,
+    },
+    "nn/test_golden_layers.py": {
+        "test_layer": 4,
+        "test_layer_operator_by_operator": 2,
+    },
+    "nn/test_golden_losses.py": {
+        "test_loss": 3,
+    },
+    "nn/test_inner.py": {
+        "test_a_layer_with_strategies": 2,
+    },
+    "nn/test_invariants.py": {
+        "test_layer": 4,
+        "test_operator_by_operator_is_the_same": 2,
+    },
+    "nn/test_kv_cache.py": {
+        "test_queries_see_the_past_of_their_row": 3,
+    },
+    "nn/test_probability.py": {
+        "test_numbers_are_scipys": 4,
+        "test_samples_follow_the_distribution": 2,
+    },
+    "nn/test_recurrent.py": {
+        "test_lengths_are_as_truncated_sequences": 3,
+    },
+    "nn/test_stack.py": {
+        "test_a_scan_computes_and_writes_what_separate_layers_do": 2,
+    },
+    "nn/test_starts.py": {
+        "test_distribution": 2,
+    },
+    "ops/test_bessel.py": {
+        "test_values_and_gradients": 3,
+    },
+    "ops/test_borders.py": {
+        "test_the_gradient_at_a_kink_is_mindspores": 2,
+    },
+    "ops/test_changed_copies.py": {
+        "test_values": 2,
+    },
+    "ops/test_fourier.py": {
+        "test_cosine_transforms": 3,
+        "test_transforms": 2,
+    },
+    "ops/test_fractional_pooling.py": {
+        "test_each_window_has_its_largest_and_its_mean": 3,
+    },
+    "ops/test_more_random.py": {
+        "test_distributions": 2,
+    },
+    "ops/test_operators.py": {
+        "test_eager_equals_numpy": 2,
+        "test_gradient": 3,
+    },
+    "ops/test_pooling.py": {
+        "test_windows_that_stand_side_by_side": 2,
+    },
+    "ops/test_random_ops.py": {
+        "test_moments": 2,
+    },
+    "ops/test_scattering.py": {
+        "test_into_a_parameter": 2,
+    },
+    "optim/test_from_optax.py": {
+        "test_a_line_search_tries_values_of_the_loss": 2,
+        "test_the_same_as_optax": 3,
+    },
+    "optim/test_frozen.py": {
+        "test_a_frozen_parameter_and_its_state_stay": 4,
+    },
+    "optim/test_golden.py": {
+        "test_state_has_the_recorded_names": 3,
+    },
+    "optim/test_invariants.py": {
+        "test_alone_and_eagerly_it_does_the_same": 3,
+        "test_double_precision_beside_single": 2,
+    },
+    "parallel/communication/test_collectives.py": {
+        "test_values_and_gradients": 2,
+    },
+    "parallel/modes/test_data_parallel.py": {
+        "test_the_same_as_on_one_device": 3,
+    },
+    "parallel/modes/test_over_devices.py": {
+        "test_the_same_as_on_one_device": 4,
+    },
+    "parallel/modes/test_semi_auto.py": {
+        "TestTheSameAsOnOneDevice::test_mlp": 3,
+    },
+    "parallel/operators/test_axis_rules.py": {
+        "test_strategies_of_mindspore": 4,
+        "test_the_strategy_of_an_operator_without_tensors_is_that_of_its_result": 2,
+    },
+    "parallel/operators/test_random_strategies.py": {
+        "test_drawn_numbers": 3,
+    },
+    "parallel/operators/test_sent.py": {
+        "test_each_operator_sends_the_sums_of_its_rule": 3,
+    },
+    "parallel/partitioning/test_rules.py": {
+        "test_a_sharding_gives_the_numbers_of_one_device": 3,
+        "test_gradients_of_an_operator_with_a_strategy": 2,
+    },
+    "parallel/planning/test_ahead.py": {
+        "test_the_parallel_modes": 2,
+    },
+    "parallel/search/test_rules.py": {
+        "test_each_strategy_sends_what_its_rule_says": 2,
+    },
+    "parallel/search/test_search.py": {
+        "test_a_plan_runs_like_one_device_and_sends_what_is_predicted": 3,
+        "test_a_search_finds_what_trying_all_finds": 2,
+    },
+    "programs/test_branch_effects.py": {
+        "test_a_change_that_would_happen_in_any_case": 3,
+        "test_statements_in_a_branch": 2,
+    },
+    "programs/test_control_flow.py": {
+        "test_values_and_parameters": 2,
+    },
+    "programs/test_forks.py": {
+        "test_a_fork": 2,
+    },
+    "programs/test_outputs.py": {
+        "test_every_output_is_a_tensor_of_a_plain_array": 3,
+    },
+    "programs/test_pools.py": {
+        "TestBetweenSteps::test_several_written_from_outside": 3,
+        "TestBetweenSteps::test_written_from_outside": 2,
+        "TestBetweenSteps::test_written_inside_a_program": 3,
+        "test_the_same_numbers_as_without": 4,
+    },
+    "programs/test_python_control_flow.py": {
+        "test_other_places": 3,
+        "test_programs_do_what_python_does": 2,
+    },
+    "programs/test_retraces.py": {
+        "test_a_change_between_steps": 3,
+    },
+    "programs/test_uncompiled.py": {
+        "test_methods_and_indexes": 3,
+    },
+    "properties/test_recipes.py": {
+        "test_a_slice_alone_is_the_slice_of_the_full_array": 4,
+        "test_arrays_that_do_not_fit_into_a_table_are_the_same": 3,
+        "test_large_and_odd_slices": 3,
+        "test_large_arrays_over_any_number_of_devices_are_the_same": 3,
+        "test_odd_offsets_in_a_large_array": 3,
+        "test_over_any_number_of_devices_is_the_same": 3,
+    },
+    "properties/test_tensor.py": {
+        "test_operators": 4,
+    },
+    "ps/client/test_row_gradients.py": {
+        "test_as_in_one_process": 2,
+    },
+    "ps/server/test_store.py": {
+        "test_rows_are_those_of_the_full_table": 2,
+        "test_server_optimizers_are_the_local_ones": 2,
+    },
+    "sampling/test_random_bits.py": {
+        "test_batteries_are_given_the_words_of_recipes": 2,
+        "test_neighbours_have_nothing_in_common": 2,
+    },
+    "sampling/test_recipe.py": {
+        "test_sharded_is_the_same": 2,
+    },
+    "tensor/test_method_table.py": {
+        "test_of_other_arguments": 3,
+    },
+    "tensor/test_tensor.py": {
+        "test_64_bits_are_kept": 3,
+        "test_indexing_and_assignment_against_numpy": 2,
+        "test_whole_quotients": 3,
+    },
+    "test_mindspore_generated.py": {
+        "test_classes": 2,
+    },
+    "test_mindspore_gradients.py": {
+        "test_of_an_operator": 2,
+        "test_of_one_input": 2,
+    },
+    "test_recorded_names.py": {
+        "test_recorded": 3,
+    },
+    "train/test_cells.py": {
+        "test_a_subclass_keeps_to_the_parallel_settings": 3,
+        "test_a_subclass_makes_the_same_steps": 2,
+    },
+    "train/test_model.py": {
+        "test_mixed_precision_and_loss_scales_learn_alike": 2,
+    },
+}
+
+
+def mark_the_others(items: Iterable[pytest.Item]) -> None:
+    """Mark as slow what is left out of `make test`."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for item in items:
+        file = item.path.relative_to(TESTS).as_posix()
+        test = item.nodeid.partition("::")[2].partition("[")[0]
+        nth = EVERY_NTH.get(file, {}).get(test)
+        if nth is not None and item.get_closest_marker("slow") is None:
+            if seen[file, test] % nth:
+                item.add_marker(pytest.mark.slow)
+            seen[file, test] += 1
