@@ -91,11 +91,12 @@ class CompiledFunction:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # Programs are compiled again in a copy. A decorated function is found by its name.
+        name: str = getattr(self, "__qualname__", "")
         found: Any = sys.modules.get(self.__module__)
-        for part in self.__qualname__.split(".") if hasattr(self, "__qualname__") else [""]:
+        for part in name.split("."):
             found = getattr(found, part, None)
         if found is self:
-            return self.__qualname__
+            return name
         return _again, (self.fn, self.static_argnums, self.static_argnames, self._donate)
 
     def _function_inside(self) -> Any:
