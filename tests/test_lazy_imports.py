@@ -21,6 +21,7 @@ UPWARD = {
     # Names that MindSpore has in the lower package, when a user asks for them.
     ("paramesh.nn", "paramesh.optim"),
     ("paramesh.nn", "paramesh.train"),
+    ("paramesh.ops.lazy", "paramesh.mindspore_inner_operators"),
     ("paramesh.ops.lazy", "paramesh.mindspore_primitives"),
     ("paramesh.ops.lazy", "paramesh.transforms"),
     ("paramesh.parallel", "paramesh.mindspore_names"),

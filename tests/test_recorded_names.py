@@ -12,7 +12,15 @@ import pytest
 
 import name_cases
 import paramesh
-from paramesh import Tensor, mindspore_gradients, mindspore_sparse, mint, nn, ops
+from paramesh import (
+    Tensor,
+    mindspore_gradients,
+    mindspore_inner_operators,
+    mindspore_sparse,
+    mint,
+    nn,
+    ops,
+)
 from paramesh import numpy as mnp
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,7 +37,7 @@ def arrays() -> dict[str, np.ndarray]:
 
 def primitive(name: str) -> Any:
     """A class of operators, of those of gradients and of parts too."""
-    homes = (ops, mindspore_sparse, mindspore_gradients)
+    homes = (ops, mindspore_inner_operators, mindspore_sparse, mindspore_gradients)
     return next(getattr(home, name) for home in homes if hasattr(home, name))
 
 

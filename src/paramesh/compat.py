@@ -199,9 +199,15 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.function.array_func": ("paramesh.ops.functional",),
     "ops.function.math_func": ("paramesh.ops.functional",),
     "ops.function.random_func": ("paramesh.ops.functional",),
-    "ops.operations.image_ops": ("paramesh.ops.operations",),
+    "ops.operations.image_ops": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_inner_operators",
+    ),
     "ops.operations.linalg_ops": ("paramesh.ops.operations",),
-    "ops.operations.math_ops": ("paramesh.ops.operations",),
+    "ops.operations.math_ops": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_inner_operators",
+    ),
     "ops.operations.other_ops": ("paramesh.ops.operations",),
     "ops.operations.random_ops": ("paramesh.ops.operations",),
     "ops.operations.sparse_ops": (
@@ -210,8 +216,16 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.mindspore_sparse",
     ),
     "ops.operations.spectral_ops": ("paramesh.ops.operations",),
-    "ops.operations.array_ops": ("paramesh.ops.operations",),
+    "ops.operations.array_ops": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_inner_operators",
+    ),
     "ops.operations._grad_ops": ("paramesh.mindspore_gradients",),
+    "ops.operations._embedding_cache_ops": ("paramesh.mindspore_inner_operators",),
+    "ops.operations.inner_ops": (
+        "paramesh.ops.operations",
+        "paramesh.mindspore_inner_operators",
+    ),
     "ops.operations._inner_ops": ("paramesh.ops.operations", "paramesh.mindspore_primitives"),
     "hal": ("paramesh.runtime",),
     "device_context": ("paramesh.runtime",),

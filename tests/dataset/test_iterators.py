@@ -103,6 +103,30 @@ def test_a_state_goes_on_at_the_very_row(name: str) -> None:
         assert seen + whole(second) == expected[1]
 
 
+def test_functions_of_batches_are_told_the_epoch_of_the_pipeline() -> None:
+    """As recorded from MindSpore 2.10: repetitions are of one epoch, and begin with batch 0."""
+
+    def told(column: Any, info: Any) -> Any:
+        return [[info.get_epoch_num(), info.get_batch_num()] for _ in column]
+
+    def batches() -> Any:
+        rows = ds.NumpySlicesDataset(np.arange(4), ["x"], shuffle=False)
+        return rows.batch(2, per_batch_map=told, input_columns=["x"])
+
+    def seen(pipeline: Any) -> Any:
+        iterator = pipeline.create_tuple_iterator(num_epochs=2, output_numpy=True)
+        return [[row[0][0].tolist() for row in iterator] for _ in range(2)]
+
+    assert seen(batches()) == [[[0, 0], [0, 1]], [[1, 0], [1, 1]]]
+    twice = [[[0, 0], [0, 1]] * 2, [[1, 0], [1, 1]] * 2]
+    assert seen(batches().repeat(2)) == twice
+    assert seen(batches().map(lambda x: x, "x").repeat(2)) == twice
+    four = [[[0, 0], [0, 1]] * 4, [[1, 0], [1, 1]] * 4]
+    assert seen(batches().repeat(2).repeat(2)) == four
+    endless = batches().repeat().take(5).create_tuple_iterator(num_epochs=1, output_numpy=True)
+    assert [row[0][0].tolist() for row in endless] == [[0, 0], [0, 1], [0, 0], [0, 1], [0, 0]]
+
+
 @pytest.mark.parametrize("name", pipelines())
 def test_the_same_seed_gives_the_same_rows_and_each_epoch_others(name: str) -> None:
     ds.config.set_seed(3)

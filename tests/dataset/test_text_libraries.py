@@ -73,7 +73,8 @@ def test_vocab_from_file_and_back(tmp_path: Path) -> None:
     vocab = text.Vocab.from_file(str(path), ",", 2, ["s"], False)
     assert vocab.vocab() == {"x": 0, "y": 1, "s": 2}
     assert vocab.tokens_to_ids(["y", "?"]) == [1, -1]
-    assert vocab.tokens_to_ids("x") == 0
+    assert vocab.tokens_to_ids("x") == vocab.tokens_to_ids(["x"]) == 0
+    assert vocab.ids_to_tokens([1]) == vocab.ids_to_tokens(1) == "y"
     assert vocab.ids_to_tokens(np.array([2, 9])) == ["s", ""]
     path.write_text("x\nx\n", encoding="utf-8")
     with pytest.raises(RuntimeError, match="'x' is in .* twice"):

@@ -50,6 +50,7 @@ def main() -> None:
     counts: dict[str, Any] = {}
     if "--new" in sys.argv:
         arrays = dict(np.load(HERE / "names.npz"))
+        arrays.pop("allow_pickle", None)  # numpy 1 takes the setting below for an array
         counts = json.loads((HERE / "names.json").read_text())
     for group, codes in name_cases.CASES.items():
         for code in codes:

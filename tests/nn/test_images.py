@@ -140,6 +140,7 @@ def test_parameters_are_named_by_the_path_in_a_network() -> None:
         ("nearest", None, [0, 0, 1, 1, 2, 2]),
         ("linear", False, [0, 0.25, 0.75, 1.25, 1.75, 2]),
         ("linear", True, [0, 0.4, 0.8, 1.2, 1.6, 2]),
+        ("area", None, [0, 0, 1, 1, 2, 2]),
     ],
 )
 def test_upsampling(mode: str, align: Any, wanted: list[float]) -> None:

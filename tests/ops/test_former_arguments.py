@@ -38,6 +38,18 @@ def test_extremes_with_their_indices_first(of: Any, best: Any, where: Any, keep:
         np.testing.assert_array_equal(indices.asnumpy(), where(ROWS, axis, keepdims=keep))
 
 
+def test_axes_in_a_range() -> None:
+    """MindSpore's compiler has tuples for ranges, and scripts give them as axes."""
+    assert ops.make_range(3) == ops.functional.make_range(0, 3) == (0, 1, 2)
+    assert ops.make_range(5, 1, -2) == (5, 3)
+    x = Tensor(ROWS)
+    for axes in (range(2), ops.make_range(0, x.ndim), [0, 1]):
+        assert ops.ReduceMean()(x, axes).asnumpy() == ops.mean(x, axes).asnumpy() == ROWS.mean()
+    number = Tensor(np.float32(3))
+    assert ops.ReduceMean()(number, range(0)).asnumpy() == 3
+    assert ops.transpose(x, range(1, -1, -1)).shape == (6, 2)
+
+
 def test_the_check_of_a_dense_layers_input() -> None:
     from paramesh.mindspore_internals import check_dense_input_shape
 

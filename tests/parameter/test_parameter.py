@@ -288,6 +288,15 @@ def test_set_data_from_an_initializer_keeps_the_recipe() -> None:
     assert (p.dtype, p.tolist()) == (dt.float32, [1.0, 1.0])
 
 
+def test_an_assignment_to_data_is_set_data() -> None:
+    p = weight()
+    p.data = Tensor(np.array([5.0, 6.0], np.float32))
+    assert p.data is p
+    assert p.tolist() == [5.0, 6.0]
+    with pytest.raises(ParameterShapeError, match="slice_shape"):
+        p.data = Tensor([1.0])
+
+
 def test_set_data_shares_nothing() -> None:
     p, q, t = weight(), weight("q"), Tensor(np.array([5.0, 6.0], np.float32))
     p.set_data(t)

@@ -186,6 +186,19 @@ def _on_this_cpu(mindspore: Any) -> None:
         def construct(self, *_: Any) -> Any:
             return mindspore.ops.zeros((8,), mindspore.float32)
 
+    dataset = mindspore.dataset.Dataset
+    made = dataset.__init__
+
+    def of_two(
+        self: Any, children: Any = None, num_parallel_workers: Any = None, *args: Any, **more: Any
+    ) -> None:
+        # MindSpore refuses more than there are processors.
+        made(self, children, num_parallel_workers and min(num_parallel_workers, 2), *args, **more)
+
+    dataset.__init__ = of_two
+    for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object)):
+        if not hasattr(np, name):  # scripts are older than NumPy 1.24
+            setattr(np, name, kind)
     mindspore.set_context = mindspore.context.set_context = settings
     mindspore.nn.EmbeddingLookup.__init__ = embedding
     for module in (mindspore.ops, mindspore.ops.operations):

@@ -107,7 +107,7 @@ def run(
     arguments = attempt.arguments.format(**words).split()
     settings: dict[str, Any] = {
         "losses": str(out / "losses.json"),
-        "steps": attempt.steps or (20 if exact else 0),
+        "steps": 20 if exact else attempt.steps,
         "mindspore": bool(mindspore),
         "smaller": attempt.smaller,
     }

@@ -38,6 +38,9 @@ CASES: dict[str, list[str]] = {
         "ops.interpolate(T(f(1, 2, 3, 4)), scale_factor=(2.0, 1.5), mode='bilinear',"
         " recompute_scale_factor=True)",
         "nn.ResizeBilinear()(T(f(1, 2, 3, 4)), size=(5, 6))",
+        "nn.Upsample((5, 6), mode='bicubic', align_corners=True)(T(f(1, 2, 3, 4)))",
+        "nn.Upsample((5, 6), mode='bicubic')(T(f(1, 2, 3, 4)))",
+        "nn.Upsample(scale_factor=1.5, recompute_scale_factor=True)(T(f(1, 2, 3, 4)))",
         "nn.ResizeBilinear()(T(f(1, 2, 3, 4)), scale_factor=2)",
         "ops.grid_sample(T(f(1, 2, 4, 5)), T(f(1, 3, 3, 2)))",
         "ops.grid_sample(T(f(1, 2, 4, 5)), T(f(1, 3, 3, 2)), padding_mode='border')",
@@ -459,6 +462,26 @@ CASES: dict[str, list[str]] = {
         "nn.CosineEmbeddingLoss()(T(f(3, 4)), T(f(3, 4, seed=1)),"
         " T(np.sign(f(3)).astype(np.int32)))",
     ],
+    "inner operators": [
+        "P('CombinedNonMaxSuppression')()(T(boxes(12).reshape(2, 6, 1, 4) / 10),"
+        " T(p(2, 6, 2)), K0(3), K0(4), T(np.float32(0.1)), T(np.float32(0.2)))",
+        "P('CombinedNonMaxSuppression')(True, False)(T(boxes(24).reshape(2, 6, 2, 4) / 5),"
+        " T(p(2, 6, 2)), K0(3), K0(9), T(np.float32(0.1)), T(np.float32(0.2)))",
+        "P('CombinedNonMaxSuppression')(clip_boxes=False)("
+        "T(boxes(12).reshape(2, 6, 1, 4)[..., [2, 3, 0, 1]]), T(p(2, 6, 2)), K0(3), K0(8),"
+        " T(np.float32(0.1)), T(np.float32(0.6)))",
+        "P('MatrixLogarithm')()(T((f(2, 3, 3) + 1j * f(2, 3, 3, seed=1)).astype(np.complex64)))",
+        "P('MatrixLogarithm')()(T(f(4, 4) + 1j * f(4, 4, seed=1)))",
+        "P('MatrixLogarithm')()(T(np.array([[0, 1], [0, 0]], np.complex64)))",
+        "P('ConcatOffsetV1')()(K0(-2), (K(2, 3, 4), K(2, 5, 4), K(2, 1, 4)))",
+        "(lambda w: (P('UpdateCache')()(w, K(0, 3, -1, 7), T(f(4, 3)), 4), w)[1])(W(4, 3))",
+        "(lambda w: (P('UpdateCache')()(w, K(0, 3, -1, 7), T(f(4, 3)), K0(2)), w)[1])(W(4, 3))",
+        "adafactor(P('FusedAdaFactor')(), 3, 4)",
+        "adafactor(P('FusedAdaFactor')(True, False, True), 2, 3, 4)",
+        "adafactor(P('FusedAdaFactor')(True, True, True), 5)",
+        "adafactor(P('FusedAdaFactor')(False, True), 3, 4)",
+        "adafactor(P('FusedAdaFactorWithGlobalNorm')(True, True), 3, 4, norm=4.0)",
+    ],
 }
 
 
@@ -558,11 +581,28 @@ def scope(tensor: Any, primitive: Any, **modules: Any) -> dict[str, Any]:
         *(tensor(np.array(x, np.int32)) for x in (ends, at)), tensor(v), shape
     )
     mine["f4"] = lambda *numbers: np.array(numbers, np.float32)
+    mine["K0"] = lambda k: tensor(np.array(k, np.int32))
+    mine["W"] = lambda *shape: ms.Parameter(tensor(f(*shape, seed=3)), name="w")
+    mine["adafactor"] = lambda step, *shape, **more: _adafactor(step, tensor, ms, shape, **more)
     mine["K"] = lambda *k: tensor(np.array(k, np.int32))
     mine["I"] = lambda *k: tensor(np.array(k, np.int64))
     mine["parts"] = lambda *shape: _parts(mine["K"], tensor, *shape)
     arrays = (f, p, i, b, boxes, scored, rois, regions, logp)
     return mine | {fn.__name__: fn for fn in arrays} | modules
+
+
+def _adafactor(
+    step: Any, tensor: Any, ms: Any, shape: tuple[int, ...], norm: float | None = None
+) -> list[Any]:
+    """The Parameter and its states after two steps of `FusedAdaFactor`."""
+    rows, columns = (shape[:-1], shape[:-2] + shape[-1:]) if len(shape) > 1 else ((1,), (1,))
+    made = [(f(*shape, seed=3)), *(np.zeros(s, np.float32) for s in (shape, rows, columns, shape))]
+    states = [ms.Parameter(tensor(value), name=f"s{at}") for at, value in enumerate(made)]
+    settings = [tensor(np.array(v, np.float32)) for v in ((1e-30, 1e-3), 0.7, 0.9, 0.8, 0.01, 0.03)]
+    for seed in (4, 5):
+        last = [] if norm is None else [tensor(np.float32(norm))]
+        step(*settings, tensor(f(*shape, seed=seed)), *states, *last)
+    return states
 
 
 def _parts(whole: Any, tensor: Any, *shape: int) -> list[Any]:

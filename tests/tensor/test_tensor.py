@@ -521,6 +521,13 @@ def test_in_place_changes() -> None:
 def test_printing() -> None:
     assert repr(Tensor([1, 2])) == "Tensor(shape=[2], dtype=Int64, value= [1, 2])"
     assert str(Tensor(np.array([1.5], dt.bfloat16.np_dtype))) == "[1.5]"
+    # A number has six digits at most, as in MindSpore.
+    said = {91.0: "91", -1 / 3: "-0.333333", 123456789.0: "1.23457e+08", True: "True", 7: "7"}
+    for value, shown in said.items():
+        assert repr(Tensor(value)).endswith(f"value= {shown})")
+    third = Tensor(1 / 3, dt.bfloat16)
+    assert repr(third) == "Tensor(shape=[], dtype=BFloat16, value= 0.333984)"
+    assert repr(Tensor(1.5 - 2j)).endswith("value= 1.5-2j)")
     seen: list[str] = []
     jax.jit(lambda t: seen.append(str(t)))(Tensor(FLOATS))
     assert seen == ["<traced float32[2,3]>"]

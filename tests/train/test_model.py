@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -364,7 +365,11 @@ def test_monitors_validation_and_stopping(capsys) -> None:
     )
     m = model()
     m.train(
-        9, BATCHES, [LossMonitor(2), TimeMonitor(), stop], valid_dataset=BATCHES, valid_frequency=2
+        9,
+        BATCHES,
+        [LossMonitor(2), TimeMonitor(data_time=True), stop],
+        valid_dataset=BATCHES,
+        valid_frequency=2,
     )
     assert seen[0] == {}
     assert set(seen[1]) == {"accuracy", "loss", "eval_loss"}
@@ -373,7 +378,7 @@ def test_monitors_validation_and_stopping(capsys) -> None:
     out, err = capsys.readouterr()
     lines = [line for line in out.splitlines() if "loss is" in line]
     assert [line.split(",")[0] for line in lines] == ["epoch: 1 step: 2", "epoch: 1 step: 4"]
-    assert out.count("Train epoch time: ") == 2
+    assert len(re.findall(r"Train epoch time: .* \(data time: \d+\.\d{3} ms\)", out)) == 2
     first, second = err.splitlines()
     assert first.startswith("epoch 1/9: 4 steps in ")
     assert second.startswith("epoch 2/9: 1 step in ")

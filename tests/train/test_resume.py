@@ -135,6 +135,13 @@ def test_a_fresh_model_runs_no_recipe_and_ends_the_same(whole, fresh: Fresh) -> 
     assert fresh.saved == [f"net-{at}.ckpt" for at in ("2_3", "3_1", "3_3", "3_4")]
 
 
+def test_what_is_loaded_of_a_checkpoint_are_arrays(whole) -> None:
+    """Scripts go through them; where the run was is for `resume` alone."""
+    found = load_checkpoint(whole[0] / "net-2_1.ckpt")
+    assert len(found) > 10
+    assert [name for name, value in found.items() if not hasattr(value, "asnumpy")] == []
+
+
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("at", ["1_2", "1_4", "2_1", "2_4", "3_3", "3_4"])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(

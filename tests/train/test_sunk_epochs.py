@@ -76,7 +76,9 @@ def trained(folder: Path, epoch: int, resume: Path | None = None) -> tuple[list[
         on_train_step_end=lambda run: seen.append(
             (run.original_args().cur_epoch_num, run.original_args().cur_step_num)
         ),
-        on_train_begin=lambda run: seen.append(run.original_args().batch_num),
+        on_train_begin=lambda run: seen.append(
+            run.original_args().batch_num if run.original_args().dataset_sink_mode else "not sunk"
+        ),
     )
     saver = ModelCheckpoint("net", folder, CheckpointConfig(1, keep_checkpoint_max=0))
     model.train(epoch, pipeline(), [noting, saver], True, sink_size=2, resume=resume, **QUIET)

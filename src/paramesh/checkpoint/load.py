@@ -25,7 +25,7 @@ from paramesh.checkpoint.formats.orbax_source import OrbaxSource
 from paramesh.checkpoint.formats.storage_dtypes import storable
 from paramesh.checkpoint.left_out import under_own_names, warn_of
 from paramesh.checkpoint.opening import open_source, readable_format
-from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
+from paramesh.checkpoint.records import OWN, AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.sharded.load import loaded_slices
 from paramesh.checkpoint.staging import aligned_copies
 from paramesh.dtype import is_64bit
@@ -93,7 +93,8 @@ def load_checkpoint(
 
     Returns:
         {name: Parameter}; entries of `append_dict` are Parameters of shape () (numbers, bools) and
-        str. Rows of tables that servers have saved, and that `net` has, are not among them: they
+        str. Where a run was, which `Model.train(resume=...)` reads, is not among them, nor rows of
+        tables that servers have saved, and that `net` has: they
         are read from the checkpoint when they are needed.
 
     Raises:
@@ -122,7 +123,7 @@ def load_checkpoint(
 
     def wanted(name: str) -> bool:
         return (
-            not name.startswith(left_out)
+            not name.startswith((OWN, *left_out))
             and name.startswith(only)
             and (choice_func is None or choice_func(name))
         )

@@ -29,6 +29,10 @@ from paramesh.tensor.base import Tensor, wrap
 Choice = Callable[[str], bool]
 
 
+#: Names of `append_dict` that begin with it are paramesh's own: where a run was.
+OWN = "paramesh."
+
+
 class AppendedNumber(Parameter):
     """A number from `append_dict`, as `load_checkpoint` returns it.
 

@@ -121,15 +121,30 @@ class Run:
 
 @dataclass(frozen=True)
 class Pass:
-    """One epoch of one operation."""
+    """One epoch of one operation.
+
+    Args:
+        run: of the whole pipeline.
+        path: of the operation.
+        epoch: of the operation: each repetition above it counts.
+        times: how often `repeat` above it has it in one epoch of the pipeline; -1: without end.
+    """
 
     run: Run
     path: Path
     epoch: int
+    times: int = 1
 
     def below(self, child: int = 0, epoch: int | None = None) -> Pass:
         """The pass of a child."""
-        return Pass(self.run, (*self.path, child), self.epoch if epoch is None else epoch)
+        below = self.epoch if epoch is None else epoch
+        return Pass(self.run, (*self.path, child), below, self.times)
+
+    def repeated(self, count: int, nth: int) -> Pass:
+        """The pass of a child that is repeated `count` times, -1 for without end."""
+        epoch = nth if count == -1 else self.epoch * count + nth
+        times = -1 if -1 in (count, self.times) else self.times * count
+        return Pass(self.run, (*self.path, 0), epoch, times)
 
     def work(self, make: Callable[[], Any]) -> Work:
         """The work of this operation."""

@@ -15,7 +15,7 @@ from paramesh.nn import arguments
 from paramesh.nn.activation import get_activation
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
-from paramesh.ops import array, indexing, nn_ops
+from paramesh.ops import array, indexing, nn_ops, resizing
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
 from paramesh.state import placement
@@ -293,29 +293,20 @@ class OneHot(Cell):
         return values.astype(self.dtype)
 
 
-_UPSAMPLING = {
-    "nearest": ("nearest", 1, 3),
-    "linear": ("linear", 1, 1),
-    "bilinear": ("linear", 2, 2),
-    "bicubic": ("cubic", 2, 2),
-    "trilinear": ("linear", 3, 3),
-}
-
-
 class Upsample(Cell):
-    """Images (or sequences, or volumes) in another size.
+    """Images (or sequences, or volumes) in another size, by `ops.interpolate`.
 
     Args:
         size: the size of each spatial axis, one int for all or a tuple.
         scale_factor: instead of `size`, a factor for each spatial axis, one for all or a tuple.
-        mode: `nearest`, `linear` (n, c, l), `bilinear` or `bicubic` (n, c, h, w), or `trilinear`
-            (n, c, d, h, w).
-        align_corners: whether the centres of the corner elements stay in their places; not for
-            `nearest`.
+        mode: `nearest`, `nearest-exact`, `area`, `linear` (n, c, l), `bilinear` or `bicubic`
+            (n, c, h, w), or `trilinear` (n, c, d, h, w).
+        align_corners: whether the corner elements keep their places; for linear and cubic modes.
+        recompute_scale_factor: MindSpore's; the scale is that of the sizes in any case.
 
     Raises:
-        ValueError: both or neither of `size` and `scale_factor`; an unknown mode; `bicubic` with
-            `align_corners`, which is not offered.
+        ValueError: both or neither of `size` and `scale_factor`; an unknown mode; `align_corners`
+            for another mode.
     """
 
     def __init__(
@@ -324,6 +315,7 @@ class Upsample(Cell):
         scale_factor: float | tuple[float, ...] | None = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
     ) -> None:
         super().__init__()
         if (size is None) == (scale_factor is None):
@@ -332,53 +324,28 @@ class Upsample(Cell):
                 f"scale_factor={scale_factor!r}."
             )
         self.size, self.scale_factor = size, scale_factor
-        self.mode = arguments.choice("Upsample", "mode", mode, tuple(_UPSAMPLING))
+        self.mode = arguments.choice("Upsample", "mode", mode, tuple(resizing.MODES))
         self.align_corners = align_corners
-        if align_corners and mode in ("nearest", "bicubic"):
-            raise ValueError(f"Upsample(align_corners): True is not offered for mode={mode!r}.")
+        self.recompute_scale_factor = recompute_scale_factor
+        if align_corners is not None and mode in resizing.WITHOUT_CORNERS:
+            raise ValueError(
+                f"Upsample(align_corners): it means nothing for mode={mode!r}: leave it out."
+            )
 
     def construct(self, x: TensorLike) -> Tensor:
-        """(n, c, ...) -> (n, c, ...) of the wanted size."""
-        method, fewest, most = _UPSAMPLING[self.mode]
-        x = arguments.tensor("Upsample", x)
-        n = x.ndim - 2
-        if not fewest <= n <= most:
-            raise ValueError(f"Upsample: mode={self.mode!r} does not take an input {x.shape}.")
-        sizes = self._sizes(x.shape[2:])
-        value = raw(x)
-        with x64(value):
-            for axis, out in enumerate(sizes, 2):
-                value = _resized(value, axis, out, method, bool(self.align_corners))
-        return wrap(value)
+        """(n, c, ...) -> (n, c, ...) of the wanted size.
 
-    def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
-        if self.size is not None:
-            return arguments.integers("Upsample", "size", self.size, len(sizes))
-        factors = self.scale_factor
-        factors = factors if isinstance(factors, tuple | list) else (factors,) * len(sizes)
-        if len(factors) != len(sizes):
-            raise ValueError(
-                f"Upsample(scale_factor): expected {len(sizes)} factors, got {factors}."
-            )
-        return tuple(math.floor(n * float(f or 0)) for n, f in zip(sizes, factors, strict=True))
-
-
-def _resized(value: Array, axis: int, out: int, method: str, align_corners: bool) -> Array:
-    size = value.shape[axis]
-    if method == "nearest":
-        return jnp.take(value, jnp.arange(out, dtype=jnp.int32) * size // out, axis)
-    if method == "cubic":
-        shape = tuple(out if i == axis else n for i, n in enumerate(value.shape))
-        return jax.image.resize(value, shape, "cubic", antialias=False)
-    places = jnp.arange(out, dtype=value.dtype)
-    if align_corners:
-        places = places * ((size - 1) / max(out - 1, 1))
-    else:
-        places = jnp.clip((places + 0.5) * (size / out) - 0.5, 0, size - 1)
-    low = jnp.floor(places).astype(jnp.int32)
-    fraction = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
-    here = jnp.take(value, low, axis)
-    return here + fraction * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
+        Raises:
+            ValueError: an input that the mode does not take, or another number of axes than sizes.
+        """
+        return resizing.interpolate(
+            x,
+            self.size,
+            self.scale_factor,
+            self.mode,
+            self.align_corners,
+            self.recompute_scale_factor,
+        )
 
 
 class Unfold(Cell):

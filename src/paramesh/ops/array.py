@@ -30,10 +30,10 @@ __all__ = [
 
 
 def ints(values: Any) -> tuple[int, ...]:
-    """Sizes or axes as a tuple of ints, from an int, a tuple, a list or a Tensor of ints."""
+    """Sizes or axes as a tuple of ints, from an int, a tuple, list, range or Tensor of them."""
     if hasattr(values, "tolist"):
         values = known_values(values, "sizes or axes are values of a Tensor").tolist()
-    if isinstance(values, tuple | list):
+    if isinstance(values, tuple | list | range):
         return tuple(operator.index(n) for n in values)
     return (operator.index(values),)
 

@@ -1,7 +1,7 @@
 """What MindSpore's compiler calls operators and python has itself, and marks of networks.
 
-`make_range`, `tuple_len` and their like are python's; summaries write nothing by themselves, as
-in MindSpore without a SummaryRecord; flags are remembered.
+`tuple_len` and its like are python's; summaries write nothing by themselves, as in MindSpore
+without a SummaryRecord; flags are remembered.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ __all__ = [
 ]
 # fmt: on
 
-make_range = range
 tuple_len = list_len = len
+
+
+def make_range(*limits: int) -> tuple[int, ...]:
+    """A tuple of the numbers of python's `range`: (stop), or (start, stop, step)."""
+    return tuple(range(*limits))
 
 
 def is_tensor(obj: object) -> bool:

@@ -28,6 +28,10 @@ UPPER = lazy_names.homes(
             GradOperation fori_loop grad jvp scan value_and_grad vjp vmap while_loop
         """,
         "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",
+        "paramesh.mindspore_inner_operators": """
+            CombinedNonMaxSuppression FusedAdaFactor FusedAdaFactorWithGlobalNorm MatrixLogarithm
+            UpdateCache
+        """,
         "paramesh.mindspore_primitives": """
             PrimitiveWithCheck PrimitiveWithInfer prim_attr_register
         """,

@@ -37,7 +37,7 @@ _PLACINGS = {"align_corners": _ALIGNED, "half_pixel": _HALF, "asymmetric": _ASYM
 _CUBIC = {"half pixel": -0.5, "aligned": -0.75}
 _STEPS = 1024
 #: mode -> (number of spatial axes, the method along each).
-_MODES = {
+MODES = {
     "nearest": ((1, 2, 3), "nearest"),
     "linear": ((1,), "linear"),
     "bilinear": ((2,), "linear"),
@@ -46,6 +46,8 @@ _MODES = {
     "area": ((1, 2, 3), "area"),
     "nearest-exact": ((1, 2), "nearest-exact"),
 }
+#: The modes for which `align_corners` means nothing.
+WITHOUT_CORNERS = ("nearest", "area", "nearest-exact")
 
 
 def _placing(align_corners: bool, half_pixel_centers: bool) -> str:
@@ -163,13 +165,13 @@ def interpolate(
         if scales is not None and len(scales) != input.ndim:
             raise ValueError(f"scales has {len(scales)} factors for {input.ndim} axes.")
         size, scale_factor = sizes, None if scales is None else tuple(scales[2:])
-    if mode not in _MODES:
-        raise ValueError(f"mode must be one of {', '.join(_MODES)}, got {mode!r}.")
-    axes, method = _MODES[mode]
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    axes, method = MODES[mode]
     n = input.ndim - 2
     if n not in axes:
         raise ValueError(f"mode={mode!r} does not take an input with {n} spatial axes.")
-    if align_corners is not None and mode in ("nearest", "area", "nearest-exact"):
+    if align_corners is not None and mode in WITHOUT_CORNERS:
         raise ValueError(f"align_corners means nothing for mode={mode!r}: leave it out.")
     wanted = _sizes(input.shape[2:], size, scale_factor)
     if former:

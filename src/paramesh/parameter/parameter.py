@@ -174,8 +174,15 @@ class Parameter(ParameterValue):
 
     @property
     def data(self) -> Self:
-        """This Parameter itself, as in MindSpore."""
+        """This Parameter itself; to assign to it is `set_data`.
+
+        In MindSpore 2.10 it is a Tensor that shares the Parameter's memory.
+        """
         return self
+
+    @data.setter
+    def data(self, value: Tensor | float) -> None:
+        self.set_data(value)
 
     @property
     def inited_param(self) -> Parameter | None:

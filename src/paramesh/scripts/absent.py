@@ -54,7 +54,16 @@ INSTEAD: dict[str, str] = {
         ("mindspore.SummaryLandscape", "mindspore.train.SummaryLandscape"),
         "nothing: its files are for MindInsight, which is no longer developed",
     ),
+    "mindspore.experimental.MapParameter": (
+        "mindspore.Parameter with a fixed number of rows; servers (mindspore.nn.EmbeddingLookup) "
+        "hold more of them than fit into the memory of one machine"
+    ),
     "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
+    **dict.fromkeys(
+        (f"mindspore.nn.AdaSumBy{way}WrapCell" for way in ("DeltaWeight", "Grad")),
+        "mindspore.nn.DistributedGradReducer, which takes the mean: MindSpore has AdaSum for 16 or "
+        "more Ascends alone",
+    ),
     "mindspore.multiprocessing": "python's own multiprocessing module",
     "mindspore.nn.Linear": "mindspore.nn.Dense",
     "mindspore.nn.Module": "mindspore.nn.Cell",

@@ -367,8 +367,11 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
         recipe = self._recipe
         if recipe is not None and isinstance(recipe.initializer, NoData):
             return f"Tensor(shape={list(self.shape)}, dtype={self.dtype})"
-        values = np.array2string(
-            self._shown(), separator=", ", prefix="", formatter=_formatter(self.dtype)
+        shown = self._shown()
+        values = (
+            _short(shown)
+            if shown.ndim == 0
+            else np.array2string(shown, separator=", ", prefix="", formatter=_formatter(self.dtype))
         )
         gap = "\n" if self.ndim > 1 else " "
         return f"Tensor(shape={list(self.shape)}, dtype={self.dtype}, value={gap}{values})"
@@ -409,6 +412,12 @@ def _formatter(dtype: DType) -> Any:
     if dtype.kind == "float" and dtype.long_name != "bfloat16":
         return {"float_kind": lambda v: f"{v: .8e}"}
     return None
+
+
+def _short(value: np.ndarray[Any, np.dtype[Any]]) -> str:
+    """A number of an array without axes, with six digits at most, as MindSpore writes it."""
+    kind = value.dtype.kind
+    return f"{value[()]:g}" if kind in "fc" else str(value)
 
 
 def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:

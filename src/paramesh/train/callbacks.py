@@ -45,9 +45,15 @@ class RunContext:
 
     `original_args()` has: mode ("train" or "eval"), network, train_network, eval_network, loss_fn,
     optimizer, metrics, epoch_num, batch_num (None if the dataset does not know it),
+    <<<<<<< HEAD
     cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch (at the
     begin of a step that step's),
     train_dataset, valid_dataset, net_outputs, eval_results, list_callback.
+    =======
+    cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch,
+    train_dataset, valid_dataset, dataset_sink_mode (as `train` was given it), net_outputs,
+    eval_results, list_callback.
+    >>>>>>> main
     """
 
     def __init__(self, original_args: Facts) -> None:
@@ -245,18 +251,34 @@ class TimeMonitor(Callback):
 
     Args:
         data_size: steps of an epoch; None: as counted.
+        data_time: also print how long a step waited for its batch, on average.
+
+    Raises:
+        ValueError: `data_size` is not an int of at least 1. TypeError: `data_time` is not a bool.
     """
 
-    def __init__(self, data_size: int | None = None) -> None:
+    def __init__(self, data_size: int | None = None, data_time: bool = False) -> None:
         if data_size is not None:
             _count("TimeMonitor", "data_size", data_size, 1)
-        self._steps = data_size
+        if not isinstance(data_time, bool):
+            raise TypeError(f"TimeMonitor: data_time must be a bool, got {data_time!r}.")
+        self._steps, self._data_time = data_size, data_time
         self._start, self._seen = 0.0, 0
+        self._waits_since, self._waited = 0.0, 0.0
 
     def epoch_begin(self, run_context: RunContext) -> None:
         """Start the clock."""
         self._seen = run_context.original_args().get("cur_step_in_epoch", 0)
-        self._start = time.perf_counter()
+        self._start = self._waits_since = time.perf_counter()
+        self._waited = 0.0
+
+    def step_begin(self, run_context: RunContext) -> None:
+        """The batch is there."""
+        self._waited += time.perf_counter() - self._waits_since
+
+    def step_end(self, run_context: RunContext) -> None:
+        """The next batch is asked for."""
+        self._waits_since = time.perf_counter()
 
     def epoch_end(self, run_context: RunContext) -> None:
         """Wait for the last step, stop the clock and print."""
@@ -266,11 +288,11 @@ class TimeMonitor(Callback):
         loss_number(args.net_outputs)
         milliseconds = 1e3 * (time.perf_counter() - self._start)
         steps = self._steps or step_in_epoch(args) - self._seen
-        print(
-            f"Train epoch time: {milliseconds:5.3f} ms, per step time: "
-            f"{milliseconds / steps:5.3f} ms",
-            flush=True,
-        )
+        line = f"Train epoch time: {milliseconds:5.3f} ms, per step time: "
+        line += f"{milliseconds / steps:5.3f} ms"
+        if self._data_time:
+            line += f" (data time: {1e3 * self._waited / steps:5.3f} ms)"
+        print(line, flush=True)
 
 
 class LambdaCallback(Callback):

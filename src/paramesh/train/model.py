@@ -263,7 +263,7 @@ class Model:
             self._check_metrics("valid_dataset")
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
         args.batch_num, args.valid_dataset = batches.count(source), valid_dataset
-        args.cur_epoch_num = initial_epoch
+        args.cur_epoch_num, args.dataset_sink_mode = initial_epoch, dataset_sink_mode
         if resume is not None:
             restore_data(Path(resume), source, start)
             load_checkpoint(resume, self._train_network)

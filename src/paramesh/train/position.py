@@ -33,6 +33,7 @@ from paramesh.train.callbacks import Facts, step_in_epoch
 if TYPE_CHECKING:
     from paramesh.ps.integration.step_synchronization import StepSynchronizer
 
+# They begin with `records.OWN`, so that `load_checkpoint` leaves them to this module.
 POSITION = "paramesh.position"
 RANDOM = "paramesh.random"
 DATA = "paramesh.dataset"

@@ -177,6 +177,12 @@ def test_collectives_that_wait_for_each_other_are_not_combined() -> None:
         (Product(1, 1024, 512, 1024, 4), 4),
         (Product(1, 1024, 1024, 4096, 4), 2),
         (Product(32, 512, 512, 64, 4), 1),
+        (Product(1, 64, 64, 512, 4), 16),
+        (Product(1, 64, 64, 2048, 4), 32),
+        # Without what it costs to launch one more kernel these would be in eight parts.
+        (Product(1, 64, 32, 128, 4), 1),
+        (Product(1, 128, 16, 128, 4), 1),
+        (Product(1, 32, 32, 256, 4), 1),
     ],
 )
 def test_sums_of_products_are_split_as_the_compiler_does(product: Product, parts: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -10,12 +11,14 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from paramesh.parallel.planning.chip import on_chip
+from paramesh.parallel.planning.chip_tables import tables
 from paramesh.parallel.planning.kernel import Buffer, Kernel
 from paramesh.parallel.planning.kernels import kernels_of
 from paramesh.parallel.planning.predicted import (
     early,
-    off_chip,
     peak,
+    rings_last,
     updates_first,
     with_loops_as_one,
 )
@@ -141,12 +144,17 @@ def test_updates_run_as_soon_as_their_gradients_are_there() -> None:
     assert peak(updates_first(kernels)) == 4.0
 
 
-def test_what_is_used_soon_is_on_the_chip_and_what_waits_is_not() -> None:
+def held(kernels: list[Kernel], room: float, patience: float = math.inf) -> dict[Any, float]:
+    """Bytes of each buffer that are not on the chip."""
+    placed = on_chip(kernels, room, patience)
+    return {b[0]: n for kernel in placed.kernels for b, n in kernel.makes.items()}
+
+
+def test_what_has_no_room_on_the_chip_for_as_long_as_it_lives_is_not_there() -> None:
     links = (("long", (), 3.0), ("a", (), 3.0), ("b", ("a",), 2.0), ("c", ("b", "long"), 1.0))
-    held = {b[0]: n for k in off_chip(chain(*links), 6.0) for b, n in k.makes.items()}
-    assert held == {"long": 3.0, "a": 0.0, "b": 0.0, "c": 0.0}
-    held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
-    assert not any(held.values())
+    found = held(chain(*links), 6.0)
+    assert found == {"long": 0.0, "a": 0.0, "b": 2.0, "c": 0.0}
+    assert not any(held(chain(*links), 8.0).values())
 
 
 def test_what_is_looked_up_is_computed_for_what_is_looked_up_alone_on_the_cpu() -> None:
@@ -163,10 +171,39 @@ def test_what_is_looked_up_is_computed_for_what_is_looked_up_alone_on_the_cpu() 
         assert (sub in made) is kept, target
 
 
-def test_a_kernel_that_fills_the_chip_leaves_no_room_for_what_waits() -> None:
+def test_the_chip_is_for_what_is_read_and_written_most_times_the_root_of_the_bytes() -> None:
+    links = (("x", (), 4.0), ("y", (), 2.0), ("z", ("x", "y"), 1.0))
+    assert held(chain(*links), 4.0) == {"x": 0.0, "y": 2.0, "z": 1.0}
+    again = (*links, ("v", ("y",), 1.0), ("w", ("y",), 1.0))  # twice 2 gains less than 4 times 1.4
+    assert held(chain(*again), 4.0) | {"v": 0.0, "w": 0.0} == {
+        **{"x": 4.0, "y": 0.0, "z": 0.0, "v": 0.0, "w": 0.0}
+    }
+    small = (("x", (), 4.0), ("y", (), 1.0), ("z", ("x", "y"), 1.0), ("v", ("y",), 1.0))
+    found = held(chain(*small), 4.0)
+    assert (found["x"], found["y"]) == (0.0, 1.0)
+
+
+def test_what_is_not_on_the_chip_is_taken_away_once_and_brought_back_for_later_uses() -> None:
+    links = (("x", (), 4.0), ("a", ("x",), 1.0), ("b", (), 1.0), ("c", ("b", "x"), 1.0))
+    kernels = chain(*links)
+    for kernel in kernels:
+        kernel.seconds = 1.0
+    placed = on_chip(kernels, 100.0, 0.5)
+    assert (placed.brought, placed.taken) == ([4.0], 1)
+
+
+def test_rings_run_last_if_only_updates_wait_for_them() -> None:
+    links = (("g", (), 1), ("w", ("g",), 1), ("new w", ("w",), 0), ("h", ("g",), 1))
+    kernels = chain(*links, ("i", ("g",), 1))
+    kernels[1].is_ring = True
+    assert [k.place for k in rings_last(kernels)] == [0, 3, 4, 1, 2]
+    kernels[3].reads.add(("w",))  # an activation waits for it
+    assert [k.place for k in rings_last(kernels)] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_larger_than_the_chip_takes_none_of_its_room() -> None:
     links = (("long", (), 1.0), ("a", (), 1.0), ("b", ("a",), 9.0), ("c", ("long",), 1.0))
-    held = {b[0]: n for k in off_chip(chain(*links), 8.0) for b, n in k.makes.items()}
-    assert held == {"long": 1.0, "a": 1.0, "b": 9.0, "c": 0.0}
+    assert held(chain(*links), 8.0) == {"long": 0.0, "a": 0.0, "b": 9.0, "c": 0.0}
 
 
 def test_what_waits_long_for_its_next_use_is_not_kept_on_the_chip() -> None:
@@ -174,27 +211,26 @@ def test_what_waits_long_for_its_next_use_is_not_kept_on_the_chip() -> None:
     kernels = chain(*links)
     for kernel in kernels:
         kernel.seconds = 1.0
-    for patience, held in ((3.0, 0.0), (1.0, 4.0)):
-        found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
-        assert found["x"] == held
+    for patience, size in ((3.0, 0.0), (1.0, 4.0)):
+        found = held(kernels, 100.0, patience)
+        assert found["x"] == size
         assert not found["c"]
     kernels[2].reads.add(("x",))  # half of the way
-    found = {b[0]: n for k in off_chip(kernels, 100.0, 1.0) for b, n in k.makes.items()}
-    assert not found["x"]
+    assert not held(kernels, 100.0, 1.0)["x"]
 
 
 @pytest.mark.parametrize(
-    ("depth", "patience", "held"), [(1, 2.0, 4.0), (1, 9.0, 0.0), (0, 2.0, 0.0)]
+    ("depth", "patience", "size"), [(1, 2.0, 4.0), (1, 9.0, 0.0), (0, 2.0, 0.0)]
 )
 def test_loops_count_as_five_turns_for_what_waits_for_their_end(
-    depth: int, patience: float, held: float
+    depth: int, patience: float, size: float
 ) -> None:
     links = (("x", (), 4.0), ("a", (), 1.0), ("b", ("a",), 1.0), ("c", ("b", "x"), 1.0))
     kernels = chain(*links)
     for kernel, around in zip(kernels, (0, depth, depth, 0), strict=True):
         kernel.seconds, kernel.depth = 0.5, around
-    found = {b[0]: n for k in off_chip(kernels, 100.0, patience) for b, n in k.makes.items()}
-    assert found["x"] == held
+    found = held(kernels, 100.0, patience)
+    assert found["x"] == size
     assert not found["a"], "what waits inside of the loop waits for one turn"
 
 
@@ -249,3 +285,69 @@ def test_what_the_cpu_gathers_for_a_loop_is_copied_once_more_but_along_the_first
     program = Program(closed, ("",), {}, given, tuple(range(8)))
     made = [b for k in kernels_of(find(program, TARGETS[target], sizes=(8,))) for b in k.makes]
     assert sum(buffer[0] == "gathered" for buffer in made) == copies
+
+
+def test_what_a_ring_goes_over_is_in_memory_and_its_sum_is_there_in_parts() -> None:
+    """Weights' gradients over rows that are cut, scattered while they are computed."""
+
+    def step(w: Any, x: Any, y: Any) -> Any:
+        return w - jnp.tanh(x).T @ jnp.tanh(y)
+
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    rows = NamedSharding(mesh, PartitionSpec("d"))
+    given = {n: Given(rows, "the test") for n in range(3)}
+    shapes = ((1024, 1024), (65536, 1024), (65536, 1024))
+    closed = live(jax.make_jaxpr(step)(*[jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]))
+    program = Program(closed, ("w", "", ""), {0: 0}, given, tuple(range(8)))
+    kernels = kernels_of(find(program, TARGETS["v5e"], sizes=(8,)))
+    (ring,) = (kernel for kernel in kernels if kernel.is_ring)
+    made = {b: n for kernel in kernels for b, n in kernel.makes.items()}
+    assert [made[b] for b in ring.reads] == [65536 // 8 * 1024 * 2] * 2  # in bfloat16
+    assert sum(ring.makes.values()) + ring.passing == 2 * 1024 // 8 * 1024 * 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "target", "mb"),
+    [  # as compiled for a v5e: of 400,000 rows there is no copy
+        (200_000, "v5e", 102.4),
+        (400_000, "v5e", 0.0),
+        (200_000, "h100", 0.0),
+    ],
+)
+def test_tables_of_narrow_rows_are_copied_row_by_row_before_rows_are_looked_up_on_tpus(
+    rows: int, target: str, mb: float
+) -> None:
+    def looked_up(table: Any, ids: Any) -> Any:
+        return jnp.take(table, ids[:, 0].astype(int), axis=0, mode="clip").sum()
+
+    kernels = kernels_of(plan_of(looked_up, (rows, 8), (64, 1), target=target))
+    made = {b: n for kernel in kernels for b, n in kernel.makes.items() if b[0] == "rows"}
+    assert sum(made.values()) / 1e6 == mb
+
+
+def test_products_that_elementwise_work_goes_on_with_are_rounded_before_they_are_written() -> None:
+    def loss(x: Any, w: Any, bias: Any, v: Any) -> Any:
+        return jnp.tanh((x @ w + bias) @ v)
+
+    kernels = kernels_of(plan_of(loss, (512, 256), (256, 128), (128,), (128, 128), target="v5e"))
+    first = next(kernel for kernel in kernels if kernel.makes)
+    assert list(first.makes.values()) == [512 * 128 * 2]
+
+
+def test_tables_are_counted_where_something_is_not_on_the_chip() -> None:
+    def update(w: Any, m: Any, g: Any) -> Any:
+        m = 0.9 * m + g
+        return w - m, m
+
+    closed = live(jax.make_jaxpr(update)(*[jax.ShapeDtypeStruct((64, 128), jnp.float32)] * 3))
+    plan = find(
+        Program(closed, ("w", "m", "g"), {0: 0, 1: 1}, {}, (0,)), TARGETS["v5e"], sizes=(1,)
+    )
+    kernels = [Kernel(0, set(), {("x",): 4.0}, seconds=1.0)]
+    inside, outside = on_chip(kernels, 8.0), on_chip(kernels, 2.0)
+    assert tables(plan, inside) == 0.0
+    # two come and go, what is added comes, and the update has one for its two results
+    assert tables(plan, outside) == pytest.approx(32_256 * (2 * 2 + 1 + 2 / 3))
+    kernels[0].is_ring = True
+    more = tables(plan, on_chip(kernels, 2.0)) - tables(plan, outside)
+    assert more == pytest.approx(8 * 32_256)

@@ -27,8 +27,8 @@ class BatchInfo:
     """What `per_batch_map` and a `batch_size` function are told.
 
     Args:
-        epoch_num: from 0.
-        batch_num: of the epoch, from 0.
+        epoch_num: from 0; repetitions of the data by `repeat` are of one epoch.
+        batch_num: of the epoch, or of the repetition, from 0.
     """
 
     epoch_num: int = 0
@@ -43,20 +43,26 @@ class BatchInfo:
         return self.batch_num
 
 
+def _info(epoch: int, times: int, batch: int) -> BatchInfo:
+    """What functions are told: of epochs of the pipeline, without repetitions within them."""
+    return BatchInfo(0 if times == -1 else epoch // times, batch)
+
+
 class _Chunks(Stream):
     """Tasks of batches: lists of the tasks of their rows."""
 
     def __init__(
-        self, tasks: Stream, epoch: int, size: int | Callable[[BatchInfo], Any], drop: bool
+        self, tasks: Stream, at: Pass, size: int | Callable[[BatchInfo], Any], drop: bool
     ) -> None:
-        self._tasks, self._epoch, self._size, self._drop = tasks, epoch, size, drop
+        self._tasks, self._epoch, self._size, self._drop = tasks, at.epoch, size, drop
+        self._times = at.times
         self._at = 0
 
     def _wanted(self) -> int:
         if isinstance(self._size, int):
             return self._size
         try:
-            size = self._size(BatchInfo(self._epoch, self._at))
+            size = self._size(_info(self._epoch, self._times, self._at))
         except Exception as error:
             raise of_user(f"batch, batch_size {name_of(self._size)}", error) from error
         if not isinstance(size, int | np.integer) or size < 1:
@@ -101,6 +107,7 @@ class Collated:
         outputs: how many it returns.
         order: places of the columns to go on with; None: all.
         padding: what is filled up; None: nothing.
+        times: how often the batches come in one epoch of the pipeline; -1: without end.
     """
 
     def __init__(
@@ -112,7 +119,9 @@ class Collated:
         outputs: int,
         order: list[int] | None,
         padding: Padding | None,
+        times: int,
     ) -> None:
+        self.times = times
         self.inner, self.names, self.function = inner, list(names), function
         self.inputs, self.outputs, self.order = inputs, outputs, order
         self.padding = padding
@@ -125,7 +134,7 @@ class Collated:
             rows = [self.inner(each) for each in task[2]]
             columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
             if self.function is not None:
-                columns = self._mapped(columns, BatchInfo(task[0], task[1]))
+                columns = self._mapped(columns, _info(task[0], self.times, task[1]))
             batch = collate(columns, self.names, self.padding)
         return batch if self.order is None else tuple(batch[i] for i in self.order)
 
@@ -327,10 +336,11 @@ class BatchDataset(Dataset):
                 len(self.output_columns or inputs),
                 order,
                 self.padding,
+                at.times,
             )
 
         size = int(self.batch_size) if isinstance(self.batch_size, int) else self.batch_size
-        tasks = _Chunks(child.tasks, at.epoch, size, self.drop_remainder)
+        tasks = _Chunks(child.tasks, at, size, self.drop_remainder)
         return Lazy(tasks, at.work(make), child.place)
 
     def _length(self) -> int | None:

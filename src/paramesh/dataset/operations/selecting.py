@@ -145,7 +145,7 @@ class RepeatDataset(Dataset):
 
     def _begin(self, at: Pass) -> Lazy:
         def begin(nth: int) -> Lazy:
-            return self._child(at, epoch=nth if self.count == -1 else at.epoch * self.count + nth)
+            return self.children[0]._begin(at.repeated(self.count, nth))
 
         tasks = _Repeated(begin, self.count)
         return tasks.first.reordered(tasks)

@@ -212,7 +212,7 @@ class Vocab:
         """The numbers of words; -1 for one that is not there.
 
         Args:
-            tokens: one word gives one number, several a list.
+            tokens: one word, also as the only one of a list, gives one number, several a list.
 
         Raises:
             TypeError: no strings.
@@ -225,13 +225,14 @@ class Vocab:
             return ids.get(many, -1)
         for i, token in enumerate(many):
             check.of_type(token, str, f"Vocab.tokens_to_ids(tokens)[{i}]")
-        return [ids.get(t, -1) for t in many]
+        found = [ids.get(t, -1) for t in many]
+        return found[0] if len(found) == 1 else found
 
     def ids_to_tokens(self, ids: int | list[int] | np.ndarray) -> str | list[str]:
         """The words of numbers; an empty one for a number that is not there.
 
         Args:
-            ids: one number gives one word, several a list.
+            ids: one number, also as the only one of a list, gives one word, several a list.
 
         Raises:
             TypeError: no ints.
@@ -247,7 +248,8 @@ class Vocab:
         for i, number in enumerate(many):
             check.of_type(number, (int, np.integer), f"Vocab.ids_to_tokens(ids)[{i}]")
             check.within(number, 0, check.INT32_MAX, f"Vocab.ids_to_tokens(ids)[{i}]")
-        return [self._words.get(int(i), "") for i in many]
+        words = [self._words.get(int(i), "") for i in many]
+        return words[0] if len(words) == 1 else words
 
 
 def _frequencies(value: tuple[int | None, int | None] | None, name: str) -> tuple[int, int | None]:

@@ -32,6 +32,7 @@ class Kernel:
         seconds: that it takes in one turn of the loops around it, as modelled.
         sends: of a collective that runs beside others: its kind, and the axes that it goes over.
         has_collectives: whether it is a loop that sends, beside which nothing else is sent.
+        is_ring: whether it is a product that is computed and scattered part by part.
         loop: see the glossary; None outside of loops.
         depth: how many loops are around it.
     """
@@ -45,6 +46,7 @@ class Kernel:
     seconds: float = 0.0
     sends: tuple[str, tuple[int, ...]] | None = None
     has_collectives: bool = False
+    is_ring: bool = False
     loop: Path | None = None
     depth: int = 0
 

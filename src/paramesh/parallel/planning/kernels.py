@@ -37,11 +37,13 @@ from paramesh.parallel.planning.tiles import (
     in_rows,
     in_tiles,
     lanes_filled,
+    looked_up,
     of_images,
 )
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator, Path
 from paramesh.parallel.search.plan import Plan
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, seconds, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, sent, steps
+from paramesh.parallel.search.rings import in_rings
 
 #: Cheap ones that are still too dear for the CPU to be computed twice.
 _DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
@@ -81,6 +83,7 @@ class _Kernels:
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
         self._images = of_images(self.graph)
+        self._rings = in_rings(self.problem, self.choice)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in OF_LOOPS}
         self._kernels: list[Kernel] = []
         self._zeros: list[Kernel] = []
@@ -139,6 +142,8 @@ class _Kernels:
                 reads |= padded
                 continue
             own, sources = self._operand(number, tensor, operator.cluster, factors)
+            if not place:
+                own |= self._looked_up(number, operator)
             reads |= own
             again |= sources
         elementwise = self._habits.through and is_elementwise(operator)
@@ -148,6 +153,17 @@ class _Kernels:
         if elementwise and not self._is_added_up(operator):
             reads = again
         self._results(number, operator, reads)
+
+    def _looked_up(self, number: int, operator: Operator) -> frozenset[Buffer]:
+        """The copy of a table whose rows are looked up; all are made at the beginning."""
+        size = looked_up(self.problem, self.choice, operator, self._habits.on_chip)
+        copy: Buffer = ("rows", operator.inputs[0][0])
+        if not size:
+            return frozenset()
+        if copy not in self._copies:
+            self._copies.add(copy)
+            self._zeros.append(Kernel(number, makes={copy: size}))
+        return frozenset([copy])
 
     def _kernel_of(
         self, number: int, tensor: int, cluster: int, factors: Factored
@@ -244,7 +260,10 @@ class _Kernels:
         nbytes = self.graph.tensors[tensor].nbytes
         if self._habits.hides:
             return sending(self._sizes, start, end, nbytes)
-        return seconds(self.problem.machine, start, end, nbytes)
+        sends = sent(self.problem.machine, start, end, nbytes)
+        # TPUs gather what they need not compute before beside what they compute.
+        beside = self._habits.on_chip > 0 and self.graph.tensors[tensor].maker < 0
+        return sum(one.seconds for one in sends if not (beside and one.kind == "all-gather"))
 
     def _beside_others(self, start: Spec, end: Spec) -> tuple[str, tuple[int, ...]] | None:
         """The last collective from one layout to another, if those run beside other kernels."""
@@ -309,6 +328,9 @@ class _Kernels:
                 made = self._shards.summands(tensor)  # added up inside of its cluster
             summands = tuple(REPLICATED if d == SUM else d for d in made)
             apart = self._habits.hides or summands != home
+            if tensor in self._rings:
+                self._add_ring(number, tensor, reads)
+                continue
             if SUM in made and apart:  # of a reduce-scatter both are there
                 summed: Buffer = (tensor, made)
                 kernel.makes[summed] = self._size(tensor, summands)
@@ -331,6 +353,21 @@ class _Kernels:
             kernel.makes[tensor, home] = self._size(tensor, home) * self._filled_by(operator)
         if kernel.makes:
             self._kernels.append(kernel)
+
+    def _add_ring(self, number: int, tensor: int, reads: set[Buffer]) -> None:
+        """A product that is computed part by part: what it passes on goes both ways."""
+        home = self._shards.home(tensor)
+        part = self._shards.part(tensor, home)
+        self._kernels.append(
+            Kernel(
+                number,
+                set(reads),
+                {(tensor, home): self._size(tensor, home)},
+                passing=2 * part - self._size(tensor, home),
+                seconds=self._sending(tensor, self._shards.made(tensor), home),
+                is_ring=True,
+            )
+        )
 
     def _filled_by(self, operator: Operator) -> float:
         """How much larger the gradient of an image is that was filled up."""
@@ -370,7 +407,9 @@ class _Kernels:
         if self._outputs.get(tensor):
             return 0.0
         nbytes = self.graph.tensors[tensor].nbytes
-        if self._narrowing is not None and self._narrowing.everywhere(tensor):
+        if self._narrowing is not None and (
+            self._narrowing.everywhere(tensor) or self._ends_narrow(tensor)
+        ):
             nbytes /= 2
         machine = self.problem.machine
         size = local(machine, nbytes, spec)
@@ -380,6 +419,22 @@ class _Kernels:
         if tensor in self._updates:
             return in_rows(size, shape, spec, machine.sizes)
         return in_tiles(size, shape, spec, machine.sizes, self._images.get(tensor, ()))
+
+    def _ends_narrow(self, tensor: int) -> bool:
+        """Whether elementwise work goes on with a product before it is written, and is rounded."""
+        own = self.graph.tensors[tensor]
+        if self._narrowing is None or not own.float32 or own.maker < 0:
+            return False
+        if self.graph.operators[own.maker].name != "dot_general" or tensor in self._outputs:
+            return False
+        made = [
+            (operator, t)
+            for operator in map(self.graph.operators.__getitem__, self._users[tensor])
+            for t, _ in operator.outputs
+        ]
+        return bool(made) and all(
+            is_elementwise(operator) and self._narrowing.everywhere(t) for operator, t in made
+        )
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
@@ -396,6 +451,8 @@ class _Kernels:
             return True
         for number in users:
             user = self.graph.operators[number]
+            if any(made in self._rings for made, _ in user.outputs):
+                return True  # what a ring goes over is in memory
             if apart and not self._is_trivial(operator) and self._is_added_up(user):
                 return True
             if user.name == "dot_general" and (self._habits.takes or operator.name == "transpose"):

@@ -13,13 +13,10 @@ Glossary
 from __future__ import annotations
 
 import collections
-import dataclasses
-import itertools
-import math
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
+from paramesh.parallel.planning.chip import on_chip
+from paramesh.parallel.planning.chip_tables import tables
 from paramesh.parallel.planning.combining import combined
 from paramesh.parallel.planning.habits import HABITS, Habits
 from paramesh.parallel.planning.hiding import hiding
@@ -33,9 +30,6 @@ from paramesh.parallel.search.resharding import local
 #: How often as long as the memory on the chip takes to be filled a buffer may wait there for its
 #: next use (libtpu 0.0.42, `xla_msa_max_overlap_to_mem_size_async_copy_ratio`).
 _PATIENCE = 8.0
-#: How many turns of each loop count for that, however many there are (libtpu 0.0.42,
-#: `xla_tpu_memory_space_assignment_while_execution_count`).
-_TURNS = 5
 
 
 def arguments(plan: Plan) -> float:
@@ -62,8 +56,9 @@ def passing(plan: Plan) -> float:
     kernels = kernels_of(plan)
     if habits.on_chip:
         room = OF_CHIP * habits.on_chip
-        patience = _PATIENCE * room / plan.machine.target.memory_bandwidth
-        kernels = off_chip(updates_first(kernels), room, patience)
+        patience = _PATIENCE * habits.on_chip / plan.machine.target.memory_bandwidth
+        placed = on_chip(updates_first(rings_last(kernels)), room, patience)
+        return peak(placed.kernels) + tables(plan, placed)
     if habits.early:
         kernels = early(with_loops_as_one(kernels, early))
     if habits.hides:
@@ -124,51 +119,24 @@ def _as_one(members: list[Kernel], outside: Iterable[Kernel], order: Schedule) -
     )
 
 
-def off_chip(kernels: list[Kernel], room: float, patience: float = math.inf) -> list[Kernel]:
-    """The kernels without the buffers that a memory on the chip holds.
-
-    What a kernel reads and makes goes through that memory. A buffer stays there if there is room
-    for it beside that from where it is made to where it is used last, and if none of its uses is
-    long after the one before; small ones go first, of those of one size those that are used last
-    soonest. Others are brought there for each use.
-
-    Args:
-        kernels: in the order in which they run.
-        room: bytes of that memory.
-        patience: seconds that a buffer may wait there for its next use.
-    """
-    made = {buffer: at for at, kernel in enumerate(kernels) for buffer in kernel.makes}
-    sizes = {buffer: size for kernel in kernels for buffer, size in kernel.makes.items()}
-    uses: dict[Buffer, list[int]] = {buffer: [at] for buffer, at in made.items()}
-    used = np.array([kernel.on_chip for kernel in kernels])
-    depths = np.array([kernel.depth for kernel in kernels])
-    ends = np.cumsum([kernel.seconds * _TURNS**kernel.depth for kernel in kernels])
-    for at, kernel in enumerate(kernels):
-        for buffer in kernel.reads & made.keys():
-            uses[buffer].append(at)
-    for buffer, own in uses.items():
-        used[own] += sizes[buffer]
-
-    def waits(first: int, next_use: int) -> float:
-        """Seconds between two uses, as those see them that are in the same loops."""
-        return (ends[next_use - 1] - ends[first]) / _TURNS ** depths[first : next_use + 1].min()
-
-    there: set[Buffer] = set()
-    for buffer in sorted(made, key=lambda b: (sizes[b], uses[b][-1] - made[b])):
-        first, last = made[buffer], uses[buffer][-1]
-        if any(waits(a, b) > patience for a, b in itertools.pairwise(uses[buffer]) if a < b):
+def rings_last(kernels: list[Kernel]) -> list[Kernel]:
+    """Kernels in their order, but for rings that updates alone wait for: those come last."""
+    users, _ = _users_of(kernels)
+    updates: set[int] = set()
+    last: set[int] = set()
+    for number in reversed(range(len(kernels))):
+        kernel, own = kernels[number], users[number]
+        if not updates.issuperset(own):
             continue
-        more = np.full(last + 1 - first, sizes[buffer])
-        more[np.array(uses[buffer]) - first] = 0.0
-        if (used[first : last + 1] + more).max() <= room:
-            used[first : last + 1] += more
-            there.add(buffer)
-    return [
-        dataclasses.replace(
-            kernel, makes={b: 0.0 if b in there else n for b, n in kernel.makes.items()}
-        )
-        for kernel in kernels
-    ]
+        if kernel.is_ring:
+            last.add(number)
+        elif not any(kernel.makes.values()):
+            updates.add(number)
+    for number in range(len(kernels)):
+        if number in last:
+            last.update(users[number])
+    first = [kernel for number, kernel in enumerate(kernels) if number not in last]
+    return first + [kernels[number] for number in sorted(last)]
 
 
 def early(kernels: list[Kernel]) -> list[Kernel]:

@@ -45,6 +45,33 @@ def filled_up(problem: Problem, choice: Sequence[int], operator: Operator, on_ch
     return lies if filled > size else 0.0
 
 
+def looked_up(problem: Problem, choice: Sequence[int], operator: Operator, on_chip: float) -> float:
+    """Bytes of the copy of a table, row by row, that a TPU makes before it looks rows up; or 0.
+
+    It does so with narrow rows if what they fill up is small enough for the chip (libtpu 0.0.42:
+    102 MB are, 128 MiB are not).
+
+    Args:
+        problem: with the operator.
+        choice: the strategy of each node.
+        operator: of any kind.
+        on_chip: bytes of the memory on the chip; 0 for what is no TPU.
+    """
+    if not on_chip or operator.name != "gather":
+        return 0.0
+    tensor, factors = operator.inputs[0]
+    spec = problem.spec(
+        problem.nodes[operator.cluster].strategies[choice[operator.cluster]], factors
+    )
+    own, sizes = problem.graph.tensors[tensor], problem.machine.sizes
+    if len(own.shape) != 2 or own.maker >= 0:
+        return 0.0
+    size = local(problem.machine, own.nbytes, spec)
+    filled = size * _filled(own.shape, spec, sizes)
+    narrow = in_tiles(size, own.shape, spec, sizes) < filled
+    return filled if narrow and filled <= OF_CHIP * on_chip else 0.0
+
+
 def in_tiles(
     nbytes: float,
     shape: tuple[int, ...],

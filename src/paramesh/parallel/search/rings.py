@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from paramesh.parallel.search.machine import Machine
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, sent
 
 #: The part of the time of a reduce-scatter that a product takes at least where it is in a ring.
 #: With libtpu 0.0.42 for a v5e it lies between 0.59 and 0.91, those of sums over 1,024 and 1,576
@@ -38,6 +38,26 @@ def with_rings(
         return sends
     seconds = _computing(problem, choice, problem.graph.tensors[tensor].maker)
     return [_ring(machine, one, count, seconds) for one in sends]
+
+
+def in_rings(problem: Problem, choice: Sequence[int]) -> frozenset[int]:
+    """The tensors whose summands are computed and scattered in a ring.
+
+    Args:
+        problem: with the tensors.
+        choice: the strategy of each node.
+    """
+    found: set[int] = set()
+    if not problem.machine.target.rings:
+        return frozenset()
+    for edge in problem.edges:
+        start, ends = problem.edge_specs(edge, choice)
+        nbytes = problem.graph.tensors[edge.tensor].nbytes
+        for end in ends if SUM in start else ():
+            sends = sent(problem.machine, start, end, nbytes)
+            if with_rings(problem, choice, edge.tensor, start, sends) != sends:
+                found.add(edge.tensor)
+    return frozenset(found)
 
 
 def _ring(machine: Machine, one: Sent, count: int, seconds: float) -> Sent:
