@@ -45,15 +45,9 @@ class RunContext:
 
     `original_args()` has: mode ("train" or "eval"), network, train_network, eval_network, loss_fn,
     optimizer, metrics, epoch_num, batch_num (None if the dataset does not know it),
-    <<<<<<< HEAD
     cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch (at the
-    begin of a step that step's),
-    train_dataset, valid_dataset, net_outputs, eval_results, list_callback.
-    =======
-    cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch,
-    train_dataset, valid_dataset, dataset_sink_mode (as `train` was given it), net_outputs,
-    eval_results, list_callback.
-    >>>>>>> main
+    begin of a step that step's), train_dataset, valid_dataset, dataset_sink_mode (as `train` was
+    given it), net_outputs, eval_results, list_callback.
     """
 
     def __init__(self, original_args: Facts) -> None:
