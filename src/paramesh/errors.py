@@ -64,6 +64,10 @@ class UncompiledWarning(UserWarning):
     """A function that was to be compiled runs operator by operator, because it cannot be."""
 
 
+class UntrainedWarning(UserWarning):
+    """A training step leaves trainable Parameters as they are, which is hardly intended."""
+
+
 class NotFiniteError(ParameshError, FloatingPointError):
     """A computation gave NaN or an infinite number where none may be.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from paramesh import nn, save_checkpoint
+from paramesh import Tensor, nn, save_checkpoint
 from paramesh.cli import main
 from paramesh.cli.figures import chooser, counted, number
 
@@ -42,6 +44,19 @@ VALUES: dict[str, Any] = {
 def path(tmp_path: Path) -> Path:
     note = {"epoch": 3, "note": "[red]x"}
     return save_checkpoint(VALUES, tmp_path / "net.safetensors", append_dict=note)
+
+
+def test_names_that_the_terminal_cannot_show(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = save_checkpoint([{"name": "größe", "data": Tensor([1.0])}], tmp_path / "net.safetensors")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    with pytest.raises(SystemExit, match="0"):
+        main(["inspect", str(path)])
+    out.flush()
+    assert b"gr\\xf6\\xdfe" in out.buffer.getvalue()
+    assert out.errors == "strict"
 
 
 def test_table_and_totals(capsys: pytest.CaptureFixture[str], path: Path) -> None:

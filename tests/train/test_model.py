@@ -19,6 +19,7 @@ from paramesh.checkpoint import load_checkpoint
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.train import (
+    Callback,
     CheckpointConfig,
     DynamicLossScaleManager,
     FixedLossScaleManager,
@@ -27,6 +28,7 @@ from paramesh.train import (
     LossMonitor,
     Model,
     ModelCheckpoint,
+    RunContext,
     Summary,
     TimeMonitor,
 )
@@ -264,11 +266,11 @@ def test_the_order_of_the_moments(capsys) -> None:
     assert seen == [
         ("on_train_begin", 0, 0, 0),
         ("on_train_epoch_begin", 1, 0, 0),
-        ("on_train_step_begin", 1, 0, 0),
+        ("on_train_step_begin", 1, 1, 1),
         ("on_train_step_end", 1, 1, 1),
         ("on_train_epoch_end", 1, 1, 1),
         ("on_train_epoch_begin", 2, 1, 0),
-        ("on_train_step_begin", 2, 1, 0),
+        ("on_train_step_begin", 2, 2, 1),
         ("on_train_step_end", 2, 2, 1),
         ("on_train_epoch_end", 2, 2, 1),
         ("on_train_end", 2, 2, 1),
@@ -282,6 +284,76 @@ def test_the_order_of_the_moments(capsys) -> None:
     with pytest.raises(ValueError, match="have no method 'on_lunch'"):
         LambdaCallback(on_lunch=print)
     assert capsys.readouterr() == ("", "")  # progress=False says nothing
+
+
+class Followed(Callback):
+    """Notes the moments of evaluations; stops them after the first batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def step_end(self, run_context: RunContext) -> None:
+        """Of the training, with one more loss than its batches."""
+        assert run_context.original_args().mode == "train"
+
+    def _note(self, moment: str, run_context: RunContext) -> None:
+        args = run_context.original_args()
+        at = args.cur_epoch_num, args.cur_step_num, args.batch_num
+        self.seen.append((moment, args.mode, *at, sorted(args.eval_results)))
+
+    def on_eval_begin(self, run_context: RunContext) -> None:
+        self._note("begin", run_context)
+
+    def on_eval_step_begin(self, run_context: RunContext) -> None:
+        self._note("step_begin", run_context)
+
+    def on_eval_step_end(self, run_context: RunContext) -> None:
+        self._note("step_end", run_context)
+        run_context.request_stop()
+
+    def on_eval_end(self, run_context: RunContext) -> None:
+        self._note("end", run_context)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        self._note("epoch", run_context)
+
+
+def test_callbacks_follow_the_evaluations_of_a_training() -> None:
+    follow, m = Followed(), model()
+    m.fit(3, BATCHES, BATCHES[:2], 2, [follow, LossMonitor(), TimeMonitor()])
+    results = ["accuracy", "eval_loss", "loss"]
+    evaluation = [
+        ("begin", "eval", 2, 0, 2, []),
+        ("step_begin", "eval", 2, 1, 2, []),
+        ("step_end", "eval", 2, 1, 2, []),
+        ("end", "eval", 2, 1, 2, results),
+    ]
+    epochs = [("epoch", "train", n, 4 * n, 4, results if n == 2 else []) for n in (1, 2, 3)]
+    assert follow.seen == [epochs[0], *evaluation, *epochs[1:]]
+
+
+@pytest.mark.parametrize(("frequency", "epochs"), [(1, [1, 2, 3]), (2, [2]), ([1, 3], [1, 3])])
+def test_the_epochs_that_are_evaluated(frequency: Any, epochs: list[int]) -> None:
+    seen: list[int] = []
+    note = LambdaCallback(on_eval_end=lambda run: seen.append(run.original_args().cur_epoch_num))
+    model().fit(3, BATCHES[:1], BATCHES[:1], frequency, note)
+    assert seen == epochs
+
+
+def test_what_stops_an_evaluation_leaves_the_counts_of_the_training(tmp_path: Path) -> None:
+    def interrupt(run: RunContext) -> None:
+        raise KeyboardInterrupt
+
+    m, saved = model(), tmp_path / "x.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        m.train(
+            2,
+            BATCHES,
+            LambdaCallback(on_eval_step_begin=interrupt),
+            valid_dataset=BATCHES,
+            interrupt_checkpoint=saved,
+        )
+    assert int(np.asarray(load_checkpoint(saved)["step_num"].asnumpy())) == 4
 
 
 def test_monitors_validation_and_stopping(capsys) -> None:
@@ -300,7 +372,8 @@ def test_monitors_validation_and_stopping(capsys) -> None:
         valid_frequency=2,
     )
     assert seen[0] == {}
-    assert set(seen[1]) == {"accuracy", "loss"}
+    assert set(seen[1]) == {"accuracy", "loss", "eval_loss"}
+    assert seen[1]["eval_loss"] == seen[1]["loss"]
     assert seen[2:] == ["end"]
     out, err = capsys.readouterr()
     lines = [line for line in out.splitlines() if "loss is" in line]

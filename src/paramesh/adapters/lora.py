@@ -327,5 +327,6 @@ def _replace(net: Cell, old: Cell, new: Cell) -> None:
     for _, cell in list(net.cells_and_names()):
         for name, inner in cell._cells.items():
             if inner is old:
+                # Not noted as late: it stands where the other one stood (`state/trained.py`).
                 cell._cells[name] = new
                 cell._changed()

@@ -6,9 +6,11 @@ when the command runs, so that `paramesh --help` is quick and needs none of the 
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 
@@ -59,25 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0; 2 for a mistake in the arguments or in the data, with one line on stderr that
     says what to do; 130 after Ctrl-C.
     """
-    try:
-        # Not standalone: click would end the process before anything can be said. Ctrl-C comes out
-        # as Abort, or as the code, depending on the version of typer.
-        words = list(sys.argv[1:] if arguments is None else arguments)
-        code = app(words, prog_name="paramesh", standalone_mode=False)
-    except (CommandError, ParameterServerError) as error:
-        typer.echo(f"paramesh: {error}", err=True)
-        code = 2
-    except (typer.Abort, KeyboardInterrupt):
-        code = _INTERRUPTED
-    except Exception as error:
-        # Click's mistakes in arguments know how to show themselves (they have no common public
-        # base in typer's releases, which bring a click of their own).
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        with_suggestion(error)
-        show()
-        code = getattr(error, "exit_code", 2)
+    with _printable():
+        code = _code(arguments)
     if isinstance(code, Program):
         # Outside of everything above: the program's exceptions and contexts are its own.
         status = code.run()
@@ -86,3 +71,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if code == _INTERRUPTED:
         typer.echo("paramesh: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _code(arguments: Sequence[str] | None) -> Any:
+    """What the command returns, or the exit code of its mistake."""
+    try:
+        # Not standalone: click would end the process before anything can be said. Ctrl-C comes out
+        # as Abort, or as the code, depending on the version of typer.
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        return app(words, prog_name="paramesh", standalone_mode=False)
+    except (CommandError, ParameterServerError) as error:
+        typer.echo(f"paramesh: {error}", err=True)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except Exception as error:
+        # Click's mistakes in arguments know how to show themselves (they have no common public
+        # base in typer's releases, which bring a click of their own).
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        with_suggestion(error)
+        show()
+        return getattr(error, "exit_code", 2)
+
+
+@contextmanager
+def _printable() -> Generator[None]:
+    """Have characters that the terminal or file cannot show written as escapes, as on stderr.
+
+    Names of Parameters may have any; output in ASCII is usual in containers without a locale.
+    """
+    streams = [
+        stream
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
+    ]
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.reconfigure(errors="strict")

@@ -22,6 +22,10 @@ from paramesh.dataset import chance
 #: What `get_seed` says before a seed was set, as in MindSpore; each iterator then draws its own.
 DEFAULT_SEED = 5489
 
+#: The most threads or processes of one operation. MindSpore's limit is the number of processors,
+#: which would make scripts depend on the host; this one is beyond the largest hosts.
+MOST_WORKERS = 1024
+
 _UINT32_MAX = 2**32 - 1
 _INT32_MAX = 2**31 - 1
 
@@ -115,9 +119,9 @@ def set_num_parallel_workers(num: int) -> None:
     """The default number of threads of operations that leave it open.
 
     Raises:
-        TypeError, ValueError: no int of at least 1.
+        TypeError, ValueError: no int of at least 1, or more than `MOST_WORKERS`.
     """
-    _whole("num", num, 1, _INT32_MAX)
+    _whole("num", num, 1, MOST_WORKERS)
     _settings["num_parallel_workers"] = num
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from paramesh.dataset.argument_types import ColumnNames
+from paramesh.dataset.config import MOST_WORKERS
 from paramesh.dataset.iterators import DictIterator, Prefetch, TupleIterator
 from paramesh.dataset.position import Place, Position
 from paramesh.dataset.runs import Pass, Run
@@ -26,7 +27,8 @@ class Node:
         num_parallel_workers: of threads or processes; None: the setting's number.
 
     Raises:
-        TypeError, ValueError: `num_parallel_workers` is no int of at least 1.
+        TypeError, ValueError: `num_parallel_workers` is no int of at least 1, or more than a host
+            can have.
     """
 
     def __init__(
@@ -38,9 +40,9 @@ class Node:
                     f"{self._title()}: num_parallel_workers must be an int, "
                     f"got {num_parallel_workers!r}."
                 )
-            if num_parallel_workers < 1:
+            if not 1 <= num_parallel_workers <= MOST_WORKERS:
                 raise ValueError(
-                    f"{self._title()}: num_parallel_workers must be at least 1, "
+                    f"{self._title()}: num_parallel_workers must be in [1, {MOST_WORKERS}], "
                     f"got {num_parallel_workers}."
                 )
         self.children: list[Node] = list(children)

@@ -492,6 +492,7 @@ class Cell(Submodules, CompilerHints, PipelineStage):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_compiled": None}
         state.pop("_paramesh_programs", None)
+        state.pop("_since", None)  # by identity, and of this process
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.submodules import Submodules
+from paramesh.state import trained
 from paramesh.tensor.base import Tensor
 
 #: The Cell that a container is part of.
@@ -51,6 +52,7 @@ class _Container(Cell):
             cell.update_parameters_name(f"{self._prefix}{name}.")
         self._cells[name] = cell
         self._changed()
+        trained.added(self.__dict__, cell)
 
     def _assigned_to(self, owner: Submodules, name: str) -> None:
         _owners[self] = ref(owner)
@@ -89,6 +91,7 @@ class _Ordered(_Container):
             cell._assigned_to(self, name)
         self._cells[name] = cell
         self._changed()
+        trained.added(self.__dict__, cell)
 
     def _prefix_of_cells(self) -> str:
         """What comes before the position in the names of the first Cell's Parameters."""

@@ -22,7 +22,7 @@ from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.nn import unknown_arguments, unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
-from paramesh.state import trace_scope, tracing
+from paramesh.state import trace_scope, tracing, trained
 from paramesh.tensor.base import Tensor
 
 _PREFIX = re.compile(r"[0-9A-Za-z_.]*")
@@ -163,6 +163,7 @@ class Submodules:
         cell._assigned_to(self, name)
         self._cells[name] = cell
         self._changed()
+        trained.added(self.__dict__, cell)
 
     def _assigned_to(self, owner: Submodules, name: str) -> None:
         """Is told which Cell this one becomes a part of, before it does, and under which name."""
@@ -273,6 +274,8 @@ class Submodules:
             self._refuse_duplicate(param_name, param)
         self._params[param_name] = param
         self._changed()
+        if param is not None:
+            trained.added(self.__dict__, param)
         attributes = self.__dict__.get("_attributes")
         if param is not None and attributes is not None:
             attributes[param.name] = param_name
@@ -322,6 +325,8 @@ class Submodules:
             )
         self._cells[child_name] = child_cell
         self._changed()
+        if child_cell is not None:
+            trained.added(self.__dict__, child_cell)
 
     # Looking around.
 

@@ -46,7 +46,7 @@ from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
 from paramesh.optim.row_updates import RowUpdates
 from paramesh.parameter import Parameter, ParameterTuple, Pool
-from paramesh.state import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope, tracing, trained
 from paramesh.tensor.argument_types import RawNumber, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
@@ -130,10 +130,18 @@ class Optimizer(Cell):
         self.__dict__["_parameters"] = params
         self._set_decays([group.weight_decay for group in group_plan.groups])
         live.add(self)
+        trained.own(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        for name in ("_made_at", "_named"):  # set anew: a copy is a new optimizer
+            state.pop(name, None)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         live.add(self)
+        trained.own(self)
 
     def _set_rates(self, name: str, default: LearningRate, all_groups: list[groups.Group]) -> None:
         shared = None

@@ -14,7 +14,7 @@ import functools
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast, overload
 
-from paramesh.state import tracing
+from paramesh.state import tracing, trained
 
 T = TypeVar("T")
 
@@ -83,6 +83,16 @@ class Flag:
         setattr(param, self.slot, value)
         if self._trace_static:
             tracing.bump_version()
+
+
+class TrainedFlag(Flag):
+    """The Flag `requires_grad`, which notes when a frozen Parameter is to be trained again."""
+
+    def __set__(self, param: object, value: bool) -> None:
+        before = getattr(param, self.slot)
+        super().__set__(param, value)
+        if value and not before:
+            trained.unfrozen(cast(trained.Trainable, param))
 
 
 class IntAttribute:

@@ -19,7 +19,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import DTypeLike, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer.factory import InitLike, initializer
-from paramesh.parameter.attributes import Flag, IntAttribute, attribute, attributes_of
+from paramesh.parameter.attributes import Flag, IntAttribute, TrainedFlag, attribute, attributes_of
 from paramesh.parameter.data import ParameterInput, check_storable, first_contents, next_contents
 from paramesh.parameter.hooks import GradientHook, HookHandle
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
@@ -72,7 +72,7 @@ class Parameter(ParameterValue):
 
     # Every attribute, once: what is set at the start, copied, cloned and pickled follows from this.
 
-    requires_grad = Flag(True, trace_static=True)
+    requires_grad = TrainedFlag(True, trace_static=True)
     layerwise_parallel = Flag(False, trace_static=True)
     parallel_optimizer = Flag(True, trace_static=True)
     parallel_optimizer_comm_recompute = Flag(False)
@@ -91,6 +91,8 @@ class Parameter(ParameterValue):
     _hooks: list[GradientHook] = attribute(list, copied=False)
     #: Its settings on the parameter server.
     _ps: ServerSettings | None = attribute(lambda: None)
+    #: The version counter when `requires_grad` became True again (see `state/trained.py`).
+    _unfrozen_at: int = attribute(lambda: 0, copied=False)
     _inited: bool = attribute(lambda: False, cloned=False)
     _cache_shape: list[int] = attribute(list)
     #: The layout that the user set, and the one that programs have found.

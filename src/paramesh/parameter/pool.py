@@ -245,6 +245,7 @@ class Pool(tracing.Pooled):
             detached = self.detached()
             for i, param in detached:
                 start, size = self.layout.starts[i], self.layout.sizes[i]
+                storage.check_held([param], param._contents)
                 flat[start : start + size] = np.ravel(_on_host(param._contents))
             array = _own_array(flat)
         self._store_inside(array)

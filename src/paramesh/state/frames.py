@@ -35,7 +35,13 @@ Ranks = Sequence[jax.Array] | None
 
 
 class Frame:
-    """Values of Parameters for one trace, and what the trace did to them."""
+    """Values of Parameters for one trace, and what the trace did to them.
+
+    Attributes:
+        used: whether one of the values was asked for.
+    """
+
+    used = False
 
     def __init__(self, values: Mapping[AnyState, jax.Array], parent: Frame | None) -> None:
         self.values: dict[AnyState, jax.Array] = dict(values)
@@ -50,9 +56,11 @@ class Frame:
         if isinstance(state, Pooled):
             return self._joined(state)
         if value is not None:
+            self.used = True
             return value
         slot = state._slot
         if slot is not None and slot.pool in self.values:
+            self.used = True
             return self._part(slot)
         return self._elsewhere(state)
 
@@ -64,6 +72,7 @@ class Frame:
         return self._elsewhere(pool) if value is None else value
 
     def _joined(self, pool: AnyState) -> jax.Array:
+        self.used = True
         separate = {i: self.values[p] for i, p in pool.entries() if p in self.values}
         if not separate:
             return self._base(pool)

@@ -41,6 +41,8 @@ Change = tuple[object, str, object]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: So many names are in a message.
+_SHOWN = 5
 #: Seconds between two looks whether a waiting thread has come in, and how many looks at the most.
 _NAP, _NAPS = 5e-5, 20
 
@@ -324,9 +326,33 @@ def check_free(state: HasContents) -> None:
     domain.written_by = None
 
 
-def out(state: InDomain, array: Array) -> Array:
-    """An array that leaves for a reader: itself, or a copy if it is about to be handed over."""
+def out(state: HasContents, array: Array) -> Array:
+    """An array that leaves for a reader: itself, or a copy if it is about to be handed over.
+
+    Raises:
+        ParameterStateError: see `check_held`.
+    """
+    check_held([state], array)
     return array.copy() if domain_of(state).busy.locked() else array
+
+
+def check_held(states: Sequence[HasContents], *arrays: Array) -> None:
+    """Check that nobody has deleted the arrays of these states.
+
+    Raises:
+        ParameterStateError: somebody has. JAX does so with what a function is given by
+            `donate_argnums`, whoever else holds it.
+    """
+    gone = [s.name for s, a in zip(states, arrays, strict=True) if a.is_deleted()]
+    if not gone:
+        return
+    names = ", ".join(f"'{name}'" for name in gone[:_SHOWN])
+    more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+    raise ParameterStateError(
+        f"The data of {names}{more} was deleted: a function of jax.jit with donate_argnums or "
+        "donate_argnames took it over, or somebody called delete() on it. Give such a function a "
+        "copy, jnp.array(param, copy=True), and set the data anew (set_data, load_checkpoint)."
+    )
 
 
 def _escape(domain: Domain, state: object) -> None:

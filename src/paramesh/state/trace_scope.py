@@ -310,6 +310,14 @@ def user_line() -> str:
     return ""
 
 
+def stacklevel() -> int:
+    """The `stacklevel` with which a warning of the calling function shows the user's line."""
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
 def no_value(what: str, value: jax.Array) -> TracedValueError:
     """The error for a value that is needed while it is not known.
 

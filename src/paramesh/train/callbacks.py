@@ -45,9 +45,9 @@ class RunContext:
 
     `original_args()` has: mode ("train" or "eval"), network, train_network, eval_network, loss_fn,
     optimizer, metrics, epoch_num, batch_num (None if the dataset does not know it),
-    cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch,
-    train_dataset, valid_dataset, dataset_sink_mode (as `train` was given it), net_outputs,
-    eval_results, list_callback.
+    cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch (at the
+    begin of a step that step's), train_dataset, valid_dataset, dataset_sink_mode (as `train` was
+    given it), net_outputs, eval_results, list_callback.
     """
 
     def __init__(self, original_args: Facts) -> None:
@@ -192,6 +192,15 @@ def evaluates(run_context: RunContext) -> bool:
     return run_context.original_args().get("mode") == "eval"
 
 
+def shown_results(args: Facts) -> dict[str, Any]:
+    """The results of the last evaluation, without `eval_loss` where `loss` says the same."""
+    results = dict(args.get("eval_results") or {})
+    loss = results.pop("eval_loss", None)
+    if loss is not None:
+        results.setdefault("loss", loss)
+    return results
+
+
 def loss_number(outputs: Tree) -> float:
     """The loss as a python number (the mean of several); waits for it."""
     return float(np.mean(np.asarray(first_loss(outputs)), dtype=np.float64))
@@ -226,7 +235,7 @@ class LossMonitor(Callback):
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         """Print what a validation found."""
-        results = run_context.original_args().get("eval_results")
+        results = shown_results(run_context.original_args())
         if self._every and results:
             print("Eval result: " + ", ".join(f"{k} {v:.7g}" for k, v in results.items()))
 

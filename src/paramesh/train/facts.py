@@ -15,7 +15,7 @@ import numpy as np
 from paramesh.errors import OptimizerError
 from paramesh.parallel.modes.layout_table import byte_text
 from paramesh.parameter import Parameter
-from paramesh.train.callbacks import Facts, loss_number
+from paramesh.train.callbacks import Facts, loss_number, shown_results
 
 #: Seconds below which tenths are shown.
 _SHORT = 10.0
@@ -116,7 +116,7 @@ def epoch_line(args: Facts, clock: Clock) -> str:
     rate = rate_of(args)
     if rate is not None:
         parts.append(f"rate {rate:.3g}")
-    for name, value in (args.eval_results or {}).items():
+    for name, value in shown_results(args).items():
         parts.append(f"val {name} {short(value)}")
     left = clock.left(args)
     if left is not None and args.cur_epoch_num < args.epoch_num:

@@ -7,8 +7,9 @@ them, so that the next step is on its way while the last one is computed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,11 @@ from paramesh.optim.from_optax import from_optax, is_transformation
 from paramesh.state import placement
 from paramesh.telemetry.phases import waiting_for
 from paramesh.tensor.argument_types import TensorFunction
-from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
 from paramesh.train.batches import Dataset
 from paramesh.train.callbacks import Callback, Callbacks, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
+from paramesh.train.evaluation import Pass, with_mean_loss
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, Metrics, get_metrics
 from paramesh.train.position import (
@@ -45,6 +46,7 @@ from paramesh.train.progress import progress_callback
 from paramesh.train.sunk_epochs import in_epochs_of
 from paramesh.train.traced_layouts import traced_layouts
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+from paramesh.train.untrained import warn_without_optimizer
 from paramesh.train.watching import Watching, examples_of
 
 if TYPE_CHECKING:
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
 
 #: What other libraries call what is here, for errors.
 _INSTEAD = {
-    "fit": "train(epoch, train_dataset, callbacks)",
     "evaluate": "eval(valid_dataset)",
     "compile": "Model(network, loss_fn, optimizer, metrics)",
     "save": "paramesh.save_checkpoint(model.train_network, path)",
@@ -135,6 +136,8 @@ class Model:
         if keep_batchnorm_fp32 is not None and amp_level in ("O2", "O3"):
             amp.keep_batchnorm(network, keep_batchnorm_fp32)
         self._train_network = self._build_train(loss_scale_manager)
+        #: Whether a step without an optimizer was looked at.
+        self._asked = False
         self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
         self._eval_network = eval_network
         if eval_network is None and loss_fn is not None:
@@ -186,7 +189,7 @@ class Model:
         initial_epoch: int = 0,
         *,
         valid_dataset: Dataset | None = None,
-        valid_frequency: int = 1,
+        valid_frequency: int | list[int] = 1,
         valid_dataset_sink_mode: bool = False,
         progress: bool = True,
         interrupt_checkpoint: bool | str | os.PathLike[str] = True,
@@ -206,8 +209,11 @@ class Model:
             sink_size: batches of an epoch, in which the dataset goes on where the epoch before
                 ended; -1: a pass through the dataset.
             initial_epoch: epochs that an earlier run did; they are counted, and not done again.
-            valid_dataset: evaluated after every `valid_frequency` epochs.
-            valid_frequency: in epochs.
+            valid_dataset: evaluated after every `valid_frequency` epochs, before
+                `on_train_epoch_end`, where `eval_results` are the results, and as `eval_loss` the
+                mean loss. Of each callback the `on_eval_…` methods that it has of its own are
+                called, with "eval" as `mode` and the counts of the evaluation.
+            valid_frequency: in epochs; or a list of epochs, counted from 1.
             valid_dataset_sink_mode: MindSpore's; accepted, but has no effect.
             progress: show a bar on a terminal, and a line for each epoch elsewhere (on stderr).
             interrupt_checkpoint: where Ctrl-C saves: a path; True for the folder of the
@@ -231,7 +237,9 @@ class Model:
         _check_flag("train", dataset_sink_mode)
         _check_integer("epoch", epoch, 1)
         _check_integer("initial_epoch", initial_epoch, 0)
-        _check_integer("valid_frequency", valid_frequency, 1)
+        _check_flag("train", valid_dataset_sink_mode, "valid_dataset_sink_mode")
+        for each in valid_frequency if isinstance(valid_frequency, list) else [valid_frequency]:
+            _check_integer("valid_frequency", each, 1)
         _check_integer("sink_size", sink_size, -1)
         if sink_size == 0:
             raise ValueError("Model.train: sink_size must be -1, or at least 1, got 0.")
@@ -250,7 +258,7 @@ class Model:
         batches.check_dataset(train_dataset, epoch + 1 - start.epoch, "train_dataset")
         listed = as_callbacks(callbacks)
         if valid_dataset is not None:
-            passes = epoch // valid_frequency - (start.epoch - 1) // valid_frequency
+            passes = sum(_is_due(n, valid_frequency) for n in range(start.epoch, epoch + 1))
             batches.check_dataset(valid_dataset, passes, "valid_dataset")
             self._check_metrics("valid_dataset")
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
@@ -285,8 +293,10 @@ class Model:
                     if not begun:
                         continue
                     args.eval_results = {}
-                    if valid_dataset is not None and number % valid_frequency == 0:
-                        args.eval_results = self.eval(valid_dataset)
+                    if valid_dataset is not None and _is_due(number, valid_frequency):
+                        network = self._check_metrics("valid_dataset")
+                        validation = self._pass(network, with_mean_loss(self._metrics))
+                        validation.run_within(args, valid_dataset, listed)
                     _notify(shown, "on_train_epoch_end", run)
                     if run.get_stop_requested():
                         break
@@ -297,6 +307,35 @@ class Model:
             except Exception:
                 save_at_error(args, listed)
                 raise
+
+    def fit(
+        self,
+        epoch: int,
+        train_dataset: Dataset | workers.Divided,
+        valid_dataset: Dataset | None = None,
+        valid_frequency: int | list[int] = 1,
+        callbacks: Callbacks | None = None,
+        dataset_sink_mode: bool = False,
+        valid_dataset_sink_mode: bool = False,
+        sink_size: int = -1,
+        initial_epoch: int = 0,
+    ) -> None:
+        """`train` with the arguments in the order of MindSpore's `fit`.
+
+        Raises:
+            TypeError, ValueError: as `train`.
+        """
+        self.train(
+            epoch,
+            train_dataset,
+            callbacks,
+            dataset_sink_mode,
+            sink_size,
+            initial_epoch,
+            valid_dataset=valid_dataset,
+            valid_frequency=valid_frequency,
+            valid_dataset_sink_mode=valid_dataset_sink_mode,
+        )
 
     def _pace(self) -> StepSynchronizer | None:
         """How far this worker of servers is (see `workers`).
@@ -340,7 +379,8 @@ class Model:
                     following = workers.part_of(following, workers.share_of(pace, 1))
             watching.examples = examples_of(inputs)
             self._check_columns("train_dataset", inputs, network)
-            _notify(shown, "on_train_step_begin", run)
+            with _next_step(args):
+                _notify(shown, "on_train_step_begin", run)
             with interrupts.step():
                 if pace is not None:
                     pace.begin()
@@ -351,6 +391,9 @@ class Model:
                     pace.end()
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
+            if self._optimizer is None and not self._asked:
+                self._asked = True
+                warn_without_optimizer(network, self._loss_fn is not None)
             _notify(shown, "on_train_step_end", run)
             if pace is not None:
                 workers.check_stays(pace)
@@ -386,29 +429,15 @@ class Model:
         listed = as_callbacks(callbacks)
         args = self._facts("eval", listed, valid_dataset=valid_dataset)
         args.batch_num = batches.count(valid_dataset)
-        run = RunContext(args)
-        for metric in self._metrics.values():
-            metric.clear()
-        network.set_train(False)
         with ExitStack() as stack:
             for callback in listed:
                 stack.enter_context(callback)
-            _notify(listed, "on_eval_begin", run)
-            _notify(listed, "on_eval_epoch_begin", run)
-            for inputs in batches.batches(valid_dataset, "valid_dataset"):
-                self._check_columns("valid_dataset", inputs, network)
-                args.cur_step_num += 1
-                args.cur_step_in_epoch += 1
-                _notify(listed, "on_eval_step_begin", run)
-                args.net_outputs = network(*inputs)
-                self._update_metrics(args.net_outputs)
-                _notify(listed, "on_eval_step_end", run)
-                if run.get_stop_requested():
-                    break
-            _notify(listed, "on_eval_epoch_end", run)
-            args.eval_results = {name: metric.eval() for name, metric in self._metrics.items()}
-            _notify(listed, "on_eval_end", run)
+            self._pass(network, self._metrics).run(args, valid_dataset, partial(_notify, listed))
         return args.eval_results
+
+    def _pass(self, network: Cell, metrics: Mapping[str, Metric]) -> Pass:
+        check = partial(self._check_columns, "valid_dataset", network=network)
+        return Pass(network, metrics, self._indexes, check)
 
     def predict(
         self, *predict_data: Tree, backend: str | None = None, config: object = None
@@ -493,34 +522,6 @@ class Model:
             raise ValueError(f"Model: {what} needs a loss_fn or an eval_network.")
         return self._eval_network
 
-    def _update_metrics(self, outputs: Tree) -> None:
-        listed = outputs if isinstance(outputs, tuple | list) else (outputs,)
-        host: dict[int, Any] = {}
-
-        def output(i: int) -> Any:
-            if not -len(listed) <= i < len(listed):
-                raise ValueError(
-                    f"Model.eval: a metric wants output {i} of the evaluation network, which "
-                    f"returned {len(listed)}. Set eval_indexes, or the metric's set_indexes."
-                )
-            if i not in host:
-                host[i] = np.asarray(listed[i]) if isinstance(listed[i], Tensor) else listed[i]
-            return host[i]
-
-        for metric in self._metrics.values():
-            wanted = self._indexes_of(metric)
-            if metric.indexes is not None and hasattr(type(metric).update, "rearranges"):
-                for i in wanted:
-                    output(i)
-                wanted = range(len(listed))  # `update` picks from all of them
-            metric.update(*map(output, wanted))
-
-    def _indexes_of(self, metric: Metric) -> Sequence[int]:
-        if metric.indexes is not None:
-            return metric.indexes
-        loss, outputs, label = self._indexes
-        return [loss] if metric.takes_loss else [outputs, label]
-
     def _facts(self, mode: str, callbacks: list[Callback], **more: object) -> Facts:
         facts: dict[str, Any] = {
             "mode": mode,
@@ -555,9 +556,26 @@ def _notify(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None
         getattr(callback, moment)(run)
 
 
-def _check_flag(method: str, sinks: object) -> None:
+@contextmanager
+def _next_step(args: Facts) -> Generator[None]:
+    """The counts are those of the step that begins: what stops before it has not made it."""
+    args.cur_step_num += 1
+    args.cur_step_in_epoch += 1
+    try:
+        yield
+    finally:
+        args.cur_step_num -= 1
+        args.cur_step_in_epoch -= 1
+
+
+def _is_due(epoch: int, frequency: int | list[int]) -> bool:
+    """Whether a validation follows an epoch."""
+    return epoch in frequency if isinstance(frequency, list) else epoch % frequency == 0
+
+
+def _check_flag(method: str, sinks: object, argument: str = "dataset_sink_mode") -> None:
     if not isinstance(sinks, bool):
-        raise TypeError(f"Model.{method}: dataset_sink_mode must be a bool, got {sinks!r}.")
+        raise TypeError(f"Model.{method}: {argument} must be a bool, got {sinks!r}.")
 
 
 def _check_integer(argument: str, value: object, low: int) -> None:

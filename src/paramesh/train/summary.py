@@ -6,7 +6,7 @@ import importlib
 import os
 from typing import Any
 
-from paramesh.train.callbacks import Callback, RunContext, loss_number
+from paramesh.train.callbacks import Callback, RunContext, loss_number, shown_results
 from paramesh.train.summary_record import SummaryRecord, write_histogram
 
 __all__ = ["Summary", "SummaryRecord"]
@@ -71,7 +71,7 @@ class Summary(Callback):
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         """Write the results of a validation."""
         args = run_context.original_args()
-        for name, value in (args.eval_results or {}).items():
+        for name, value in shown_results(args).items():
             self._writer.add_scalar(f"valid/{name}", float(value), args.cur_step_num)
         self._writer.flush()
 

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from paramesh.telemetry import report as reports
 from paramesh.telemetry.recorder import is_ready
 from paramesh.tensor.base import Tensor
-from paramesh.train.callbacks import Callback, Facts, RunContext, first_loss
+from paramesh.train.callbacks import Callback, Facts, RunContext, first_loss, shown_results
 from paramesh.train.facts import Clock, memory_bytes, rate_of, short
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Watching(Callback):
             return
         args = run_context.original_args()
         self._rate = rate_of(args)  # waits, as whoever prints the line of the epoch does
-        results = "".join(f", val {n} {short(v)}" for n, v in (args.eval_results or {}).items())
+        results = "".join(f", val {n} {short(v)}" for n, v in shown_results(args).items())
         recorder.event(f"epoch {args.cur_epoch_num}/{args.epoch_num} done{results}")
 
     def _numbers(self) -> dict[str, Number]:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from paramesh.train.callbacks import Callback, RunContext, loss_number
+from paramesh.train.callbacks import Callback, RunContext, loss_number, shown_results
 from paramesh.train.facts import rate_of
 
 
@@ -71,7 +71,7 @@ class WandbLogger(Callback):
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         """Log the results of a validation."""
         args = run_context.original_args()
-        found = {f"val/{name}": value for name, value in (args.eval_results or {}).items()}
+        found = {f"val/{name}": value for name, value in shown_results(args).items()}
         if found:
             self._run.log(found, step=args.cur_step_num)
 

@@ -36,6 +36,7 @@ class Body:
         arrays: the raw outputs.
         nest: their Nest.
         written: the Parameters and pools that it wrote.
+        used: whether it asked for one of `values`.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Body:
                 refuse_carriers(leaf, name or name_of(fn))
             del out  # a Tensor that is only returned does not leak
             self.written: list[AnyState] = list(frame.written)
-            self._frame = frame
+            self._frame, self.used = frame, frame.used
             crossing = scope.leaked_attributes() if hands_out else []
             self._left = [(attribute, *unpack(attribute.now)) for attribute in crossing]
             for attribute in crossing:

@@ -11,6 +11,7 @@ Glossary
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import types
 import warnings
@@ -87,6 +88,16 @@ class CompiledFunction:
         self._warned = False
         #: The arguments for which there is no program, because a shape depends on values.
         self._uncompiled: set[Hashable] = set()
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Programs are compiled again in a copy. A decorated function is found by its name.
+        name: str = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        return _again, (self.fn, self.static_argnums, self.static_argnames, self._donate)
 
     def _function_inside(self) -> Any:
         return self.fn
@@ -217,6 +228,15 @@ class CompiledFunction:
             functools.partial(providers.lowered_for_target, self, *call),
         )
 
+    def written(self) -> set[Parameter] | None:
+        """The Parameters that the programs so far write; None if there is none."""
+        programs = [e for versions in self._executables.values() for e in versions]
+        if not programs:
+            return None
+        states = {state for program in programs for state in program.written}
+        pooled = {p for state in states if isinstance(state, Pool) for _, p in state.entries()}
+        return {state for state in states if isinstance(state, Parameter)} | pooled
+
     def _remember(self, key: Hashable, executable: Executable) -> None:
         versions = self._executables.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
@@ -273,6 +293,12 @@ class CompiledFunction:
                 return executable
             found.update(missing)
             use_64bit = use_64bit or met_64bit
+
+
+def _again(
+    fn: Callable[..., Any], numbers: Iterable[int], names: Iterable[str], donate: bool
+) -> CompiledFunction:
+    return CompiledFunction(fn, numbers, names, donate=donate)
 
 
 def jit(

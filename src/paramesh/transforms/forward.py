@@ -39,6 +39,7 @@ class Forward:
         main: their Nest.
         value: the same as Tensors.
         aux: the other outputs.
+        used: whether the function asked for one of the Parameters.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Forward:
             _check_outputs(self.arrays)
         others, self._values, self._left = self._extra
         self._body, self.main, aux = bodies[-1]
+        self.used = self._body.used
         self.value = self.main.tensors(shown)
         self.aux = aux.tensors(others)
 

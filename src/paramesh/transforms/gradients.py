@@ -19,12 +19,13 @@ from paramesh.array_types import Tree
 from paramesh.dtype import int64, is_64bit, watch_64bit, x64
 from paramesh.ops import overflow
 from paramesh.parameter import Parameter
-from paramesh.state import placement, tracing
+from paramesh.state import placement, tracing, trained
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.transforms.bodies import name_of
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.forward import Forward, cotangents, has_gradient, zeros_like
 from paramesh.transforms.kept_gradients import kept_by
-from paramesh.transforms.reachability import parameters_of
+from paramesh.transforms.reachability import cells_of, parameters_of
 
 _Position = int | tuple[int, ...] | None
 #: Parameters to differentiate by.
@@ -64,6 +65,12 @@ class GradientFunction:
         )
         self._compiled.__name__ = self.__name__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        weights = self._weights
+        given: Weights = weights[0] if weights and self._single_weight else weights
+        flags = (self._has_aux, self._with_value, self._with_sens, self._all)
+        return _again, (self.fn, self._positions, given, flags)
+
     def _hints(self) -> list[Parameter]:
         return list(dict.fromkeys([*(self._weights or ()), *parameters_of(self.fn)]))
 
@@ -88,6 +95,8 @@ class GradientFunction:
             args, sens = args[:-1], args[-1]
         positions = tuple(range(len(args))) if self._all else self._checked_positions(args)
         weights = self._weights or []
+        if weights:
+            trained.check(cells_of(self.fn), weights)
         kept = kept_by(self.fn) if weights else []
         variables, of_weights = placement.current().variables([*weights, *kept])
         in_parts = getattr(self.fn, "gradients_in_parts", None)
@@ -95,9 +104,11 @@ class GradientFunction:
             value, by_variable = in_parts(_by_weights(variables), args, variables, sens)
             aux, by_input = (), []
         else:
-            value, aux, by_input, by_variable = _gradients(
+            value, aux, by_input, by_variable, used = _gradients(
                 self.fn, args, kwargs, positions, variables, sens, self._has_aux
             )
+            if weights and not used and set(variables) == set(weights):
+                trained.warn_unused(name_of(self.fn), weights)
         overflow.saw([*jax.tree.leaves(by_input), *by_variable])
         found = of_weights(by_variable)
         for param, gradient in zip(kept, found[len(weights) :], strict=True):
@@ -132,6 +143,21 @@ class GradientFunction:
         else:
             inputs = by_input[0] if len(by_input) == 1 else tuple(by_input)
         return inputs if self._weights is None else (inputs, weights)
+
+
+def _again(
+    fn: Callable[..., Any], positions: _Position, weights: Weights, flags: tuple[bool, ...]
+) -> GradientFunction:
+    has_aux, with_value, with_sens, all_inputs = flags
+    return GradientFunction(
+        fn,
+        positions,
+        weights,
+        has_aux=has_aux,
+        with_value=with_value,
+        with_sens=with_sens,
+        all_inputs=all_inputs,
+    )
 
 
 def check_weights(weights: Weights) -> list[Parameter] | None:
@@ -179,7 +205,7 @@ def _by_weights(variables: Sequence[Any]) -> Callable[..., tuple[Any, list[Any]]
     """(function, inputs, sens) -> (value, raw gradients by these), for `gradients_in_parts`."""
 
     def compute(fn: Callable[..., Any], inputs: Sequence[Any], sens: Tree) -> Any:
-        value, _, _, by_variable = _gradients(fn, tuple(inputs), {}, (), variables, sens, False)
+        value, _, _, by_variable, _ = _gradients(fn, tuple(inputs), {}, (), variables, sens, False)
         return value, by_variable
 
     return compute
@@ -193,8 +219,8 @@ def _gradients(
     weights: Sequence[Any],
     sens: Tree,
     has_aux: bool,
-) -> tuple[Any, tuple[Any, ...], list[Any], list[Any]]:
-    """(value, aux, gradients by position, raw gradients by weight) of one call."""
+) -> tuple[Any, tuple[Any, ...], list[Any], list[Any], bool]:
+    """(value, aux, gradients by position, raw gradients by weight, any used) of one call."""
     chosen = {i: args[i] for i in positions}
     for i, arg in chosen.items():
         if not has_gradient(arg) and len(positions) == 1:
@@ -217,7 +243,7 @@ def _gradients(
     value, aux, by_diff, by_weight, forward = result
     forward.write()
     by_input = [by_diff[i] if i in by_diff else zeros_like(args[i]) for i in positions]
-    return value, aux, by_input, list(by_weight)
+    return value, aux, by_input, list(by_weight), forward.used
 
 
 def _vjp(

@@ -63,6 +63,9 @@ from paramesh.transforms.uninterrupted import run_on_own_thread
 
 State = Parameter | Pool
 
+#: In all of JAX's messages about an array that a donation, or `delete()`, took away.
+_DELETED = "deleted"
+
 
 T = TypeVar("T")
 
@@ -135,6 +138,7 @@ class Handoff:
         Raises:
             Superseded: nothing was run.
             RuntimeError: this process was forked from one that had computed.
+            ParameterStateError: somebody has deleted the array of a state.
             TraceError: it writes, and the function of a transform of JAX called it, with inputs
                 that the transform knows nothing of: it would run once, while that is traced.
             Exception: what JAX raises; the states keep their contents.
@@ -143,10 +147,20 @@ class Handoff:
         if self.written and not outside_of_transforms():
             raise TraceError(UNSEEN_TRANSFORM.format(name=_name_of(self.written[0])))
         turns = self._domains[1].turns if self._takes_turns else None
-        if turns is None:
-            return self._in_turn(place, leaves, current)
-        with turns[0]:
-            return self._in_turn(place, leaves, current)
+        try:
+            if turns is None:
+                return self._in_turn(place, leaves, current)
+            with turns[0]:
+                return self._in_turn(place, leaves, current)
+        except (RuntimeError, ValueError) as error:
+            if _DELETED in str(error):
+                self._name_deleted()
+            raise
+
+    def _name_deleted(self) -> None:
+        """Raise the error that names the Parameters whose arrays are gone, if there are any."""
+        states = [s for s in (*self.donated, *self.kept) if isinstance(s._contents, jax.Array)]
+        storage.check_held(states, *(s._contents for s in states))
 
     def _in_turn(
         self, place: Placement, leaves: list[ArrayLike], current: Callable[[], bool]

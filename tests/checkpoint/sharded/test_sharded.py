@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_check
 from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.records import records_of
-from paramesh.checkpoint.sharded import writer
+from paramesh.checkpoint.sharded import sink, writer
 from paramesh.checkpoint.sharded.agreement import Agreement
 from paramesh.checkpoint.sharded.source import INDEX, ShardedSource
 from paramesh.dtype import x64
@@ -307,6 +308,43 @@ def test_a_new_one_takes_the_place_of_the_old_one(tmp_path: Path, monkeypatch: A
     np.testing.assert_array_equal(load_checkpoint(path)["w"].asnumpy(), 2)
     assert len(list(path.iterdir())) == 3
     assert (path / "notes.txt").read_text() == "mine"
+
+
+def by_saving(path: Path, i: int) -> None:
+    save_checkpoint(one(i), path, format="sharded")
+
+
+def by_converting(path: Path, i: int) -> None:
+    file = path.parent / f"{i}.safetensors"
+    save_checkpoint(one(i), file)
+    convert(file, path, Conversion(format="sharded", overwrite=True))
+
+
+@pytest.mark.parametrize("second", [by_saving, by_converting])
+@pytest.mark.parametrize("first", [by_saving, by_converting])
+@pytest.mark.parametrize("moment", ["write_atomically", "remove_others"])
+def test_two_writers_of_one_folder(
+    first: Callable[..., None], second: Callable[..., None], moment: str, tmp_path: Path
+) -> None:
+    """The second one saves when the first one is about to commit, or has just done so."""
+    path = tmp_path / "x.sharded"
+    by_saving(path, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (writer, sink):
+            of_module = getattr(module, moment)
+
+            def interrupted(*args: Any, then: Any = of_module) -> None:
+                patch.undo()
+                second(path, 2)
+                if moment == "write_atomically":
+                    np.testing.assert_array_equal(load_checkpoint(path)["w"].asnumpy(), 2)
+                then(*args)
+
+            patch.setattr(module, moment, interrupted)
+        first(path, 1)
+    last = 1 if moment == "write_atomically" else 2
+    np.testing.assert_array_equal(load_checkpoint(path)["w"].asnumpy(), last)
+    assert len(list(path.iterdir())) == 2
 
 
 def test_values_are_those_at_the_call(tmp_path: Path) -> None:

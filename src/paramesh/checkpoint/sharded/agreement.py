@@ -29,9 +29,10 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import broadcast_one_to_all, process_allgather
+from paramesh.checkpoint.sharded.index import make_mark
 from paramesh.checkpoint.sharded.source import MARK
 from paramesh.errors import CheckpointError
-from paramesh.files.atomic import directory_to_disk, lock, write_atomically
+from paramesh.files.atomic import directory_to_disk, write_atomically
 from paramesh.parallel.processes.synchronize import wait_for_programs
 
 #: Seconds until a file of one host is visible to another, and until others have read a verdict.
@@ -67,9 +68,7 @@ class Agreement:
                 if self.new:
                     path.mkdir(exist_ok=True)
                     directory_to_disk(path.parent)
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # does not follow links
-                self._lock_fd = os.open(self._mark(token.hex()), flags, 0o666)
-                lock(self._lock_fd)
+                self._lock_fd = make_mark(path, token.hex())
             except OSError as raised:
                 error = raised
         if self.count == 1:

@@ -93,7 +93,7 @@ def _write(source: Readable, path: Path) -> None:
     listed = [(entry, slices[entry.name]) for entry in source.entries()]
     served = Served(source.identity, source.tables)
     index = index_bytes(files, listed, source.appended, source.metadata, (), served)
-    folder = SinkFolder(path, index)
+    folder = SinkFolder(path, token, index)
     try:
         for part, name in enumerate(files):
             folder.parts[part] = sink = PiecewiseSink(path / name, parts[part], {}, {})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +24,10 @@ from paramesh.checkpoint.sharded.source import (
     PART,
     VERSION,
 )
+from paramesh.files.atomic import is_locked, lock
+
+#: The token in the name of a part file, a mark, a ticket or a temporary file.
+_TOKEN = re.compile(r"\.?(?:part|save)-([0-9a-f]{8})\b")
 
 
 def new_token() -> bytes:
@@ -98,11 +104,52 @@ def remove_marks(path: Path, token: str) -> None:
                 place.unlink()
 
 
-def remove_others(path: Path, files: Iterable[str]) -> None:
-    """Remove the files of earlier saves from a folder, and leftovers of killed ones."""
-    kept = set(files)
-    for place in path.iterdir():
-        name = place.name
-        if is_leftover(name) or (PART.fullmatch(name) and name not in kept):
+def make_mark(path: Path, token: str) -> int:
+    """Make the mark of a save, which is locked while its file is open: it says that it runs.
+
+    Returns:
+        The open file, to be closed when the save has ended.
+
+    Raises:
+        OSError: from the file system.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # does not follow links
+    mark = os.open(path / f"{MARK}{token}", flags, 0o666)
+    lock(mark)
+    return mark
+
+
+def remove_others(path: Path, token: str) -> None:
+    """Remove the files of earlier saves from a folder, and leftovers of killed ones.
+
+    What the index names stays, and all files of other saves that run: they will commit, or remove
+    their files themselves.
+
+    Args:
+        path: the folder.
+        token: of the save that has ended, whose marks are removed.
+    """
+    names = [place.name for place in path.iterdir()]
+    own = f"{MARK}{token}"
+    marks = [name for name in names if name.startswith(MARK) and not name.startswith(own)]
+    running = {_token_of(name) for name in marks if is_locked(path / name)}
+    # After the locks: a save that has ended since then has put its files into the index.
+    kept = _files_of(path)
+    for name in names:
+        if name in kept or _token_of(name) in running:
+            continue
+        if name.endswith(".tmp") and is_locked(path / name):
+            continue
+        if is_leftover(name) or PART.fullmatch(name):
             with contextlib.suppress(OSError):  # leftovers do no harm
-                place.unlink()
+                (path / name).unlink()
+
+
+def _token_of(name: str) -> str | None:
+    found = _TOKEN.match(name)
+    return None if found is None else found[1]
+
+
+def _files_of(path: Path) -> set[str]:
+    """The part files that the index names now."""
+    return set(json.loads((path / INDEX).read_bytes())["files"])

@@ -7,6 +7,7 @@ another checkpoint, into any number of part files.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from paramesh.checkpoint.sharded.index import (
     IndexSlice,
     index_bytes,
     is_leftover,
+    make_mark,
     new_token,
     part_name,
+    remove_marks,
     remove_others,
 )
 from paramesh.checkpoint.sharded.source import FORMAT, INDEX, is_sharded
@@ -77,7 +80,8 @@ class ShardedSink(Sink):
             for e in entries
         ]
         self._slicings = slicing
-        self._folder = SinkFolder(path, index_bytes([*names.values()], listed, appended, metadata))
+        index = index_bytes([*names.values()], listed, appended, metadata)
+        self._folder = SinkFolder(path, token, index)
         super().__init__(path, entries, self._folder)
         try:
             for file, name in names.items():
@@ -121,12 +125,19 @@ class ShardedSink(Sink):
 class SinkFolder:
     """The part files and the index, which appear together; the `AtomicFile` of a folder."""
 
-    def __init__(self, path: Path, index: bytes) -> None:
-        self._path = path
+    def __init__(self, path: Path, token: str, index: bytes) -> None:
+        self._path, self._token = path, token
         self._index = index
         self._new = not path.exists()
         self.parts: dict[int, SafetensorsSink] = {}
         path.mkdir(exist_ok=True)
+        try:
+            self._mark = make_mark(path, token)
+        except BaseException:
+            if self._new:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
 
     def commit(self) -> None:
         """Write the parts to disk, then the index; remove old files."""
@@ -134,7 +145,8 @@ class SinkFolder:
             part.__exit__(None, None, None)
         directory_to_disk(self._path.parent)
         write_atomically(self._path / INDEX, self._index)
-        remove_others(self._path, [part.path.name for part in self.parts.values()])
+        self._unlock()
+        remove_others(self._path, self._token)
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -144,9 +156,16 @@ class SinkFolder:
             if not self._committed(part.path.name):
                 with contextlib.suppress(OSError):
                     part.path.unlink(missing_ok=True)
+        self._unlock()
+        remove_marks(self._path, self._token)
         if self._new:
             with contextlib.suppress(OSError):
                 self._path.rmdir()
+
+    def _unlock(self) -> None:
+        mark, self._mark = self._mark, -1
+        if mark >= 0:
+            os.close(mark)
 
     def _committed(self, name: str) -> bool:
         """Whether the index names a part: an error after the commit removes nothing."""

@@ -6,13 +6,14 @@ the process of the lowest rank that has it. Then
     1   process 0 generates a token for this save, and every process writes its file, under a name
         with the token; an existing checkpoint in the folder is unchanged
     2   when all are done, process 0 renames the new index into place: this is the commit
-    3   after it, process 0 removes the files that belong to no index
+    3   after it, process 0 removes the files that belong to no index, nor to a save that runs
 
 So at every moment the folder has the old checkpoint or the new one, and a folder without an index
 has none. The processes exchange their results (see `agreement.py`), and all of them raise if one
 failed. The next save into the same folder removes the leftovers of a killed save.
 
-All processes have to share the folder. `source.py` describes its contents.
+Two programs may save into one folder at the same time: each commits a complete checkpoint, and the
+last one stays. All processes have to share the folder. `source.py` describes its contents.
 """
 
 from __future__ import annotations
@@ -286,7 +287,7 @@ def write(
         raise
     if mine == 0:
         if apart is None:
-            remove_others(path, files.values())
+            remove_others(path, save.token)
         else:
             remove_marks(path, save.token)
 

@@ -7,12 +7,8 @@ from typing import Annotated
 
 import typer
 
-from paramesh.checkpoint.conversion.name_rules import LIBRARIES
 from paramesh.cli.commands.options import Checksums, FileFormat, Force, NewFile, Only
-from paramesh.cli.convert import ConvertOptions, run_convert
 from paramesh.cli.errors import CommandError
-from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
-from paramesh.cli.restructure import Slices, run_merge, run_reshard
 from paramesh.cli.suggestions import among
 
 _INSPECT_EXAMPLES = """Examples:
@@ -76,6 +72,18 @@ def add_to(app: typer.Typer) -> None:
     app.command("reshard", epilog=_RESHARD_EXAMPLES)(_reshard)
 
 
+def _sorts(incomplete: str) -> list[str]:
+    from paramesh.cli.inspect import SORTS
+
+    return among(*SORTS)(incomplete)
+
+
+def _libraries(incomplete: str) -> list[str]:
+    from paramesh.checkpoint.conversion.name_rules import LIBRARIES
+
+    return among(*LIBRARIES)(incomplete)
+
+
 def _inspect(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint.")],
     other: Annotated[
@@ -87,7 +95,7 @@ def _inspect(
     ] = False,
     only: Only = None,
     sort: Annotated[
-        str, typer.Option(help="Sort by file, name or size.", autocompletion=among(*SORTS))
+        str, typer.Option(help="Sort by file, name or size.", autocompletion=_sorts)
     ] = "file",
     largest: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show only the N largest.")
@@ -115,6 +123,8 @@ def _inspect(
     Exit code: 0; with OTHER, 0 if the checkpoints are equal and 1 if they
     differ; 2 for invalid arguments or data.
     """
+    from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
+
     if sort not in SORTS:
         raise CommandError(f"--sort {sort}: expected one of {', '.join(SORTS)}")
     view = View(only or (), sort, largest, depth, stats, as_json)
@@ -151,7 +161,7 @@ def _convert(
         typer.Option(
             metavar="LIBRARY",
             help="Library whose names and layouts DST gets: torch or flax.",
-            autocompletion=among(*LIBRARIES),
+            autocompletion=_libraries,
         ),
     ] = None,
     back: Annotated[
@@ -160,7 +170,7 @@ def _convert(
             "--from",
             metavar="LIBRARY",
             help="Library whose names and layouts SRC has: torch or flax.",
-            autocompletion=among(*LIBRARIES),
+            autocompletion=_libraries,
         ),
     ] = None,
     layer: Annotated[
@@ -187,6 +197,8 @@ def _convert(
     One array is in memory at a time, and DST appears only when complete.
     Names without a rule are kept, and listed.
     """
+    from paramesh.cli.convert import ConvertOptions, run_convert
+
     run_convert(
         source,
         target,
@@ -230,6 +242,8 @@ def _merge(
     One array is in memory at a time, and DST appears only when complete.
     Replicated slices are read once.
     """
+    from paramesh.cli.restructure import Slices, run_merge
+
     run_merge(Slices(sources, strategy, only or ()), target, format, checksums, force)
 
 
@@ -281,5 +295,7 @@ def _reshard(
     A large parameter without a layout is sharded along axis 0. One slice is
     in memory at a time, and DST is a checkpoint only when complete.
     """
+    from paramesh.cli.restructure import Slices, run_reshard
+
     slices = Slices([source], from_strategy, only or ())
     run_reshard(slices, target, processes, devices, strategy, layout or (), checksums, force)

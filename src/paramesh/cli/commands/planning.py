@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from paramesh.cli.commands.options import Module
 from paramesh.cli.errors import CommandError
-from paramesh.cli.plan import PlanOptions, run_calibrate, run_plan
 
 _PLAN_EXAMPLES = """Examples:
 
@@ -75,6 +73,10 @@ def _plan(
     Exit code: 0; 1 if the step does not fit into memory; 2 for invalid
     arguments or data.
     """
+    from rich.console import Console
+
+    from paramesh.cli.plan import PlanOptions, run_calibrate, run_plan
+
     if calibrate:
         if not (path is target is memory is html is None) or module or as_json:
             raise CommandError("--calibrate stands alone: paramesh plan --calibrate")

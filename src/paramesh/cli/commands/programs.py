@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from paramesh.cli.commands.options import PASS_ON, Module, ProgramArguments
-from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
-from paramesh.cli.launch import Launch, run_launch
-from paramesh.cli.launch_servers import Servers
-from paramesh.cli.new import new_project
 from paramesh.cli.run import Program, check, program
 
 _NEW_EXAMPLES = """Example:
@@ -84,6 +79,8 @@ def _demo(
     ] = False,
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
+    from paramesh.cli.demo import Settings, run_demo
+
     run_demo(Settings(data, epochs, seed, out, devices, quiet))
 
 
@@ -97,6 +94,10 @@ def _new(
     The script trains, resumes a run that was interrupted, and saves the
     network. Nothing outside of the new folder is touched.
     """
+    from rich.console import Console
+
+    from paramesh.cli.new import new_project
+
     new_project(path, Console())
 
 
@@ -211,6 +212,9 @@ def _launch(
             "give -n or --workers, not both: workers are independent, the processes of -n are "
             "joined by JAX"
         )
+    from paramesh.cli.launch import Launch, run_launch
+    from paramesh.cli.launch_servers import Servers
+
     of_servers = None
     if servers is not None:
         if workers is None and processes is None:
@@ -274,4 +278,6 @@ def _run(
     as_json = as_json or words == ["--json"]
     if module or strict or words not in ([], ["--json"]):
         raise CommandError("--check takes one PATH and --json: paramesh run --check PATH")
+    from rich.console import Console
+
     raise typer.Exit(check(Path(path), as_json, Console()))

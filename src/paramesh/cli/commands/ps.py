@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from paramesh.cli.change_workers import change_workers
-from paramesh.cli.compact_checkpoint import compact_checkpoint
-from paramesh.cli.export_run import export_run
-from paramesh.cli.resize_run import resize_run
-from paramesh.cli.servers import show_status
 from paramesh.ps.specification.partition import SHARDS
 from paramesh.ps.specification.worker_sets import MOST_WORKERS
 
@@ -71,6 +65,10 @@ def _status(
     tables, bytes in memory and bytes of its log; bytes received and sent;
     workers whose gradients wait for those of others; the last snapshot.
     """
+    from rich.console import Console
+
+    from paramesh.cli.servers import show_status
+
     show_status(address, job, every, Console(), json_lines=json)
 
 
@@ -99,6 +97,10 @@ def _export(
     values of every other Parameter; a folder of Parquet files has a file
     for each table (columns id and vector).
     """
+    from rich.console import Console
+
+    from paramesh.cli.export_run import export_run
+
     export_run(wal_dir, out, names, format, Console())
 
 
@@ -128,6 +130,10 @@ def _resize(
     workers go on by themselves. One that has ended or was killed goes on
     when it is started with that number. With --out it must not be live.
     """
+    from rich.console import Console
+
+    from paramesh.cli.resize_run import resize_run
+
     resize_run(wal_dir, servers, out, Console())
 
 
@@ -159,6 +165,10 @@ def _workers(
     (paramesh.train.divided, or worker_share). A run that has ended or was
     killed goes on with N workers when it is started with that number.
     """
+    from rich.console import Console
+
+    from paramesh.cli.change_workers import change_workers
+
     change_workers(wal_dir, workers, timeout, Console())
 
 
@@ -181,4 +191,8 @@ def _compact(
     those that go on from it stay valid. Only a few megabytes of it are in
     memory at a time. If it is killed, CHECKPOINT is as it was, or complete.
     """
+    from rich.console import Console
+
+    from paramesh.cli.compact_checkpoint import compact_checkpoint
+
     compact_checkpoint(checkpoint, out, Console())

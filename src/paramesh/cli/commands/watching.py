@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-
-from paramesh.cli.watch import Options, watch
 
 _EXAMPLES = """Examples:
 
@@ -60,4 +57,8 @@ def _watch(
     The terminal is updated until the run has ended. In a pipe, the numbers
     are printed once.
     """
+    from rich.console import Console
+
+    from paramesh.cli.watch import Options, watch
+
     watch(run, Options(page, host, port, every, once, json), Console())

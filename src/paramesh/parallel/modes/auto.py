@@ -79,9 +79,11 @@ class Auto(SemiAuto):
         program = self._program(closed, states, written)
         first = self.devices[0]
         plan = find(program, target_of(first.platform, first.device_kind), self._memory)
-        self._learn(plan, states, program)
         new = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-        return rewritten(new, has_own_rule, own_partitioning(self.mesh, self.platform))
+        new = rewritten(new, has_own_rule, own_partitioning(self.mesh, self.platform))
+        # Last: what is learnt is given to later searches, and an interrupted one has no say.
+        self._learn(plan, states, program)
+        return new
 
     def plan_of(self, params: Sequence[Parameter]) -> Explanation | None:
         """The plan that most of these Parameters are in; None before there is one."""
