@@ -6,13 +6,15 @@ import errno
 import os
 import random
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from paramesh.files import atomic
-from paramesh.files.atomic import AtomicFile
+from paramesh.files.atomic import AtomicFile, is_left_over, is_locked, made_locked
 
 
 @pytest.mark.parametrize("least", [1, 3, 1 << 20], ids=["a byte", "three", "all"])
@@ -123,3 +125,38 @@ def test_what_is_no_file_is_not_replaced_by_one(kind: str, through: str, tmp_pat
         AtomicFile(path)
     assert os.path.samestat(path.stat(), before)
     assert len(list(tmp_path.iterdir())) == (kind != "device") + (through == "a link")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are POSIX's")
+def test_a_lock_waits_for_whoever_looks(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.touch()
+    with path.open("r+") as mine, path.open("r+") as theirs:
+        atomic.lock(theirs.fileno())
+        timer = threading.Timer(0.02, theirs.close)
+        timer.start()
+        atomic.lock(mine.fileno())
+        timer.join()
+        assert is_locked(path)
+    assert not is_locked(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks are POSIX's")
+def test_a_file_is_never_seen_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, lock, seen = tmp_path / "x", atomic.lock, list[bool]()
+
+    def look(file: int) -> None:
+        (hidden,) = tmp_path.iterdir()
+        seen.extend([path.exists(), is_left_over(hidden)])
+        lock(file)
+
+    monkeypatch.setattr(atomic, "lock", look)
+    file = made_locked(path)
+    assert seen == [False, False]
+    assert [*tmp_path.iterdir()] == [path]
+    assert is_locked(path)
+    os.close(file)
+    assert not is_locked(path)
+    then = time.time() - 120
+    os.utime(path, (then, then))
+    assert is_left_over(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -82,13 +83,59 @@ def test_readers_find_one_state_or_the_next(folder: Path) -> None:
 
     thread = threading.Thread(target=read)
     thread.start()
-    while len(seen) < 5:
+    while len(seen) < 5 and thread.is_alive() and journal.error is None:
         for steps in range(1, 40):
             journal.write(recorded(steps), {})
     over.set()
     thread.join()
+    assert journal.error is None
+    assert len(seen) >= 5
     assert len(list(folder.iterdir())) == 1
     journal.close()
+
+
+def test_a_reader_leaves_the_lock_of_a_file_that_is_being_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(FACTS)
+    journal.write(recorded(1), {})
+    locked = live_entries.fcntl.flock
+    found: list[int] = []
+
+    def read_first(file: int, how: int) -> None:
+        if how & live_entries.fcntl.LOCK_EX:
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    live_entries.fcntl, "flock", lambda f, how: found.append(os.fstat(f).st_ino)
+                )
+                watched()
+            made = [one.stat().st_ino for one in folder.iterdir() if one.name.startswith(".")]
+            assert len(made) == 1
+            assert made[0] not in found
+        locked(file, how)
+
+    monkeypatch.setattr(live_entries.fcntl, "flock", read_first)
+    journal.write(recorded(2), {})
+    assert found
+    assert journal.error is None
+
+
+def test_what_could_not_be_replaced_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(FACTS)
+    journal.write(recorded(1), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(live_entries.os, "write", full)
+        journal.write(recorded(2), {})
+        assert journal.error == "No space left on device"
+    journal.write(recorded(3), {})
+    assert journal.error is None
+    assert len(watched()[0][0].samples) == 3
+
+
+def full(file: int, content: memoryview) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_killed_process_leaves_nothing_that_stays(folder: Path) -> None:

@@ -29,6 +29,8 @@ _LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 #: Seconds in which a temporary file is too new to be a leftover.
 _NEW = 60.0
+#: Seconds between two tries to lock a file, and how many there are.
+_NAP, _LOOKS = 1e-3, 1000
 #: Limits of one system call: bytes (some systems reject 2 GiB), and buffers.
 _AT_ONCE = 1 << 30
 _MOST_BUFFERS = 1024
@@ -54,9 +56,7 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         self._path, self._target = path, followed(path)
         self._check_kind()
-        self._beside = self._target.with_name(
-            f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        )
+        self._beside = beside(self._target)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._waiting: list[Buffer] = []
         self._begin, self._end = 0, -1
@@ -167,11 +167,52 @@ class AtomicFile:
         self._beside.unlink(missing_ok=True)
 
 
+def beside(path: Path) -> Path:
+    """A new name for a temporary file that is to become a file."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def made_locked(path: Path) -> int:
+    """Make an empty file that is locked from the first moment on.
+
+    Args:
+        path: of the file; the name is new, for it is not checked whether there is one.
+
+    Returns:
+        The open file: it is locked until that is closed.
+
+    Raises:
+        OSError: from the file system.
+    """
+    hidden = beside(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    file = os.open(hidden, flags, 0o666)  # does not follow links
+    try:
+        lock(file)
+        os.rename(hidden, path)
+    except BaseException:
+        os.close(file)
+        with contextlib.suppress(OSError):
+            os.unlink(hidden)
+        raise
+    return file
+
+
 def lock(fd: int) -> None:
-    """Lock a file while it is open, so that `is_locked` shows that this process is alive."""
-    if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks
+    """Lock a file while it is open, so that `is_locked` shows that this process is alive.
+
+    Whoever asks `is_locked` has the lock itself for a moment, which is waited for.
+    """
+    if fcntl is None:
+        return
+    for _ in range(_LOOKS):
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_NAP)
+        except OSError:  # a file system without locks
+            return
 
 
 def is_locked(path: Path) -> bool:
@@ -190,19 +231,25 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes from a folder.
+def is_left_over(path: Path) -> bool:
+    """Whether a temporary file is a killed process's.
 
-    A file is created before it is locked, so those of the last minute are kept.
+    A file is created before it is locked, so one of the last minute is not.
     """
+    try:
+        facts = os.lstat(path)
+    except OSError:
+        return False
+    old = time.time() - facts.st_mtime > _NEW and stat.S_ISREG(facts.st_mode)
+    return old and not is_locked(path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder (see `is_left_over`)."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
-            if _LEFT.fullmatch(entry.name) is None:
-                continue
-            with contextlib.suppress(OSError):
-                facts = entry.stat(follow_symlinks=False)
-                old = time.time() - facts.st_mtime > _NEW and stat.S_ISREG(facts.st_mode)
-                if old and not is_locked(Path(entry.path)):
+            if _LEFT.fullmatch(entry.name) and is_left_over(Path(entry.path)):
+                with contextlib.suppress(OSError):
                     os.unlink(entry.path)
 
 

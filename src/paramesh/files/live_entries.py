@@ -194,6 +194,8 @@ def _content(directory: int, name: str, most: int, making: bool) -> bytes | None
         facts = os.fstat(file)
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.getuid():
             return None
+        if making and time.time() - facts.st_mtime <= _NEW:
+            return None  # its process is about to lock it, and would find it locked by this one
         try:
             # Shared: two that look at the same moment must not take each other for the process.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -202,9 +204,8 @@ def _content(directory: int, name: str, most: int, making: bool) -> bytes | None
         # Its process has replaced it while we looked: the name is another file's now.
         if not _same(directory, name, facts):
             return _REPLACED
-        if not making or time.time() - facts.st_mtime > _NEW:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
         return None
     finally:
         os.close(file)

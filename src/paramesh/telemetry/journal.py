@@ -67,7 +67,7 @@ class Journal:
     """The file of this process; made with the first `write`.
 
     A host where it cannot be made is no reason to stop a training: `error` says why, and nothing
-    is written.
+    is written. One that cannot be replaced, on a full disk say, is tried again.
     """
 
     def __init__(self, facts: Facts) -> None:
@@ -77,7 +77,7 @@ class Journal:
 
     def write(self, recorder: Recorder, sources: Mapping[str, Json]) -> None:
         """Replace the content by what is known now."""
-        if self.error is not None:
+        if self.error is not None and self._entry is None:
             return
         said = {
             "facts": self.facts._asdict(),
@@ -92,6 +92,7 @@ class Journal:
                 self._entry = LiveEntry(content, SUFFIX)
             else:
                 self._entry.replace(content)
+            self.error = None
         except OSError as error:
             self.error = error.strerror or str(error)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from paramesh.checkpoint.sharded.source import (
     PART,
     VERSION,
 )
-from paramesh.files.atomic import is_locked, lock
+from paramesh.files.atomic import is_left_over, is_locked, made_locked
 
 #: The token in the name of a part file, a mark, a ticket or a temporary file.
 _TOKEN = re.compile(r"\.?(?:part|save)-([0-9a-f]{8})\b")
@@ -113,10 +112,7 @@ def make_mark(path: Path, token: str) -> int:
     Raises:
         OSError: from the file system.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # does not follow links
-    mark = os.open(path / f"{MARK}{token}", flags, 0o666)
-    lock(mark)
-    return mark
+    return made_locked(path / f"{MARK}{token}")
 
 
 def remove_others(path: Path, token: str) -> None:
@@ -139,6 +135,10 @@ def remove_others(path: Path, token: str) -> None:
         if name in kept or _token_of(name) in running:
             continue
         if name.endswith(".tmp") and is_locked(path / name):
+            continue
+        # Files are made before they are locked: an index of a save that runs, and any mark.
+        unsure = name.startswith(f".{MARK}") or (running and name.startswith(f".{INDEX}."))
+        if unsure and not is_left_over(path / name):
             continue
         if is_leftover(name) or PART.fullmatch(name):
             with contextlib.suppress(OSError):  # leftovers do no harm

@@ -144,7 +144,10 @@ class Ticket:
             if found is None or found[1] == self.token:
                 continue
             theirs = Order(*map(int, found.groups()[1:]))
-            if theirs < self.order or not is_locked(self.folder / name):
+            # The claim was locked before there was a ticket, which may not be locked yet.
+            claim = self.folder / f"{name}-claim"
+            alive = is_locked(self.folder / name) or (claim.exists() and is_locked(claim))
+            if theirs < self.order or not alive:
                 self._remove(name)
             else:
                 live.add(found[1])
