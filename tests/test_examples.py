@@ -38,7 +38,13 @@ def test_every_example_has_a_case() -> None:
     assert sorted(CASES) == sorted(path.name for path in FOLDER.glob("*.py"))
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+#: The others share what they use with these.
+QUICK = ("gpt_semi_auto.py", "lenet_digits.py", "movielens_ps.py")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in sorted(CASES)]
+)
 def test_example(name: str, tmp_path: Path) -> None:
     words, pattern = CASES[name]
     done = subprocess.run(

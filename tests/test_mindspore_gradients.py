@@ -298,6 +298,7 @@ def test_sizes_of_regions() -> None:
         form((4, 0), 0.5, 2, 2)
 
 
+@pytest.mark.slow
 def test_of_windows_by_their_places() -> None:
     x = Tensor(np.random.default_rng(2).normal(size=(2, 3, 6, 6)).astype(np.float32))
     samples = Tensor(np.full((2, 3, 2), 0.5, np.float32))
@@ -309,6 +310,7 @@ def test_of_windows_by_their_places() -> None:
     np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_of_deformable_offsets_in_both_formats() -> None:
     source = np.random.default_rng(3)
     dy, x, offsets = (

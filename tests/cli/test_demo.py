@@ -72,14 +72,8 @@ def small(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report,
     return report, printed, out
 
 
-@pytest.mark.parametrize(
-    ("seed", "epochs"),
-    [
-        (0, 10),
-        pytest.param(1, None, marks=pytest.mark.slow),
-        pytest.param(2, None, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # `make demo` does it, too
+@pytest.mark.parametrize(("seed", "epochs"), [(0, 10), (1, None), (2, None)])
 def test_learns_the_digits(tmp_path: Path, seed: int, epochs: int | None) -> None:
     report, printed = quiet(Settings(epochs=epochs, seed=seed, out=tmp_path))
     assert report.accuracy >= 0.97

@@ -81,6 +81,7 @@ class TestRuns:
         expected = "args=['--lr=0.1', '-n'] ours=[] name=__main__ beside met=[0, 1]"
         assert sorted(lines) == [f"[rank {r}] {expected} devices=2" for r in (0, 1)]
 
+    @pytest.mark.slow
     def test_a_module_in_processes_of_two_devices(self, script: Path) -> None:
         words = ["-n", "2", "--devices-per-process", "2", "-m", "program", "x"]
         done = launch(*words, cwd=script.parent)
@@ -89,6 +90,7 @@ class TestRuns:
         expected = "args=['x'] ours=[] name=__main__ beside met=[0, 1]"
         assert sorted(lines) == [f"[process {p}] {expected} devices=4" for p in (0, 1)]
 
+    @pytest.mark.slow
     def test_one_process(self, tmp_path: Path) -> None:
         path = tmp_path / "one.py"
         path.write_text("import jax; print(jax.process_count(), __file__)")
@@ -131,6 +133,7 @@ class TestFailures:
         assert done.returncode == 137
         assert "\nparamesh: rank 2 of 4 was killed by SIGKILL" in done.stderr
 
+    @pytest.mark.slow
     def test_a_script_that_cannot_be_read(self, tmp_path: Path) -> None:
         path = tmp_path / "broken.py"
         path.write_text("def f(:\n")

@@ -95,6 +95,7 @@ def test_a_step_that_does_not_fit_is_exit_code_1(tmp_path: Path) -> None:
     assert "what would make it fit" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_update_alone_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "apart.py").write_text(APART)
     done = run("apart.py", "--target", "cpu:2", "--json", folder=tmp_path)
@@ -103,6 +104,7 @@ def test_an_update_alone_is_said_to_be_one(tmp_path: Path) -> None:
     assert "the first compiled call that trains is that of Adam alone" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_script_without_a_step(tmp_path: Path) -> None:
     (tmp_path / "none.py").write_text("print('nothing')")
     done = run("none.py", "--target", "cpu:1", folder=tmp_path)

@@ -155,6 +155,7 @@ class Named(logging.Logger):
         self.rank = 3
 
 
+@pytest.mark.slow
 def test_loggers_and_arguments_are_sent_to_workers() -> None:
     mine = Named("mine")
     mine.addHandler(logging.StreamHandler())

@@ -68,6 +68,7 @@ def test_a_network_of_many_layers_is_one_program_for_each_kind():
     assert not any(p.has_init for p in network.get_parameters())
 
 
+@pytest.mark.slow
 def test_shapes_and_numbers_of_a_transformer_share_programs():
     shapes = [(512, 512), (2048, 512), (512, 2048), (512,), (8192, 512), (256, 512), (1, 7)]
     kinds: list[Initializer] = [Normal(0.02), HeNormal(), Normal(0.5, 1.0)]

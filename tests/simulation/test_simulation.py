@@ -16,8 +16,8 @@ from simulation.world import World
 
 #: Seeds of `make test`: in which errors are looked for, and those that all run; and faults of `make
 #: test-slow`; each in so many parts.
-SEEDS, RUN, FAULTS = 2000, 240, 1_000_000
-PARTS, SLOW_PARTS = 4, 10
+SEEDS, RUN, FAULTS = 2000, 160, 1_000_000
+PARTS, SLOW_PARTS = 2, 10
 #: A run of the slow test begins with another seed than all of the quick one.
 FIRST = 1_000_000
 QUICK = [one for one in MUTATIONS if not one.seldom]

@@ -173,6 +173,7 @@ def check_flat(looks: list[Look]) -> None:
         assert late <= 1.1 * early + 10, f"{name} grows: {values}"
 
 
+@pytest.mark.slow
 def test_a_short_soak_is_flat() -> None:
     gc.collect()
     gc.freeze()  # what other tests have left is not looked through

@@ -105,6 +105,7 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     },
     "optim/test_golden.py": {
         "test_state_has_the_recorded_names": 3,
+        "test_steps_are_the_recorded_ones": 3,
     },
     "optim/test_invariants.py": {
         "test_alone_and_eagerly_it_does_the_same": 3,
@@ -156,6 +157,9 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "programs/test_forks.py": {
         "test_a_fork": 2,
     },
+    "programs/test_jax_trees.py": {
+        "test_trees_that_meet": 2,
+    },
     "programs/test_outputs.py": {
         "test_every_output_is_a_tensor_of_a_plain_array": 3,
     },
@@ -189,6 +193,21 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "ps/client/test_row_gradients.py": {
         "test_as_in_one_process": 2,
     },
+    "ps/integration/test_hybrid.py": {
+        "test_as_in_data_parallel_without_servers": 2,
+    },
+    "ps/integration/test_placement.py": {
+        "test_the_same_losses_as_without_servers": 2,
+    },
+    "ps/integration/test_trained_before.py": {
+        "test_the_first_thing_that_is_read": 2,
+    },
+    "ps/resizing/test_resize.py": {
+        "test_the_run_goes_on": 3,
+    },
+    "ps/server/test_standby.py": {
+        "test_killed_anywhere_ends_with_the_same_bits": 3,
+    },
     "ps/server/test_store.py": {
         "test_rows_are_those_of_the_full_table": 2,
         "test_server_optimizers_are_the_local_ones": 2,
@@ -206,7 +225,11 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "tensor/test_tensor.py": {
         "test_64_bits_are_kept": 3,
         "test_indexing_and_assignment_against_numpy": 2,
+        "test_method_against_numpy": 2,
         "test_whole_quotients": 3,
+    },
+    "test_behaviour.py": {
+        "test_record": 2,
     },
     "test_mindspore_generated.py": {
         "test_classes": 2,
@@ -216,7 +239,7 @@ EVERY_NTH: dict[str, dict[str, int]] = {
         "test_of_one_input": 2,
     },
     "test_recorded_names.py": {
-        "test_recorded": 3,
+        "test_recorded": 8,
     },
     "train/test_cells.py": {
         "test_a_subclass_keeps_to_the_parallel_settings": 3,

@@ -241,6 +241,7 @@ def assert_slices_are_those_of_the_full_array(
         np.testing.assert_array_equal(values, bits[top:bottom, left:right], err_msg=kind)
 
 
+@pytest.mark.slow
 def test_the_same_as_on_one_device(tmp_path: Path) -> None:
     from paramesh import Tensor
 

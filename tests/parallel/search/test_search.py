@@ -287,7 +287,7 @@ def test_a_finer_mesh_is_never_worse_and_begins_with_the_coarser_plan() -> None:
 
 def test_a_search_that_is_out_of_time_gives_the_best_that_is_known() -> None:
     step = program("attention")
-    found = problem(step.closed, (2, 2, 2), FAST, step.tied)
+    found = problem(step.closed, (2, 4), FAST, step.tied)
     best = solve(found)
     hurried = solve(found, prune=False, time_limit=1e-3, start=best.choice)
     assert hurried.seconds == pytest.approx(best.seconds, rel=1e-9)
