@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := .venv/bin
+# Tests start hundreds of processes. Where this is set, as in many containers, each of them compiles
+# all that it imports, paramesh and JAX, anew: 2 to 3 seconds every time.
+unexport PYTHONDONTWRITEBYTECODE
 # Python compiles what is imported when it is; all of it in advance takes longer than the rest.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-compile
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
