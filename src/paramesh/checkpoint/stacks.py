@@ -16,6 +16,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.stack import Stack, live
 from paramesh.nn.stacking import values_by_layer
 from paramesh.parameter import Parameter
+from paramesh.state.weak_members import members
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -85,7 +86,7 @@ def joined(net: Cell, mine: Mapping[str, Parameter], given: Mapping[str, Any]) -
 def _columns(net: Cell, mine: Mapping[str, Parameter]) -> dict[str, _Column]:
     stacks = {cell for _, cell in net.cells_and_names() if isinstance(cell, Stack)}
     names: dict[Parameter, tuple[str, int]] = {}
-    for stack in stacks | set(live):
+    for stack in {*stacks, *members(live)}:
         for path, whole in stack.stacked().items():
             names[whole] = path, len(stack)
     found: dict[str, _Column] = {}

@@ -24,7 +24,6 @@ are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` wi
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -57,9 +56,6 @@ T = TypeVar("T")
 Gradients = Sequence[TensorLike | None]
 
 _EXEMPT = ("beta", "gamma")
-
-#: All optimizers that exist.
-live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
 class Optimizer(Cell):
@@ -129,7 +125,6 @@ class Optimizer(Cell):
         self.add_state("parameters", params)
         self.__dict__["_parameters"] = params
         self._set_decays([group.weight_decay for group in group_plan.groups])
-        live.add(self)
         trained.own(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -140,7 +135,6 @@ class Optimizer(Cell):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        live.add(self)
         trained.own(self)
 
     def _set_rates(self, name: str, default: LearningRate, all_groups: list[groups.Group]) -> None:

@@ -38,6 +38,7 @@ from paramesh.state import placement, storage, tracing
 from paramesh.state.flat_layout import FlatLayout
 from paramesh.state.protocols import State
 from paramesh.state.purposes import ProgramPlacement
+from paramesh.state.weak_members import members
 
 #: Optimizers that have not yet been asked which pools they want, and those that have been.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -318,21 +319,13 @@ def form_waiting() -> None:
     with forming:
         division = placement.current().division
         if division != _division[0]:
-            waiting.update(_snapshot(_asked))
+            waiting.update(members(_asked))
             _division[0] = division
-        for owner in _snapshot(waiting):
+        for owner in members(waiting):
             if owner.is_made():
                 owner.form_pools()
                 _asked.add(owner)
                 waiting.discard(owner)
-
-
-def _snapshot(owners: weakref.WeakSet[Any]) -> list[Any]:
-    while True:
-        try:
-            return list(owners)
-        except RuntimeError:  # another thread has created one in the meantime
-            continue
 
 
 def ranks_of(states: Sequence[object], zero: ArrayLike) -> tuple[Array, ...] | None:

@@ -20,6 +20,7 @@ from typing import Protocol, TypeAlias, cast
 
 from paramesh.errors import UntrainedWarning
 from paramesh.state import trace_scope, versions
+from paramesh.state.weak_members import members
 
 #: {id of a part: (the part, the version counter when it came)}.
 _Since: TypeAlias = dict[int, tuple[weakref.ref[Hashable], int]]
@@ -116,8 +117,10 @@ def check(cells: Iterable[object], weights: Iterable[Trainable]) -> None:
     Emits:
         UntrainedWarning: once for each Parameter and optimizer.
     """
+    if not _watch.latest:
+        return
     mine = owners_of(weights)
-    if all(owner._made_at >= (_watch.latest or 0) for owner in mine):
+    if all(owner._made_at >= _watch.latest for owner in mine):
         return
     owned = {param for owner in _all() for param in owner._parameters}
     for owner in mine:
@@ -161,7 +164,7 @@ def owners_of(weights: Iterable[Trainable]) -> list[Owner]:
 
 
 def _all() -> list[Owner]:
-    return cast(list[Owner], list(owners))
+    return cast(list[Owner], members(owners))
 
 
 class _Search:

@@ -23,7 +23,7 @@ import numpy as np
 
 from paramesh.errors import CheckpointError, ParameterStateError
 from paramesh.initializer.structured import Constant
-from paramesh.optim import optimizer as optimizers
+from paramesh.optim.optimizer import Optimizer
 from paramesh.parameter import Parameter
 from paramesh.providers import Loaded
 from paramesh.ps.integration import session as sessions
@@ -37,6 +37,8 @@ from paramesh.ps.specification.id_range import inside, is_unbounded
 from paramesh.ps.specification.initial_values import initial_values_of, recipe_of
 from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.sampling.recipe import Recipe
+from paramesh.state import trained
+from paramesh.state.weak_members import members
 from paramesh.tensor.base import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -117,7 +119,9 @@ def counts_of(session: Session) -> dict[Parameter, Array]:
     run.
     """
     found: dict[Parameter, Array] = {}
-    for optimizer in list(optimizers.live):
+    for optimizer in members(trained.owners):
+        if not isinstance(optimizer, Optimizer):
+            continue
         if any(param.is_param_ps for param in optimizer.parameters):
             found |= skipped_counts(session, optimizer)
     return found
