@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from process_output import rest_of
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings(
@@ -61,11 +63,7 @@ class Script:
 
     def end(self) -> tuple[list[float], str]:
         """What else it prints, and its errors."""
-        # Not `communicate`: it lacks what came together with a line that was read before.
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
-        out, error = self.process.stdout.read(), self.process.stderr.read()
-        self.process.wait(300)
+        out, error = rest_of(self.process)
         return [float(line) for line in out.split()], error
 
 
