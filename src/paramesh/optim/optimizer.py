@@ -49,6 +49,7 @@ from paramesh.state import placement, trace_scope, tracing, trained
 from paramesh.tensor.argument_types import RawNumber, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
+from paramesh.transforms.compiled_function import CompiledFunction
 
 T = TypeVar("T")
 
@@ -334,19 +335,32 @@ class Optimizer(Cell):
 
     def _by_group(self, sources: Sequence[rates.Rate | float]) -> list[RawNumber]:
         """The present value of each source: a python number, or a raw Float32 scalar."""
-        step: Tensor | None = None
-        done: dict[int, RawNumber] = {}
+        schedules = list({id(s): s for s in sources if isinstance(s, Cell)}.values())
+        done: dict[int, RawNumber] = {
+            id(source): raw(value)
+            for source, value in zip(schedules, self._scheduled(schedules), strict=True)
+        }
         for source in sources:
-            if id(source) in done:
-                continue
-            if isinstance(source, Cell):
-                if step is None:
-                    step = wrap(raw(self.global_step))
-                value = raw(source(step))
-                done[id(source)] = jnp.asarray(value, jnp.float32).reshape(())
-            else:
+            if not isinstance(source, Cell):
                 done[id(source)] = raw(source) if isinstance(source, Parameter) else source
         return [done[id(source)] for source in sources]
+
+    def _scheduled(self, schedules: Sequence[Cell]) -> Sequence[Tensor]:
+        """What schedules give for the present step, Float32 scalars."""
+
+        def now() -> tuple[Tensor, ...]:
+            step = wrap(raw(self.global_step))
+            values = (raw(schedule(step)) for schedule in schedules)
+            return tuple(wrap(jnp.asarray(value, jnp.float32).reshape(())) for value in values)
+
+        if not schedules or tracing.current() is not None:
+            return now()
+        if context.get_context("mode") == context.PYNATIVE_MODE:
+            return now()
+        # The program reads the step. As an input it would be a batch in data parallel. The program
+        # keeps its schedules, so no others come to have their identities.
+        way = ("present", *map(id, schedules))
+        return CompiledFunction(now, kept_with=self, way=way)()
 
     def _rates(self) -> list[RawNumber]:
         """The learning rate of each Parameter, raw."""
