@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from process_output import rest_of
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings(
@@ -63,6 +61,8 @@ class Script:
 
     def end(self) -> tuple[list[float], str]:
         """What else it prints, and its errors."""
+        from process_output import rest_of  # the script runs this file, and does not find it
+
         out, error = rest_of(self.process)
         return [float(line) for line in out.split()], error
 

@@ -144,7 +144,9 @@ def test_one_process_is_killed_in_a_save(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert sorted(os.listdir(run)) == ["s-4.sharded", "s-6.sharded", "s-8.sharded"]
     manager = CheckpointManager(run, keep_last=2, prefix="s")
-    with pytest.warns(UserWarning, match=r"s-8.sharded' has no index.json, so it is no checkpoint"):
+    with pytest.warns(
+        UserWarning, match=r"s-8.sharded' has no index.json, so it is not a complete"
+    ):
         assert manager.latest() == run / "s-6.sharded"
     assert os.listdir(tmp_path / "whole") == ["c-3_4.sharded"]
     assert "resume s-6.sharded" in ended(launch(tmp_path, "resume"))
