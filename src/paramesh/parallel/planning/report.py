@@ -186,7 +186,7 @@ class StepPlan:
         memory, parts = self.memory, self.parts
         axes = ", ".join(f"{name}={size}" for name, size in self.axes.items())
         what = f"{self.devices} x {self.device_kind}"
-        title = f"{self.name} on {self.target} ({what}), mesh {axes}"
+        title = f"{self.name} on {self.target} ({what})" + (f", mesh {axes}" if axes else "")
         bytes_of = [
             ("Parameters", memory.parameters),
             ("state", memory.state),
