@@ -58,3 +58,27 @@ def test_names_are_broken_after_dots_only_where_they_must_be() -> None:
     assert LONG in shown(130)
     assert "the_backbone_network.layers.0. " in shown(60)
     assert "the_backbone_network. " in shown(80)  # more columns fit then
+
+
+def test_another_table_is_shown_where_one_would_have_to_be_narrower() -> None:
+    narrow = FittedTable(COLUMNS[:1], [row[:1] for row in ROWS])
+    for width, is_whole in ((130, True), (90, False)):
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        with console.capture() as capture:
+            console.print(FittedTable(COLUMNS, ROWS, narrow))
+        text = capture.get()
+        assert LONG in text
+        assert ("dtype" in text) == is_whole
+
+
+def test_calls_are_broken_after_their_bracket() -> None:
+    console = Console(file=io.StringIO(), width=33, color_system=None)
+    with console.capture() as capture:
+        console.print(
+            FittedTable(
+                [Column("how", least=27)], [("set_settings_of_everything(steps=16, more=2)",)]
+            )
+        )
+    lines = [line.strip() for line in capture.get().splitlines()]
+    assert "set_settings_of_everything(" in lines
+    assert "steps=16, more=2)" in lines

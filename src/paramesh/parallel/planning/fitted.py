@@ -1,7 +1,8 @@
 """A table that keeps to the width of a terminal without cutting anything in two.
 
-Texts are broken where people would break them, names after dots and chains of operators after plus
-signs. If that is not enough, whole columns are left out. A column that stays is readable.
+Texts are broken where people would break them, names after dots, chains of operators after plus
+signs, calls after their bracket. If that is not enough, whole columns are left out. A column that
+stays is readable.
 """
 
 from __future__ import annotations
@@ -40,13 +41,23 @@ class FittedTable:
     Args:
         columns: from left to right.
         rows: a text for each column.
+        narrow: what is shown in place of the table where it would have to be made narrower.
     """
 
-    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        narrow: FittedTable | None = None,
+    ) -> None:
         self._columns, self._rows = tuple(columns), [tuple(row) for row in rows]
+        self._narrow = narrow
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        yield self._table(options.max_width)
+        if self._narrow is not None and _whole(self._natural()) > options.max_width:
+            yield from self._narrow.__rich_console__(console, options)
+        else:
+            yield self._table(options.max_width)
 
     def _table(self, width: int) -> Table:
         from rich import box
@@ -63,18 +74,22 @@ class FittedTable:
             table.add_row(*(Text(_broken(row[at], most)) for at, most in widths.items()))
         return table
 
-    def _widths(self, width: int) -> dict[int, int]:
-        """The columns that are shown -> how wide."""
-        widths = {
+    def _natural(self) -> dict[int, int]:
+        """The columns -> how wide their texts are."""
+        return {
             at: max(len(column.title), *(len(row[at]) for row in self._rows), 0)
             for at, column in enumerate(self._columns)
         }
+
+    def _widths(self, width: int) -> dict[int, int]:
+        """The columns that are shown -> how wide."""
+        widths = self._natural()
         leaving = sorted(
             (at for at, column in enumerate(self._columns) if column.dropped),
             key=lambda at: -self._columns[at].dropped,
         )
         while True:
-            over = sum(widths.values()) + _BETWEEN * len(widths) + _SIDES - width
+            over = _whole(widths) - width
             fits = dict(widths)
             for at in sorted(widths, key=lambda at: -widths[at]):
                 least = self._columns[at].least
@@ -86,10 +101,15 @@ class FittedTable:
             del widths[leaving.pop()]
 
 
+def _whole(widths: dict[int, int]) -> int:
+    """The width of a table with columns of these."""
+    return sum(widths.values()) + _BETWEEN * len(widths) + _SIDES
+
+
 def _broken(text: str, width: int) -> str:
-    """A text on lines of so many columns, broken after dots and plus signs where there are any."""
+    """A text on lines of so many columns, broken after dots, plus signs and brackets."""
     lines = [""]
-    for part in re.findall(r"[^.+ ]*[.+ ]+|[^.+ ]+", text):
+    for part in re.findall(r"[^.+( ]*[.+( ]+|[^.+( ]+", text):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
             lines.append("")
         lines[-1] += part

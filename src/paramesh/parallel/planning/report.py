@@ -202,7 +202,7 @@ class StepPlan:
         ]
         times += [("all", seconds_text(parts.step)), ("", ""), ("", "")]
         columns = (
-            Column("bytes of each device", least=12),
+            Column("bytes of each device"),
             Column("", right=True),
             Column("modelled step"),
             Column("", right=True),
@@ -211,12 +211,13 @@ class StepPlan:
             (name, byte_text(size), part, text)
             for (name, size), (part, text) in zip(bytes_of, times, strict=True)
         ]
+        below = [row[:2] for row in rows] + [(f"step: {row[2]}", row[3]) for row in rows if row[2]]
         source = "measured" if self.calibrated else "published"
         model = f"Time is modelled with {source} figures and the peak of {self.dtype}."
         said = Text(self._source_of_bytes())
         return [
             Text(title, style="bold"),
-            FittedTable(columns, rows),
+            FittedTable(columns, rows, FittedTable(columns[:2], below)),
             Text(self._verdict()),
             said,
             Text(model),
@@ -278,7 +279,7 @@ class StepPlan:
                 Column("for", least=24),
                 Column("times", right=True, dropped=1),
                 Column("sent", right=True),
-                Column("time", right=True),
+                Column("time", right=True, dropped=4),
             )
             rows: list[tuple[str, ...]] = []
             for one in self.collectives[:_MOST_COLLECTIVES]:
@@ -309,11 +310,11 @@ class StepPlan:
         if not self.remedies:
             return []
         columns = (
-            Column("what would make it fit", least=22),
+            Column("what would make it fit", least=15),
             Column("bytes", right=True),
             Column("step", right=True),
             Column(""),
-            Column("how", least=24),
+            Column("how", least=27),
         )
         rows: list[tuple[str, ...]] = []
         for one in self.remedies:

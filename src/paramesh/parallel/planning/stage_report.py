@@ -172,5 +172,10 @@ class PipelinePlan:
 
 
 def _table(title: str, names: tuple[str, ...], rows: list[list[str]]) -> Any:
-    columns = (Column(title, least=8), *(Column(name, right=True) for name in names))
-    return FittedTable(columns, [(f"stage {at}", *row) for at, row in enumerate(rows)])
+    stages = [f"stage {at}" for at in range(len(rows))]
+    turned = FittedTable(
+        (Column(title, least=12), *(Column(stage, right=True) for stage in stages)),
+        [(name, *cells) for name, *cells in zip(names, *rows, strict=True)],
+    )
+    columns = (Column(title), *(Column(name, right=True) for name in names))
+    return FittedTable(columns, [(stages[at], *row) for at, row in enumerate(rows)], turned)
