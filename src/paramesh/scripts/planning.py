@@ -64,7 +64,7 @@ def _watched(found: list[Step]) -> Generator[None]:
             found.append((fn, tuple(args), dict(kwargs)))
             raise _ReachedError
 
-    def quiet(hook: Callable[[Any], object], report: Any) -> None:
+    def quiet(hook: Callable[..., object], report: threading.ExceptHookArgs) -> None:
         if report.exc_type is not _ReachedError:  # ends a thread
             hook(report)
 
