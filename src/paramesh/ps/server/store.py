@@ -429,7 +429,7 @@ class Store:
         Raises:
             ParameterStateError: no such table.
         """
-        return self._table(name).existing()[0]
+        return self._table(name).existing_ids()
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.

@@ -102,6 +102,13 @@ class Table:
         order = np.argsort(ids)
         return ids[order], slots[order]
 
+    def existing_ids(self) -> Array:
+        """All ids, sorted; of their number, nothing else is made meanwhile."""
+        ids = self.ids.filled(self.used)
+        ids = ids[ids != NO_ID]
+        ids.sort()
+        return ids
+
     def check_ids(self, ids: Array) -> Array:
         """Ids as int64.
 
