@@ -575,3 +575,5 @@ def test_many_tables_have_the_bits_of_each_alone() -> None:
         together.read_tables({"nobody": np.arange(2)})
     with pytest.raises(ValueError, match="row 1000 is out of range"):
         together.read_tables({"t0": np.array([ROWS])})
+    with pytest.raises(ValueError, match="row 9223372036854775813 is out of range"):
+        together.read_tables({"t0": np.array([2**63 + 5], np.uint64)})
