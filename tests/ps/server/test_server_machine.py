@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.snapshot import snapshots
-from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.server.store import Store
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.protocol import POINTS, Replaced, RunConfig
 from server_runs import NUMBERS, ROWS, Killed, Model, Run, contents, updates_of
 
