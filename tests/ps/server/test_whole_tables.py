@@ -50,6 +50,7 @@ def test_a_server_takes_the_sorted_ids_once_and_keeps_them_up_to_the_last_block(
     server = Server(tmp_path, RunConfig())
     trained(server, ROWS)
     after, seen, block = NO_ID, 0, ROWS // 16
+    fields: dict[str, Any] = {}
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -58,7 +59,7 @@ def test_a_server_takes_the_sorted_ids_once_and_keeps_them_up_to_the_last_block(
             assert left == ROWS - seen
             assert fields["ids"].tolist() == list(range(seen, min(seen + block, ROWS)))
             after, seen = int(fields["ids"][-1]), seen + len(fields["ids"])
-        del fields
+        fields.clear()
         now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
