@@ -217,11 +217,13 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         """As `Server.dump_rows`; the values are `ids`, fields of the rows, and how many are `left`.
 
         The rows that are sent are among these. Of a table of several blocks, freed memory is given
-        back with the first one and the last.
+        back before the first one, and with the last.
         """
-        fields, left = self._state().dump_rows(name, after, count)
-        more = left > len(fields["ids"])
-        if more == (after == NO_ID):  # the first of several, or the last of them
+        server, first = self._state(), after == NO_ID
+        if first and server.store.row_count(name) > count:
+            self._host.give_back()
+        fields, left = server.dump_rows(name, after, count)
+        if not first and left == len(fields["ids"]):
             self._host.give_back()
         self._watcher.sent(fields)
         return self._reply(None, ())._replace(values=fields | {"left": np.array([left])})

@@ -395,6 +395,14 @@ class Store:
         part = self._part(name)
         return [VALUE, *(part.update_rule.slots if part.update_rule else ())]
 
+    def row_count(self, name: str) -> int:
+        """How many rows of a table exist here.
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        return self._table(name).row_count()
+
     def rows(self, name: str) -> Array:
         """The ids of the rows of a table that exist here, sorted.
 
