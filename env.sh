@@ -1,0 +1,3 @@
+export PYTHONPATH=/work/wt/pyn/src
+export PYTHONDONTWRITEBYTECODE=
+export PATH=/work/main/.venv/bin:$PATH
