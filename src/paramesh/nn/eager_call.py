@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from paramesh.errors import CompiledWarning, ProgramNeededError
 from paramesh.nn import cell_call
+from paramesh.parameter import form_waiting
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.not_finite import located
@@ -39,6 +40,8 @@ def call(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
             return _by_operators(cell, args, kwargs)
         if cell.__dict__.get("_program_needed") != place.key:
             place.before_eager(cell._reachable_parameters)
+            if place.division is not None and place.meets:
+                form_waiting()  # optimizers keep shards of their state, as in programs
             try:
                 return _tried(cell, args, kwargs)
             except _Untried as untried:
