@@ -6,6 +6,8 @@ that computes gradients and then has devices meet is run anew as one, and from t
 first attempt had written is taken back: Parameters and their state (the journal of the call),
 attributes of Cells and Tensors (its scope), and the position of the random generator.
 
+The same is done where a gradient by a table on servers is computed.
+
 A Cell that takes gradients, such as an optimizer, cannot be run so: they are of the whole batch
 already, and a program would take parts of them for those of single devices. The error stays.
 """
@@ -36,7 +38,7 @@ def call(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     inside = tracing.thread.journal is not None  # of another Cell
     place = placement.current()
     try:
-        if inside or not place.per_device:
+        if inside or not place.needs_programs:
             return _by_operators(cell, args, kwargs)
         if cell.__dict__.get("_program_needed") != place.key:
             place.before_eager(cell._reachable_parameters)
@@ -106,8 +108,7 @@ def _as_program(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any
         return cell._program()(*args, **kwargs)
     except Exception as error:
         error.add_note(
-            f"'{type(cell).__name__}' runs as a compiled program, because devices meet in it. With "
-            "one process for each device (paramesh launch --devices-per-process 1) PyNative mode "
-            "runs it operator by operator."
+            f"'{type(cell).__name__}' runs as a compiled program, in PyNative mode too: see the "
+            "CompiledWarning at its first call."
         )
         raise

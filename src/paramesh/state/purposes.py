@@ -33,6 +33,8 @@ class ProgramPlacement:
     pools = True
     #: How many devices there are.
     count = 1
+    #: Whether there is what operators cannot do one by one, outside of programs.
+    needs_programs = False
     #: States that pipeline stages have brought to some of the devices each. A program of a single
     #: device cannot take them from different ones.
     scattered: ClassVar[weakref.WeakSet[State]] = weakref.WeakSet()

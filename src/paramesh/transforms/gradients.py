@@ -90,6 +90,7 @@ class GradientFunction:
         return self._run(*args, **kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
+        tracing.derives()
         sens = None
         if self._with_sens:
             if not args:

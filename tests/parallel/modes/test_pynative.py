@@ -172,7 +172,7 @@ def test_an_error_in_the_program_says_why_there_is_one() -> None:
         pytest.raises(paramesh.errors.TraceError) as told,
     ):
         step(Tensor(np.ones((4, 2), np.float32)))
-    assert "because devices meet in it" in told.value.__notes__[-1]
+    assert "runs as a compiled program, in PyNative mode too" in told.value.__notes__[-1]
 
 
 def test_a_prediction_and_an_evaluation_run_by_operators() -> None:

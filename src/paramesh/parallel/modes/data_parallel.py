@@ -63,6 +63,7 @@ class DataParallel(Placement):
     """
 
     per_device = True
+    needs_programs = True
 
     def __init__(self, devices: Sequence[Any], mode: str) -> None:
         settings = context.get_auto_parallel_context

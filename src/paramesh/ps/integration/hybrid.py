@@ -193,8 +193,7 @@ class Hybrid(Served):
                 f"Parameter '{served_one.name}' lives on the parameter server, and with "
                 f"{self.inner.mode} its gradient is reduced in compiled programs alone. Put the "
                 "step under paramesh.jit, or use graph mode: "
-                "paramesh.set_context(mode=paramesh.GRAPH_MODE).",
-                alike=self.inner.local == 1,
+                "paramesh.set_context(mode=paramesh.GRAPH_MODE)."
             )
         results = list(grads)
         table = [i for i, param in enumerate(params) if param.is_param_ps and is_table(param)]
