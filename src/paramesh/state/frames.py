@@ -157,7 +157,7 @@ class Journal(Frame):
         self._apart.clear()
 
 
-def _restored(state: AnyState, before: Any, last: Any) -> None:
+def _restored(state: AnyState, before: object, last: object) -> None:
     if state._contents is last:
         state._store(before)
 

@@ -220,7 +220,7 @@ class GradientPlacement:
         """Whether devices can meet here, if there are several: in a program, or outside of one."""
         return True
 
-    def seen(self, array: Any) -> Any:
+    def seen(self, array: Array) -> Any:
         """A state's array as code outside of programs computes with it."""
         return array
 

@@ -310,9 +310,9 @@ class DataParallel(Placement):
             "graph mode: paramesh.set_context(mode=paramesh.GRAPH_MODE)."
         )
 
-    def seen(self, array: Any) -> Any:
+    def seen(self, array: Array) -> Any:
         """The array of this process's one device, where other processes have others."""
-        if self.local == 1 and isinstance(array, jax.Array) and not array.is_fully_addressable:
+        if self.local == 1 and not array.is_fully_addressable:
             return meeting.own_shard(array)
         return array
 

@@ -29,6 +29,7 @@ from jax.core import ShapedArray
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh._compat.jax import Primitive, ad, to_concrete_value
+from paramesh.array_types import Array, ArrayLike
 
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"
@@ -46,7 +47,7 @@ def inside() -> bool:
     return True
 
 
-def is_known(value: Any) -> bool:
+def is_known(value: object) -> bool:
     """Whether an array has values now: also that of a gradient that is computed eagerly has."""
     return not isinstance(value, jax.core.Tracer) or to_concrete_value(value) is not None
 
@@ -131,12 +132,12 @@ _join = Primitive("paramesh_join_devices")
 _own = Primitive("paramesh_own_device")
 
 
-def own_shard(array: Any) -> Any:
+def own_shard(array: Array) -> Any:
     """What this process's one device has of an array over all devices."""
     return array.addressable_data(0)
 
 
-def over_all(row: Any, sharded: NamedSharding) -> Any:
+def over_all(row: ArrayLike, sharded: NamedSharding) -> Any:
     """An array over all devices, of which this process's one device has `row`.
 
     Args:
@@ -154,11 +155,11 @@ def over_all(row: Any, sharded: NamedSharding) -> Any:
     return jax.make_array_from_single_device_arrays(shape, sharded, [row])
 
 
-def _joined_shape(row: Any, sharded: NamedSharding) -> ShapedArray:
+def _joined_shape(row: ShapedArray, sharded: NamedSharding) -> ShapedArray:
     return ShapedArray((len(sharded.device_set) * row.shape[0], *row.shape[1:]), row.dtype)
 
 
-def _own_shape(array: Any, sharded: NamedSharding) -> ShapedArray:
+def _own_shape(array: ShapedArray, sharded: NamedSharding) -> ShapedArray:
     return ShapedArray((array.shape[0] // len(sharded.device_set), *array.shape[1:]), array.dtype)
 
 

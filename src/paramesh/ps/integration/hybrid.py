@@ -149,7 +149,7 @@ class Hybrid(Served):
         """As in data_parallel."""
         return self.inner.meet(operator, key, compute, arrays)
 
-    def seen(self, array: Any) -> Any:
+    def seen(self, array: jax.Array) -> Any:
         """As in data_parallel."""
         return self.inner.seen(array)
 
