@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import paramesh
 from paramesh import Tensor, context, nn
 from paramesh.plain_text import printable, rendered
 

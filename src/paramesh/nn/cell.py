@@ -81,9 +81,14 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         fields["training"] = False
         fields["param_prefix"] = ""
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        # A notebook's %autoreload defines classes anew, and then gives them to their instances.
+        tracing.bump_version()
+
     def _cache_key(self) -> tuple[Hashable, ...]:
         fields = self.__dict__
-        return fields["_version"], fields["training"]
+        return type(self), fields["_version"], fields["training"]
 
     def _inside(self) -> list[Cell]:
         return [cell for cell in self._cells.values() if cell is not None]

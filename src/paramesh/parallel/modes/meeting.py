@@ -25,10 +25,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import Primitive, ad, to_concrete_value
+from paramesh._compat.jax import Primitive, ShapedArray, ad, to_concrete_value
 from paramesh.array_types import Array, ArrayLike
 
 #: The mesh axis over all devices, by which collectives find each other.
