@@ -15,14 +15,11 @@ _PLAIN = str.maketrans(
 )
 
 
-class _Page(io.StringIO):
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
+class _Page(io.TextIOWrapper):
+    """In memory, with the encoding by which rich chooses the characters of lines."""
 
-    @property
-    def encoding(self) -> str:  # by which rich chooses the characters of lines
-        return self._encoding
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding)
 
 
 def encoding_of_stdout() -> str:

@@ -140,7 +140,7 @@ def compare_collectives() -> None:
 
     rank, size = jax.process_index(), jax.process_count()
     x = Tensor(np.random.default_rng(rank).normal(size=(2 * size, 4)).astype(np.float32))
-    w = Tensor(np.random.default_rng(9).normal(size=(64,)).astype(np.float32))
+    w = Tensor(np.random.default_rng(9).normal(size=(1024,)).astype(np.float32))
     if "pairs" not in paramesh.parallel.processes.groups._groups:
         communication.create_group("pairs", [[i, i + 1] for i in range(0, size, 2)])
     ring = tuple((i + 1) % size for i in range(size))
@@ -202,6 +202,39 @@ def compare_broadcast() -> None:
         np.testing.assert_array_equal(both[0], expected, err_msg=kind)
 
 
+def compare_mixed() -> None:
+    """Steps that run operator by operator, and steps that are programs, in turn.
+
+    The optimizers of one setting still live when the next one begins.
+    """
+    import numpy as np
+
+    import paramesh
+    import training_forms
+    from paramesh import Tensor, context, nn
+
+    kept: list[Any] = []
+
+    def trained(settings: str, steps: str) -> dict[str, Any]:
+        set_up(context.PYNATIVE_MODE, SETTINGS[settings])
+        net = training_forms.network(layers()["BatchNorm"]).set_train()
+        optimizer = nn.Adam(net.trainable_params(), 0.01)
+        kept.append(optimizer)
+        eager = training_forms.functional(net, nn.MSELoss(), optimizer)
+        program = paramesh.jit(eager)
+        for i, how in enumerate(steps):
+            step = program if how == "p" else eager
+            step(Tensor(part(training_forms.X) * (1 + i)), Tensor(part(training_forms.Y)))
+        return {param.name: param.asnumpy() for param in net.get_parameters()}
+
+    for settings in ("divided", "broadcast", "mean"):
+        expected = trained(settings, "pppp")
+        for steps in ("epep", "pepe"):
+            for name, value in trained(settings, steps).items():
+                told = f"{settings}, {steps}: {name}"
+                np.testing.assert_allclose(value, expected[name], 1e-5, 1e-6, err_msg=told)
+
+
 def main(task: str, folder: str) -> None:
     """One process."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
@@ -220,6 +253,7 @@ def main(task: str, folder: str) -> None:
     else:
         compare_collectives()
         compare_broadcast()
+        compare_mixed()
         compare_forms(
             training_forms.FORMS,
             [("mean", layer) for layer in layers()] + [(name, "none") for name in SETTINGS],

@@ -136,15 +136,14 @@ def own_shard(array: Array) -> Any:
     return array.addressable_data(0)
 
 
-def over_all(row: ArrayLike, sharded: NamedSharding) -> Any:
-    """An array over all devices, of which this process's one device has `row`.
+def over_all(given: ArrayLike, sharded: NamedSharding) -> Any:
+    """An array over all devices, of which this process's one device has `given`.
 
     Args:
-        row: an array with axes.
+        given: an array with axes.
         sharded: along the first one.
     """
-    if not isinstance(row, jax.Array):
-        row = jnp.asarray(row)
+    row = given if isinstance(given, jax.Array) else jnp.asarray(given)
     (device,) = sharded.addressable_devices
     if len(row.sharding.device_set) > 1:
         row = row.addressable_data(0)

@@ -123,6 +123,21 @@ class SplitState(Pool):
         """The shape of the array of all shards."""
         return (self.divider.shard_size * len(self.divider.devices),)
 
+    def movable(self) -> bool:
+        """Whether this process has all shards, and can put the members together."""
+        base = self.base()
+        return base is None or base.is_fully_addressable
+
+    def enter(self, placement: Any) -> None:
+        """Refuse programs over other devices, if the members cannot be put together here.
+
+        Raises:
+            ContextError: the placement is another one.
+        """
+        if getattr(placement, "devices", None) != self.divider.devices and not self.movable():
+            raise self._elsewhere()
+        super().enter(placement)
+
     def declared(self) -> list[Parameter]:
         """None: recipes run in `_gather`, one after another, and only the shards are kept."""
         return []
@@ -133,15 +148,17 @@ class SplitState(Pool):
         Raises:
             ContextError: other processes have shards of it.
         """
-        base = self.base()
-        if not base.is_fully_addressable:
-            raise ContextError(
-                f"{self.name} is divided over the devices of several processes "
-                "(enable_parallel_optimizer), and this process has only its own shards. Read it "
-                "in a program that all of them run, save it by save_checkpoint(…, "
-                "format='sharded'), or train without dividing it."
-            )
+        if not self.movable():
+            raise self._elsewhere()
         return super().take(i)
+
+    def _elsewhere(self) -> ContextError:
+        return ContextError(
+            f"{self.name} is divided over the devices of several processes "
+            "(enable_parallel_optimizer), and this process has only its own shards. Read it "
+            "in a program that all of them run, save it by save_checkpoint(…, "
+            "format='sharded'), or train without dividing it."
+        )
 
     def _member_of(self, base: Array, i: int) -> Any:
         start, size = self.layout.starts[i], self.layout.sizes[i]
