@@ -311,8 +311,13 @@ def test_a_recomputed_cell_that_has_devices_meet_runs_as_a_program() -> None:
         def construct(self, x: Any) -> Any:
             return ops.AllReduce()(x)
 
+    def layer() -> nn.Cell:
+        meets = Meets()
+        meets.recompute()
+        return meets
+
     with pytest.warns(CompiledWarning, match="devices meet where values are known"):
-        found = trained(training_forms.one_step_cell, layer=lambda: Meets().recompute())
+        found = trained(training_forms.one_step_cell, layer=layer)
     assert_alike(found, on_one_device())
 
 
