@@ -317,8 +317,8 @@ def test_a_recomputed_cell_that_has_devices_meet_runs_as_a_program() -> None:
         return meets
 
     with pytest.warns(CompiledWarning, match="devices meet where values are known"):
-        found = trained(training_forms.one_step_cell, layer=layer)
-    assert_alike(found, on_one_device())
+        losses, _ = trained(training_forms.one_step_cell, layer=layer)
+    np.testing.assert_allclose(losses, on_one_device()[0], rtol=1e-5)
 
 
 # Synchronised statistics, in both modes.
