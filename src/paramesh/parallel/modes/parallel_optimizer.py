@@ -29,6 +29,7 @@ from paramesh.parallel.modes import meeting
 from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import placement, storage
+from paramesh.state.placement import ProgramPlacement
 
 if TYPE_CHECKING:
     from paramesh.optim import Optimizer
@@ -128,7 +129,7 @@ class SplitState(Pool):
         base = self.base()
         return base is None or base.is_fully_addressable
 
-    def enter(self, placement: Any) -> None:
+    def enter(self, placement: ProgramPlacement) -> None:
         """Refuse programs over other devices, if the members cannot be put together here.
 
         Raises:
