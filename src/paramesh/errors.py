@@ -64,6 +64,10 @@ class UncompiledWarning(UserWarning):
     """A function that was to be compiled runs operator by operator, because it cannot be."""
 
 
+class CompiledWarning(UserWarning):
+    """A Cell runs as a compiled program in PyNative mode, because only a program can do it."""
+
+
 class UntrainedWarning(UserWarning):
     """A training step leaves trainable Parameters as they are, which is hardly intended."""
 
@@ -82,6 +86,20 @@ class NotFiniteError(ParameshError, FloatingPointError):
 
 class ContextError(ParameshError, RuntimeError):
     """A call needs a setting in `paramesh.context` that has not been made."""
+
+
+class ProgramNeededError(ContextError):
+    """Devices are to meet where operators run one by one, and only a compiled program can do it.
+
+    Attributes:
+        alike: whether a program computes the same numbers from the same inputs. It does not in a
+            process of several devices: there each device takes its part of the inputs, which may
+            be gradients of the whole batch already.
+    """
+
+    def __init__(self, message: str, alike: bool = False) -> None:
+        super().__init__(message)
+        self.alike = alike
 
 
 class LayoutError(ParameshError, ValueError, RuntimeError):

@@ -128,3 +128,20 @@ def test_changes_that_are_taken_back_cost_nothing_more() -> None:
         training.net.set_train(False)
         training.run(2)
     assert training.compiled.traces == 2
+
+
+def test_a_class_that_was_defined_anew() -> None:
+    """As a notebook's %autoreload does: instances get the new class, and what it computes."""
+
+    def defined(factor: float) -> type[nn.Cell]:
+        class Scaled(nn.Cell):
+            def construct(self, x: Any) -> Any:
+                return x * factor
+
+        return Scaled
+
+    inner = defined(2.0)()
+    net = nn.SequentialCell(inner)
+    np.testing.assert_array_equal(net(X).asnumpy(), X.asnumpy() * 2)
+    object.__setattr__(inner, "__class__", defined(3.0))
+    np.testing.assert_array_equal(net(X).asnumpy(), X.asnumpy() * 3)

@@ -8,6 +8,7 @@ Tracing:
 
 Programs:
     ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operator in it
+    ShapedArray             shape and element type of a value in it
     Atom                    a value in it: a Var, or a Literal, which is a number
     shape_of, dtype_of      of such a value
     jaxpr_as_fun            a traced program as a function
@@ -49,6 +50,7 @@ from jax._src.api_util import InternalFloatingPointError
 from jax._src.core import to_concrete_value as to_concrete_value
 from jax._src.core import trace_ctx as _trace_ctx
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
+from jax.core import ShapedArray as ShapedArray
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
@@ -70,9 +72,13 @@ from jax.interpreters import batching as batching
 from jax.interpreters import mlir as mlir
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
 
+from paramesh._compat.garbage import unbroken_collections
+
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
 # every function that is called inside it is traced and compiled once more.
 from paramesh._compat.unbroken import eval_context as eval_context
+
+unbroken_collections()
 
 #: A value in a traced program: an operand of an equation, or an output.
 Atom: TypeAlias = Var | Literal

@@ -21,6 +21,7 @@ from paramesh.cli.errors import CommandError
 from paramesh.cli.run import Program
 from paramesh.cli.suggestions import with_suggestion
 from paramesh.errors import ParameterServerError
+from paramesh.plain_text import IN_ASCII
 
 __all__ = ["app", "main"]
 
@@ -97,14 +98,10 @@ def _code(arguments: Sequence[str] | None) -> Any:
         return getattr(error, "exit_code", 2)
 
 
-#: What we write ourselves, in ASCII.
-_IN_ASCII = {"…": "...", "µ": "u", "×": "x", "–": "-"}
-
-
 def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     """What stands for a character that cannot be encoded."""
     if isinstance(error, UnicodeEncodeError):
-        known = _IN_ASCII.get(error.object[error.start])
+        known = IN_ASCII.get(error.object[error.start])
         if known is not None:
             return known, error.start + 1
     return codecs.backslashreplace_errors(error)

@@ -71,7 +71,6 @@ from paramesh.nn.fused import (
     ResizeBilinear,
     Roll,
     RReLU,
-    SyncBatchNorm,
     Tril,
     Triu,
     Unflatten,
@@ -143,6 +142,7 @@ from paramesh.nn.recurrent import GRU, LSTM, RNN
 from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 from paramesh.nn.regularizers import L1Regularizer
 from paramesh.nn.sparse import SparseTensorDenseMatmul, SparseToDense
+from paramesh.nn.sync_batch_norm import SyncBatchNorm
 from paramesh.nn.time_distributed import TimeDistributed
 from paramesh.nn.transformer import (
     Transformer,

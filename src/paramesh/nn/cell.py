@@ -19,7 +19,7 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.errors import ConstructError
-from paramesh.nn import cell_call, loading, sharding, tied
+from paramesh.nn import cell_call, eager_call, loading, sharding, tied
 from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.pipeline_stage import PipelineStage
 from paramesh.nn.sharding import Strategies
@@ -31,7 +31,6 @@ from paramesh.state import tracing
 from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.not_finite import located
 
 #: What `register_..._hook` methods take; what it is called with is the method's.
 Hook = Callable[..., Any]
@@ -82,9 +81,14 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         fields["training"] = False
         fields["param_prefix"] = ""
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        # A notebook's %autoreload defines classes anew, and then gives them to their instances.
+        tracing.bump_version()
+
     def _cache_key(self) -> tuple[Hashable, ...]:
         fields = self.__dict__
-        return fields["_version"], fields["training"]
+        return type(self), fields["_version"], fields["training"]
 
     def _inside(self) -> list[Cell]:
         return [cell for cell in self._cells.values() if cell is not None]
@@ -444,13 +448,7 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         kwargs = {k: as_input(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        inside = tracing.thread.journal is not None  # of another Cell
-        try:
-            return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
-        except FloatingPointError as error:  # of jax_debug_nans
-            if inside:
-                raise
-            raise located(error, None, self) from None
+        return eager_call.call(self, args, kwargs)
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

@@ -1,6 +1,6 @@
 """Layers with their normalisation and activation, and layers over one operator.
 
-Source: MindSpore's `Conv2dBnAct`, `DenseBnAct`, `SyncBatchNorm` and the layers of these names.
+Source: MindSpore's `Conv2dBnAct`, `DenseBnAct` and the layers of these names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.dtype import float32, x64
+from paramesh.dtype import x64
 from paramesh.nn import arguments
 from paramesh.nn.activation import LeakyReLU, get_activation
 from paramesh.nn.arguments import Init
@@ -21,7 +21,7 @@ from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d
 from paramesh.ops import array, creation, graph_marks, linalg, rearranging, reduce, resizing
 from paramesh.ops import math as math_ops
 from paramesh.ops.table import Primitive
-from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import raw, wrap
 
 
@@ -157,61 +157,6 @@ class DenseBnAct(Cell):
         x = self.dense(x)
         x = self.batchnorm(x) if self.has_bn else x
         return self.activation(x) if self.has_act else x
-
-
-class SyncBatchNorm(BatchNorm2d):
-    """`BatchNorm2d` whose statistics are those of the batch of all devices.
-
-    A program here sees the global batch, however it is sharded, so that every BatchNorm is
-    one of all of them; this one is so by name.
-
-    Args:
-        num_features: number of channels.
-        eps: added to the variance.
-        momentum: weight of the old value in the moving averages, 0 to 1.
-        affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from.
-        beta_init: the same for beta.
-        moving_mean_init: the same for the moving mean.
-        moving_var_init: the same for the moving variance.
-        use_batch_statistics: as that of `BatchNorm2d`.
-        process_groups: only None: one group of all devices.
-        dtype: element type of the Parameters.
-
-    Raises:
-        ValueError: `process_groups`.
-    """
-
-    def __init__(
-        self,
-        num_features: int,
-        eps: float = 1e-5,
-        momentum: float = 0.9,
-        affine: bool = True,
-        gamma_init: Init = "ones",
-        beta_init: Init = "zeros",
-        moving_mean_init: Init = "zeros",
-        moving_var_init: Init = "ones",
-        use_batch_statistics: bool | None = None,
-        process_groups: Sequence[Sequence[int]] | None = None,
-        dtype: DTypeLike = float32,
-    ) -> None:
-        if process_groups is not None:
-            raise ValueError(
-                f"SyncBatchNorm(process_groups): only None is offered, got {process_groups!r}."
-            )
-        super().__init__(
-            num_features,
-            eps,
-            momentum,
-            affine,
-            gamma_init,
-            beta_init,
-            moving_mean_init,
-            moving_var_init,
-            use_batch_statistics,
-            dtype=dtype,
-        )
 
 
 # Over one operator.

@@ -30,6 +30,8 @@ class _BatchNorm(Cell):
     """
 
     shapes: ClassVar[dict[int, str]]
+    #: What computes it.
+    normalize = staticmethod(ops.batch_norm)
 
     def __init__(
         self,
@@ -97,7 +99,7 @@ class _BatchNorm(Cell):
             state = self.moving_mean, self.moving_variance
             return operator(x, self.gamma, self.beta, *state)[0]
         last = self.data_format == "NHWC"
-        out = ops.batch_norm(
+        out = self.normalize(
             x.transpose(0, 3, 1, 2) if last else x,
             self.moving_mean,
             self.moving_variance,

@@ -1,7 +1,8 @@
 """Collective operators: communication between the devices that run a program together.
 
-They are used inside programs of data_parallel and hybrid_parallel, where every device runs the same
-program on its own values. On one device they return the device's own values.
+They are used in data_parallel and hybrid_parallel: inside of programs, which every device runs on
+its own values, and outside of them where each process has one device. On one device they return the
+device's own values.
 
 Gradients are those of the sum of all devices' losses, as in MindSpore: what a device sends to
 others gets the sum of the gradients that it has there.
@@ -11,7 +12,8 @@ Glossary
     place       the position of a device in its group, from 0
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -65,6 +67,22 @@ def _participants(group: object, name: str) -> Participants:
     if not isinstance(group, str):
         raise TypeError(f"group must be the name of a group, got {group!r}.")
     return placement.current().participants(group, name)
+
+
+def _meet(
+    name: str,
+    participants: Participants,
+    compute: Callable[..., Any],
+    settings: tuple[Hashable, ...],
+    *arrays: jax.Array,
+) -> list[Any]:
+    """What `compute(participants, *settings, *arrays)` gives, where the devices meet."""
+    return placement.current().meet(
+        f"ops.{name}",
+        (compute, participants, settings),
+        functools.partial(compute, participants, *settings),
+        arrays,
+    )
 
 
 def _of_equal_size(participants: Participants, name: str) -> int:
@@ -142,11 +160,15 @@ def all_reduce(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) -> Any
     participants = _participants(group, "AllReduce")
     if participants.axis is None:
         return tensor
+    return _meet("AllReduce", participants, _all_reduce, (op,), tensor)[0]
+
+
+def _all_reduce(participants: Participants, op: str, x: jax.Array) -> list[jax.Array]:
     if op == ReduceOp.SUM:
-        return _summed(tensor, participants)
+        return [_summed(x, participants)]
     if op == ReduceOp.PROD:
-        return _product(tensor, participants)
-    return _extreme(tensor, participants, lax.pmax if op == ReduceOp.MAX else lax.pmin)
+        return [_product(x, participants)]
+    return [_extreme(x, participants, lax.pmax if op == ReduceOp.MAX else lax.pmin)]
 
 
 @function
@@ -164,8 +186,12 @@ def all_gather(tensor: Array, group: str = WORLD) -> Any:
     if participants.axis is None:
         return tensor
     _of_equal_size(participants, "AllGather")
+    return _meet("AllGather", participants, _all_gather, (), tensor)[0]
+
+
+def _all_gather(participants: Participants, x: jax.Array) -> list[jax.Array]:
     groups = _groups(participants)
-    return lax.all_gather(tensor, participants.axis, axis_index_groups=groups, tiled=True)
+    return [lax.all_gather(x, participants.axis, axis_index_groups=groups, tiled=True)]
 
 
 def _check_axis(tensor: jax.Array) -> None:
@@ -194,12 +220,18 @@ def reduce_scatter(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) ->
         raise ValueError(
             f"axis 0 of shape {tensor.shape} does not divide into {size} equal slices."
         )
+    return _meet("ReduceScatter", participants, _reduce_scatter, (op, size), tensor)[0]
+
+
+def _reduce_scatter(
+    participants: Participants, op: str, size: int, x: jax.Array
+) -> list[jax.Array]:
     groups = _groups(participants)
     if op == ReduceOp.SUM:
-        return lax.psum_scatter(tensor, participants.axis, axis_index_groups=groups, tiled=True)
-    swapped = lax.all_to_all(tensor, participants.axis, 0, 0, axis_index_groups=groups, tiled=True)
-    slices = swapped.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])
-    return _LOCAL[op](slices, axis=0).astype(tensor.dtype)
+        return [lax.psum_scatter(x, participants.axis, axis_index_groups=groups, tiled=True)]
+    swapped = lax.all_to_all(x, participants.axis, 0, 0, axis_index_groups=groups, tiled=True)
+    slices = swapped.reshape(size, x.shape[0] // size, *x.shape[1:])
+    return [_LOCAL[op](slices, axis=0).astype(x.dtype)]
 
 
 @function
@@ -240,10 +272,16 @@ def all_to_all(
         )
     if participants.axis is None:
         return tensor
+    return _meet("AlltoAll", participants, _all_to_all, (split, concat), tensor)[0]
+
+
+def _all_to_all(
+    participants: Participants, split: int, concat: int, x: jax.Array
+) -> list[jax.Array]:
     groups = _groups(participants)
-    return lax.all_to_all(
-        tensor, participants.axis, split, concat, axis_index_groups=groups, tiled=True
-    )
+    return [
+        lax.all_to_all(x, participants.axis, split, concat, axis_index_groups=groups, tiled=True)
+    ]
 
 
 @function
@@ -267,13 +305,17 @@ def broadcast(
     many = isinstance(tensor, tuple | list)
     values = [raw(t) for t in tensor] if many else [raw(tensor)]
     if participants.axis is not None:
-        place = _place(participants)
-        sends = (place == root_rank) | (place < 0)
-        zero = [jnp.zeros((), v.dtype) for v in values]
-        values = [
-            _summed(jnp.where(sends, v, z), participants) for v, z in zip(values, zero, strict=True)
-        ]
+        values = _meet("Broadcast", participants, _broadcast, (root_rank,), *values)
     return tuple(values) if many else values[0]
+
+
+def _broadcast(participants: Participants, root: int, *values: jax.Array) -> list[jax.Array]:
+    place = _place(participants)
+    sends = (place == root) | (place < 0)
+    zeros = [jnp.zeros((), v.dtype) for v in values]
+    return [
+        _summed(jnp.where(sends, v, z), participants) for v, z in zip(values, zeros, strict=True)
+    ]
 
 
 def _by_place(entry: object, size: int, what: str) -> list[int]:
@@ -318,8 +360,20 @@ def neighbor_exchange(
         )
     sends = [_by_place(entry, size, "send_rank_ids") for entry in send_rank_ids]
     receives = [_by_place(entry, size, "recv_rank_ids") for entry in recv_rank_ids]
+    ways = (tuple(map(tuple, sends)), tuple(map(tuple, receives)))
+    if participants.axis is None:
+        return tuple(_exchanged(participants, *ways, *values))
+    return tuple(_meet("NeighborExchange", participants, _exchanged, ways, *values))
+
+
+def _exchanged(
+    participants: Participants,
+    sends: Sequence[Sequence[int]],
+    receives: Sequence[Sequence[int]],
+    *values: jax.Array,
+) -> list[Any]:
     arrived = [_sent(v, to, participants) for v, to in zip(values, sends, strict=True)]
-    return tuple(_received(arrived, sends, of, participants) for of in receives)
+    return [_received(arrived, sends, of, participants) for of in receives]
 
 
 def _sent(value: jax.Array, to: Sequence[int], participants: Participants) -> jax.Array:

@@ -96,6 +96,10 @@ class Chunk:
             if attribute != TRAINED:
                 pool.dissolve(again=False)
 
+    def movable(self) -> bool:
+        """Whether the state can be given back its values here."""
+        return all(pool.movable() for pool in self.pools.values())
+
     def alive(self) -> bool:
         """False once one of the pools was dissolved."""
         return all(pool.alive for pool in self.pools.values())

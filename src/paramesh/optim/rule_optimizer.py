@@ -227,7 +227,12 @@ class RuleOptimizer(Optimizer):
             return False
 
     def form_pools(self) -> None:
-        """Put small Parameters and their state into flat arrays, as `flat.py` describes."""
+        """Put small Parameters and their state into flat arrays, as `flat.py` describes.
+
+        What is divided over several processes stays so: no process can put it together.
+        """
+        if any(chunk.alive() and not chunk.movable() for chunk in self._chunks):
+            return
         for chunk in self._chunks:
             chunk.dissolve_state()
         kept: dict[str, Any] = {flat.TRAINED: self._parameters}

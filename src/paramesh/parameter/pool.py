@@ -138,6 +138,10 @@ class Pool(tracing.Pooled):
         contents = self._contents
         return contents.base if isinstance(contents, storage.Detached) else contents
 
+    def movable(self) -> bool:
+        """Whether the entries can be given values of their own here."""
+        return True
+
     def enter(self, placement: ProgramPlacement) -> None:
         """Called before a program of a placement uses an entry: a flat array suits all of them."""
 

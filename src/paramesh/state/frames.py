@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from paramesh._compat.jax import get_opaque_trace_state
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
-from paramesh.state import trace_scope
+from paramesh.state import placement, storage, trace_scope
 from paramesh.state.protocols import Pooled, SlotLike, VisitedCell
 
 #: A Parameter, a pool or an implicit value. `isinstance(state, Pooled)` decides at run time, which
@@ -125,6 +125,41 @@ class Frame:
         """Record that the program went through a Cell."""
         if self.parent is not None:
             self.parent.visit(cell)
+
+
+class Journal(Frame):
+    """What a call writes outside of programs, until it is made visible.
+
+    Attributes:
+        derives: whether the call has begun to compute a gradient.
+        flushed: whether some of it is visible already, because a compiled program ran inside.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({}, None)
+        self.derives = self.flushed = False
+        #: Of states that are written at once: (what it was before, what this call wrote last).
+        self._apart: dict[AnyState, tuple[Any, Any]] = {}
+
+    def wrote_at_once(self, state: AnyState, value: jax.Array) -> None:
+        """Note that a state is about to get a value that is visible at once.
+
+        With the lock of the state held, or by a thread that is alone with it.
+        """
+        before, last = self._apart.get(state, (state._contents, state._contents))
+        # Where another thread wrote in between, its numbers are not to come again.
+        self._apart[state] = (before if last is state._contents else state._contents, value)
+
+    def take_back(self) -> None:
+        """Give states that were written at once what they had before, where nobody wrote since."""
+        for state, (before, last) in self._apart.items():
+            storage.inside(state, _restored, state, before, last)
+        self._apart.clear()
+
+
+def _restored(state: AnyState, before: object, last: object) -> None:
+    if state._contents is last:
+        state._store(before)
 
 
 class ReadRecorder(Frame):
@@ -260,7 +295,7 @@ UNSEEN_TRANSFORM = (
 
 class _Thread(threading.local):
     frame: Frame | None = None
-    journal: Frame | None = None
+    journal: Journal | None = None
 
 
 #: What this thread is in. The calls that users make restore `frame` when they end, without calling
@@ -272,5 +307,8 @@ def outside(state: AnyState, asking: Frame | None = None) -> jax.Array:
     """The value of a Parameter outside of every frame, or in the journal of a running call."""
     journal = thread.journal
     if journal is None or journal is asking:
-        return state._concrete()
+        value = state._concrete()
+        if isinstance(value, jax.Array) and not value.is_fully_addressable:
+            return placement.current().seen(value)
+        return value
     return journal.get(state)

@@ -7,7 +7,7 @@ placement for one purpose only says so by the class that it takes.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -33,6 +33,8 @@ class ProgramPlacement:
     pools = True
     #: How many devices there are.
     count = 1
+    #: Whether there is what operators cannot do one by one, outside of programs.
+    needs_programs = False
     #: States that pipeline stages have brought to some of the devices each. A program of a single
     #: device cannot take them from different ones.
     scattered: ClassVar[weakref.WeakSet[State]] = weakref.WeakSet()
@@ -192,6 +194,42 @@ class GradientPlacement:
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
         return Participants(None, ((0,),), 1)
+
+    def meet(
+        self,
+        operator: str,
+        key: Hashable,
+        compute: Callable[..., Sequence[Any]],
+        arrays: Sequence[Any],
+    ) -> list[Any]:
+        """`compute(*arrays)`, in which devices meet: in the running program, or outside of one.
+
+        Args:
+            operator: what it is, for messages.
+            key: equal for equal computations.
+            compute: takes what one device has, and gives several arrays.
+            arrays: raw.
+
+        Raises:
+            ProgramNeededError: outside of programs, where this process has several devices.
+        """
+        return list(compute(*arrays))
+
+    @property
+    def meets(self) -> bool:
+        """Whether devices can meet here, if there are several: in a program, or outside of one."""
+        return True
+
+    def seen(self, array: Array) -> Any:
+        """A state's array as code outside of programs computes with it."""
+        return array
+
+    def before_eager(self, params: Callable[[], Iterable[Any]]) -> None:
+        """Called before a Cell or a gradient is computed operator by operator.
+
+        Args:
+            params: gives the Parameters that it may use.
+        """
 
     def variables(
         self, params: Sequence[Any]

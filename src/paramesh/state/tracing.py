@@ -21,6 +21,7 @@ from paramesh.state.frames import (
     UNSEEN_TRANSFORM,
     AnyState,
     Frame,
+    Journal,
     Program,
     ReadRecorder,
     outside,
@@ -37,6 +38,7 @@ __all__ = [
     "ReadRecorder",
     "bump_version",
     "current",
+    "derives",
     "entered",
     "flush",
     "is_pending",
@@ -114,6 +116,8 @@ def write_outside(state: AnyState, value: jax.Array) -> None:
     journal = thread.journal
     # Two threads must not get the same random numbers: a generator is written at once.
     if journal is None or storage.domain_of(state).apart:
+        if journal is not None:
+            journal.wrote_at_once(state, value)
         state._store(value)
     else:
         journal.put(state, value)
@@ -132,9 +136,8 @@ def together(call: Callable[[], T]) -> T:
     """
     if thread.frame is not None or thread.journal is not None:
         return call()
-    journal = Frame({}, None)
     try:
-        thread.journal = journal
+        thread.journal = Journal()
         out = call()
         flush()
     finally:
@@ -145,14 +148,23 @@ def together(call: Callable[[], T]) -> T:
 def flush() -> None:
     """Make pending writes visible: a compiled program is about to read them."""
     journal = thread.journal
-    if journal is None or not journal.written:
+    if journal is None:
+        return
+    journal.flushed = True
+    if not journal.written:
         return
     writes = [(state, journal.values[state]) for state in journal.written]
     storage.unite([state for state, _ in writes])
     for state, value in writes:
         state._prepare(value)
     storage.inside(writes[0][0], _write_all, writes)
-    thread.journal = Frame({}, None)
+    thread.journal = Journal()
+
+
+def derives() -> None:
+    """Note that the running call, outside of programs, computes a gradient."""
+    if thread.journal is not None:
+        thread.journal.derives = True
 
 
 def _write_all(writes: list[tuple[AnyState, jax.Array]]) -> None:

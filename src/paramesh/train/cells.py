@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import jax
-import jax.core
 import jax.numpy as jnp
 from jax import Array
 
@@ -312,7 +310,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         overflow = jnp.asarray(raw(status), jnp.bool_).reshape(())
         overflow = overflow | ~is_finite(compute_output)
         place = placement.current()
-        if place.per_device and place.count > 1 and isinstance(overflow, jax.core.Tracer):
+        if place.per_device and place.count > 1 and place.meets:
             # Of a layerwise-parallel Parameter each device sees its own gradient.
             return AllReduce()(wrap(overflow.astype(jnp.float32))) > 0
         return wrap(overflow)

@@ -15,6 +15,7 @@ from paramesh.array_types import ArrayLike, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import TraceError
 from paramesh.providers import providers
+from paramesh.state import tracing
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
@@ -52,6 +53,7 @@ class Forward:
         start: list[Any],
         has_aux: bool,
     ) -> None:
+        tracing.derives()
         given = {i: unpack(arg, "raw") for i, arg in diff.items()}
         self._nests = {i: nest for i, (_, nest) in given.items()}
         bodies: list[tuple[Body, Nest, Nest]] = []

@@ -85,9 +85,12 @@ class GradientFunction:
         """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
             return self._compiled(*args, **kwargs)
+        if tracing.current() is None and tracing.thread.journal is None:
+            placement.current().before_eager(self._hints)
         return self._run(*args, **kwargs)
 
     def _run(self, *args: Any, **kwargs: Any) -> Any:
+        tracing.derives()
         sens = None
         if self._with_sens:
             if not args:

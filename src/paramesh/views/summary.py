@@ -5,7 +5,6 @@ A row stands for a Cell and for all that is inside it; a Parameter that is there
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.layout_table import byte_text
 from paramesh.parameter import Parameter
+from paramesh.plain_text import rendered
 from paramesh.views import markup
 from paramesh.views.costs import Array, Watched, flops_in, flops_of, watch
 from paramesh.views.places import places_of
@@ -163,13 +163,7 @@ class Summary:
         return Group(table, Text("\n".join(self.notes())))
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        with console.capture() as capture:
-            console.print(self.__rich__())
-        lines = (line.rstrip() for line in capture.get().splitlines())
-        return "\n".join(line for line in lines if line) + "\n"
+        return rendered(self.__rich__(), _WIDTH)
 
     def _repr_html_(self) -> str:
         rows: list[list[str]] = []

@@ -11,7 +11,7 @@ import pytest
 
 import paramesh
 from paramesh import Parameter, Tensor, context, nn, ops
-from paramesh.errors import ContextError
+from paramesh.errors import CompiledWarning, ContextError
 from paramesh.ps.integration import session as sessions
 from type_checks import present
 
@@ -129,6 +129,30 @@ def test_as_in_data_parallel_without_servers(make: Any, dense: bool, mean: bool)
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
     again = trained(network(dense=dense), make)
     assert [a.tobytes() for a in again] == [a.tobytes() for a in remote]
+
+
+@pytest.mark.parametrize("devices", [DEVICES, 1])
+def test_in_pynative_mode_a_step_is_a_program(devices: int) -> None:
+    """Also where each process has one device: what a device looked up is known of a program."""
+    context.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    context.set_auto_parallel_context(device_num=devices)
+    expected = trained(network())
+    net = network()
+    context.set_context(mode=context.PYNATIVE_MODE)
+    with pytest.warns(CompiledWarning, match="lives on the parameter server") as told:
+        found = trained(net)
+    assert len(told) == 1
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_in_pynative_mode_functions_are_an_error() -> None:
+    context.set_auto_parallel_context(parallel_mode="data_parallel", device_num=1)
+    params = network().trainable_params()
+    context.set_context(mode=context.PYNATIVE_MODE)
+    grads = [Tensor(np.ones(param.shape, np.float32)) for param in params]
+    with pytest.raises(ContextError, match="lives on the parameter server.*paramesh.jit"):
+        nn.DistributedGradReducer(params)(grads)
 
 
 def test_as_one_device_with_the_combined_batch() -> None:

@@ -18,6 +18,7 @@ from paramesh.mint.nn import functional
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import BaseConv
+from paramesh.nn.sync_batch_norm import batch_norm
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 from paramesh.tensor.base import Tensor
@@ -163,6 +164,8 @@ class ConvTranspose2d(Cell):
 
 
 class _BatchNorm(Cell):
+    normalize = staticmethod(functional.batch_norm)
+
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
         affine: bool = True, track_running_stats: bool = True, dtype: DTypeLike | None = None,
@@ -195,7 +198,7 @@ class _BatchNorm(Cell):
         elif self.training:
             ops.assign_add(self.num_batches_tracked, 1)
         of_batch = self.training or not self.track_running_stats
-        return functional.batch_norm(
+        return self.normalize(
             input, mean, var, self.weight, self.bias, of_batch, self.momentum, self.eps
         )
 
@@ -213,7 +216,9 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over all devices, as every one is here; see `nn.SyncBatchNorm`."""
+    """Batch normalisation by the batch of all devices; see `nn.SyncBatchNorm`."""
+
+    normalize = staticmethod(batch_norm)
 
 
 class LayerNorm(Cell):

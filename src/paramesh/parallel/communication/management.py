@@ -20,11 +20,12 @@ from jax import lax
 from paramesh._compat.jax import process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.mesh import all_devices
-from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
+from paramesh.parallel.modes import meeting
+from paramesh.parallel.modes.meeting import DEVICES
 from paramesh.parallel.processes import groups, membership
 from paramesh.parallel.processes.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
 from paramesh.providers import providers
-from paramesh.state import placement, tracing
+from paramesh.state import placement
 from paramesh.tensor.base import wrap
 
 __all__ = [
@@ -120,11 +121,10 @@ def _first() -> int:
     return next(i for i, d in enumerate(all_devices()) if d.process_index == here)
 
 
-def _running() -> DataParallel | None:
+def _running() -> placement.Placement | None:
     """The placement whose program is being traced on this thread, if each device runs it."""
     place = placement.current()
-    inside = tracing.current() is not None and isinstance(place, DataParallel)
-    return place if inside else None  # type: ignore[return-value]
+    return place if place.per_device and meeting.inside() else None
 
 
 def _of_device(table: dict[int, int], count: int) -> Any:

@@ -3,7 +3,8 @@
 As in MindSpore, each device computes as if it were alone: batch statistics are those of its shard,
 and the devices meet only where gradients are summed (`TrainOneStepCell`, `DistributedGradReducer`)
 or where the program says so (the collective operators). A compiled program is one XLA program over
-all devices (`jax.shard_map`).
+all devices (`jax.shard_map`). Outside of programs devices meet where each process has one
+(`meeting.py`); a process of several needs a program for it.
 
 What crosses the border of a program:
     Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
@@ -17,7 +18,8 @@ What crosses the border of a program:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -29,18 +31,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paramesh import context
 from paramesh._compat.jax import broadcast_one_to_all
 from paramesh.array_types import Array
-from paramesh.errors import ContextError, LayoutError
+from paramesh.dtype import x64
+from paramesh.errors import ContextError, LayoutError, ProgramNeededError
+from paramesh.parallel.modes import meeting
 from paramesh.parallel.modes.gradient_reduction import Fusion
+from paramesh.parallel.modes.meeting import DEVICES
 from paramesh.parallel.modes.parallel_optimizer import Divider, SplitState
 from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.processes import groups
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state.placement import ImplicitValue, Participants, Placement
-
-#: The mesh axis over all devices, by which collectives find each other.
-DEVICES = "devices"
-
 
 _REPLICATED = PartitionSpec()
 _SHARDED = PartitionSpec(DEVICES)
@@ -62,6 +63,7 @@ class DataParallel(Placement):
     """
 
     per_device = True
+    needs_programs = True
 
     def __init__(self, devices: Sequence[Any], mode: str) -> None:
         settings = context.get_auto_parallel_context
@@ -85,6 +87,8 @@ class DataParallel(Placement):
         self._mean = settings("gradients_mean")
         self._fp32 = settings("gradient_fp32_sync")
         self._fusion = Fusion(settings("comm_fusion"))
+        #: Parameters that eager code has from process 0.
+        self._sent: weakref.WeakSet[Any] = weakref.WeakSet()
         self._full_batch = settings("full_batch") or strategy == "full_batch"
         if settings("enable_parallel_optimizer") and self.count > 1:
             self.division = self.key
@@ -261,17 +265,69 @@ class DataParallel(Placement):
 
         Raises:
             ValueError: there is no group of that name.
-            ContextError: outside of programs, or processes do not mean the same group.
+            ProgramNeededError: outside of programs, where this process has several devices.
+            ContextError: processes do not mean the same group.
         """
-        try:
-            lax.axis_index(DEVICES)
-        except NameError:
-            raise ContextError(
-                f"ops.{operator}: devices meet inside of programs alone. Call it in a function "
-                "under paramesh.jit, or in the construct of a Cell in graph mode."
-            ) from None
+        if not self.meets:
+            raise self._no_meeting(f"ops.{operator}")
         groups.check_alike(group)
         return Participants(DEVICES, groups.partition(group), self.count)
+
+    @property
+    def meets(self) -> bool:
+        """Whether a program runs, or each process has one device."""
+        return self.local == 1 or meeting.inside()
+
+    def meet(
+        self,
+        operator: str,
+        key: Hashable,
+        compute: Callable[..., Sequence[Any]],
+        arrays: Sequence[Any],
+    ) -> list[Any]:
+        """In the running program, or as one of its own: see `meeting.py`."""
+        if meeting.inside():
+            return list(compute(*arrays))
+        if self.local > 1:
+            raise self._no_meeting(operator)
+        if not all(map(meeting.is_known, arrays)):
+            raise ProgramNeededError(
+                f"{operator}: devices meet where values are known, and inside of a transform "
+                "(jax.jit, vmap, scan, cond, a Cell with recompute()) they are not, outside of "
+                "compiled programs. Put it all under paramesh.jit, or use graph mode: "
+                "paramesh.set_context(mode=paramesh.GRAPH_MODE).",
+                alike=True,
+            )
+        with x64(*arrays):
+            return meeting.run(self.mesh, operator, key, compute, arrays)
+
+    def _no_meeting(self, operator: str) -> ProgramNeededError:
+        return ProgramNeededError(
+            f"{operator}: outside of compiled programs this process computes with the batch of its "
+            f"{self.local} devices together, so there are no values of each that could meet. "
+            "Start one process for each device (paramesh launch -n "
+            f"{self.count} --devices-per-process 1), or put the step under paramesh.jit, or use "
+            "graph mode: paramesh.set_context(mode=paramesh.GRAPH_MODE)."
+        )
+
+    def seen(self, array: Array) -> Any:
+        """The array of this process's one device, where other processes have others."""
+        if self.local == 1 and not array.is_fully_addressable:
+            return meeting.own_shard(array)
+        return array
+
+    def before_eager(self, params: Callable[[], Iterable[Any]]) -> None:
+        """Give this process the values of process 0, once, with `parameter_broadcast`."""
+        if not self._broadcast or self._alone or self.local > 1:
+            return
+        new = [
+            p for p in params() if p not in self._sent and not p.layerwise_parallel and not p._slot
+        ]
+        if new:
+            self._sent.update(new)
+            values = broadcast_one_to_all([np.asarray(self.seen(p._concrete())) for p in new])
+            for param, value in zip(new, values, strict=True):
+                param._store(jnp.asarray(np.asarray(value)))
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's slice of every output."""
@@ -295,7 +351,13 @@ class DataParallel(Placement):
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
-        totals = self._totals([grads[i] for i in shared], self.factor(mean, degree), None)
+        factor = self.factor(mean, degree)
+        totals = self.meet(
+            "The sum of gradients over devices",
+            ("gradients", factor, self._fp32, self._fusion.key),
+            lambda *given: self._totals(given, factor, None),
+            [grads[i] for i in shared],
+        )
         for i, value in zip(shared, totals, strict=True):
             results[i] = value
         return results

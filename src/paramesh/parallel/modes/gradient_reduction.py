@@ -34,6 +34,8 @@ class Fusion:
         self.splits: frozenset[int] | None = frozenset(config) if mode == "index" else None
         if not setting.get("openstate", True):
             self.most, self.splits = 0, None
+        #: Equal for those that sum the same gradients together.
+        self.key = (self.most, self.largest, self.splits)
 
     def buckets(self, arrays: Sequence[Any]) -> list[list[int]]:
         """Indices of arrays that are summed together, all of one type."""

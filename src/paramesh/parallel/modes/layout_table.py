@@ -6,7 +6,6 @@ copies, and how many bytes that takes. It is plain data (`rows`, `to_dicts`), an
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Index, Layout, replicated, subject
 from paramesh.parallel.layouts.layout_tuple import to_nested_tuple
+from paramesh.plain_text import printable, rendered
 from paramesh.providers import providers
 
 if TYPE_CHECKING:  # it loads a solver
@@ -269,7 +269,7 @@ def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
         table.add_row(row, *[Text(cells[column]) for column in shown])
     more = len(rows) - _MOST_ROWS
     note = f" … and {_count(more, 'more row')}\n" if more > 0 else ""
-    return f"{title}\n{_rendered(table)}{note}"
+    return printable(f"{title}\n{_rendered(table)}{note}")
 
 
 def byte_text(count: int) -> str:
@@ -330,10 +330,4 @@ def _count(number: int, noun: str) -> str:
 
 
 def _rendered(table: object) -> str:
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    lines = (line.rstrip() for line in capture.get().splitlines())
-    return "\n".join(line for line in lines if line) + "\n"
+    return rendered(table, _WIDTH)

@@ -25,9 +25,11 @@ from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, HostArray
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
+from paramesh.parallel.modes import meeting
 from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.sampling.recipe import Recipe
-from paramesh.state import storage
+from paramesh.state import placement, storage
+from paramesh.state.placement import ProgramPlacement
 
 if TYPE_CHECKING:
     from paramesh.optim import Optimizer
@@ -50,18 +52,34 @@ class Divider:
         self.shard_size = -(-size // len(self.devices))
 
     def shard(self, value: Array) -> Any:
-        """This device's shard of a value that all devices have; traceable inside a program."""
+        """This device's shard of a value that all devices have; traceable inside a program.
+
+        Raises:
+            ProgramNeededError: outside of programs, where this process has several devices.
+        """
+        place = placement.current()
+        if not place.meets:
+            return place.meet("enable_parallel_optimizer", (), _nothing, (value,))[0]
         flat = jnp.ravel(value)
         filling = self.shard_size * len(self.devices) - self.size
         flat = jnp.pad(flat, (0, filling)) if filling else flat
-        return lax.dynamic_slice(
-            flat, (lax.axis_index(self.axis) * self.shard_size,), (self.shard_size,)
-        )
+        rank = lax.axis_index(self.axis) if meeting.inside() else self._rank()
+        return lax.dynamic_slice(flat, (rank * self.shard_size,), (self.shard_size,))
 
     def join(self, shard: Array, shape: tuple[int, ...]) -> Any:
         """The value of which each device gives its shard; traceable inside a program."""
-        full = lax.all_gather(shard, self.axis, tiled=True)
+        (full,) = placement.current().meet(
+            "enable_parallel_optimizer", "shards", self._gathered, (shard,)
+        )
         return full[: self.size].reshape(shape)
+
+    def _gathered(self, shard: Array) -> list[Array]:
+        return [lax.all_gather(shard, self.axis, tiled=True)]
+
+    def _rank(self) -> int:
+        """That of this process's one device."""
+        here = jax.process_index()
+        return next(i for i, d in enumerate(self.devices) if d.process_index == here)
 
     def pool(
         self,
@@ -106,6 +124,21 @@ class SplitState(Pool):
         """The shape of the array of all shards."""
         return (self.divider.shard_size * len(self.divider.devices),)
 
+    def movable(self) -> bool:
+        """Whether this process has all shards, and can put the members together."""
+        base = self.base()
+        return base is None or base.is_fully_addressable
+
+    def enter(self, placement: ProgramPlacement) -> None:
+        """Refuse programs over other devices, if the members cannot be put together here.
+
+        Raises:
+            ContextError: the placement is another one.
+        """
+        if getattr(placement, "devices", None) != self.divider.devices and not self.movable():
+            raise self._elsewhere()
+        super().enter(placement)
+
     def declared(self) -> list[Parameter]:
         """None: recipes run in `_gather`, one after another, and only the shards are kept."""
         return []
@@ -116,15 +149,17 @@ class SplitState(Pool):
         Raises:
             ContextError: other processes have shards of it.
         """
-        base = self.base()
-        if not base.is_fully_addressable:
-            raise ContextError(
-                f"{self.name} is divided over the devices of several processes "
-                "(enable_parallel_optimizer), and this process has only its own shards. Read it "
-                "in a program that all of them run, save it by save_checkpoint(…, "
-                "format='sharded'), or train without dividing it."
-            )
+        if not self.movable():
+            raise self._elsewhere()
         return super().take(i)
+
+    def _elsewhere(self) -> ContextError:
+        return ContextError(
+            f"{self.name} is divided over the devices of several processes "
+            "(enable_parallel_optimizer), and this process has only its own shards. Read it "
+            "in a program that all of them run, save it by save_checkpoint(…, "
+            "format='sharded'), or train without dividing it."
+        )
 
     def _member_of(self, base: Array, i: int) -> Any:
         start, size = self.layout.starts[i], self.layout.sizes[i]
@@ -172,6 +207,12 @@ class SplitState(Pool):
             flat = lax.dynamic_update_slice(flat, value.ravel(), (self.layout.starts[i],))
         return self.divider.shard(flat)
 
+    def _changes(self, value: Array) -> list[storage.Change]:
+        """Outside of programs a process of one device writes its shard."""
+        if value.shape != self.global_shape:
+            value = meeting.over_all(value, self.sharding)
+        return super()._changes(value)
+
 
 class _ShardLayout(FlatLayout):
     """A layout of which a device sees its shard."""
@@ -187,6 +228,10 @@ class _ShardLayout(FlatLayout):
     def member(self, flat: Array, i: int, ranks: Sequence[Any] | None = None) -> Any:
         """Member `i`, put together from all devices; traceable."""
         return super().member(self._divider.join(flat, (self._divider.size,)), i, ranks)
+
+
+def _nothing(value: Array) -> list[Array]:
+    return [value]
 
 
 def _value(param: Parameter) -> Any:

@@ -12,7 +12,6 @@ Glossary
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from paramesh.parallel.planning.sent import SentByCompiler
 from paramesh.parallel.planning.step_time import StepTime
 from paramesh.parallel.search.plan import Collective, Plan
 from paramesh.parallel.search.report import Explanation
+from paramesh.plain_text import rendered
 
 _WIDTH = 100
 _LEAST_NAME = 24
@@ -170,13 +170,7 @@ class StepPlan:
         return Group(*parts)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        lines = (line.rstrip() for line in capture.get().splitlines())
-        return "\n".join(line for line in lines if line) + "\n"
+        return rendered(self, _WIDTH)
 
     # How it is shown.
 

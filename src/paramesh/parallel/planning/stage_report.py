@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parallel.pipeline.lowered import LoweredStages
 from paramesh.parallel.planning.fitted import Column, FittedTable
 from paramesh.parallel.planning.report import seconds_text
+from paramesh.plain_text import rendered
 
 _WIDTH = 110
 
@@ -144,13 +144,7 @@ class PipelinePlan:
         )
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        lines = (line.rstrip() for line in capture.get().splitlines())
-        return "\n".join(line for line in lines if line) + "\n"
+        return rendered(self, _WIDTH)
 
     def _of_bytes(self) -> Any:
         names = ("parameters", "state", "gradients", "inputs", "activations", "workspace", "total")

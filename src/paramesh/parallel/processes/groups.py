@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
 from paramesh import context
-from paramesh._compat.jax import eval_context, process_allgather
+from paramesh._compat.jax import process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.mesh import all_devices
 from paramesh.state.placement import OTHER_WORLD, WORLD
@@ -143,8 +144,9 @@ def check_alike(name: str) -> None:
     if jax.process_count() == 1 or name in WORLD_NAMES or name in _agreed:
         return
     mine = zlib.crc32(repr(partition(name)).encode())
-    with eval_context():
-        seen = process_allgather(np.array(mine, np.uint32))
+    # On a thread of its own: JAX takes no values of processes while this one traces a program.
+    with ThreadPoolExecutor(1, "paramesh-group") as thread:
+        seen = thread.submit(process_allgather, np.array(mine, np.uint32)).result()
     if len(set(np.ravel(seen).tolist())) > 1:
         raise ContextError(
             f"The group '{name}' is {list(map(list, partition(name)))} in this process and another "

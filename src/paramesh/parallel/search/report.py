@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from paramesh.parallel.search.plan import Plan, everywhere, restricted, sharded_over_all
 from paramesh.parallel.search.resharding import Spec
+from paramesh.plain_text import printable, rendered
 
 _WIDTH = 100
 _MOST_ROWS = 20
@@ -91,12 +91,7 @@ class Explanation:
         return table
 
     def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
-        with console.capture() as capture:
-            console.print(self.__rich__())
-        lines = [line.rstrip() for line in capture.get().splitlines() if line.strip()]
+        lines = rendered(self.__rich__(), _WIDTH).splitlines()
         more = len(self.plan.collectives()) - _MOST_ROWS
         if more > 0:
             lines.append(f"… and {more} more collectives, which send less.")
@@ -104,7 +99,7 @@ class Explanation:
         if kept:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(kept.items()))
             lines.append(f"Kept replicated, as there is no rule: {names}.")
-        return "\n".join(lines) + "\n"
+        return printable("\n".join(lines) + "\n")
 
     def explain(self) -> str:
         """The plan beside data parallel, ZeRO-1 and ZeRO-3 in the same cost model, as a text."""

@@ -18,7 +18,7 @@ batch looks up. A process pulls the rows of all its devices together, each once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -26,8 +26,10 @@ import numpy as np
 
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import x64
-from paramesh.errors import ContextError
-from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
+from paramesh.errors import ContextError, ProgramNeededError
+from paramesh.parallel.modes import meeting
+from paramesh.parallel.modes.data_parallel import DataParallel
+from paramesh.parallel.modes.meeting import DEVICES
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parameter import Parameter
 from paramesh.ps.integration import session as sessions
@@ -132,6 +134,29 @@ class Hybrid(Served):
         """As in data_parallel."""
         return self.inner.participants(group, operator)
 
+    @property
+    def meets(self) -> bool:
+        """As in data_parallel."""
+        return self.inner.meets
+
+    def meet(
+        self,
+        operator: str,
+        key: Hashable,
+        compute: Callable[..., Sequence[Any]],
+        arrays: Sequence[Any],
+    ) -> list[Any]:
+        """As in data_parallel."""
+        return self.inner.meet(operator, key, compute, arrays)
+
+    def seen(self, array: jax.Array) -> Any:
+        """As in data_parallel."""
+        return self.inner.seen(array)
+
+    def before_eager(self, params: Callable[[], Iterable[Any]]) -> None:
+        """As in data_parallel; served Parameters have the values of the servers."""
+        self.inner.before_eager(lambda: [p for p in params() if not p.is_param_ps])
+
     def enclose(
         self,
         body: Callable[..., Any],
@@ -156,7 +181,20 @@ class Hybrid(Served):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The sums (or means) over all devices; of served Parameters a part will be pushed."""
+        """The sums (or means) over all devices; of served Parameters a part will be pushed.
+
+        Raises:
+            ProgramNeededError: outside of programs, if some are served: what each device looked
+                up and what is pushed is known of a program alone.
+        """
+        served_one = next((param for param in params if param.is_param_ps), None)
+        if served_one is not None and not meeting.inside():
+            raise ProgramNeededError(
+                f"Parameter '{served_one.name}' lives on the parameter server, and with "
+                f"{self.inner.mode} its gradient is reduced in compiled programs alone. Put the "
+                "step under paramesh.jit, or use graph mode: "
+                "paramesh.set_context(mode=paramesh.GRAPH_MODE)."
+            )
         results = list(grads)
         table = [i for i, param in enumerate(params) if param.is_param_ps and is_table(param)]
         served = [i for i, param in enumerate(params) if param.is_param_ps and i not in table]

@@ -21,7 +21,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.errors import ContextError
+from paramesh.errors import ContextError, ProgramNeededError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.lookups import distinct, gathered
 from paramesh.ps.client.row_gradients import Sums
@@ -132,15 +132,24 @@ class ServedLookups(ServedValues):
         pulled = session.pull_tables(trained) if session is not None else {}
         return found | {table: pulled[table.name] for table in wanted if table.name in pulled}
 
+    #: A Cell that computes a gradient by a table runs as one.
+    needs_programs = True
+
     def variables(self, params: Sequence[Any]) -> Any:
-        """Rows in place of tables; the gradient by a table has a row for each index looked up."""
+        """Rows in place of tables; the gradient by a table has a row for each index looked up.
+
+        Raises:
+            ProgramNeededError: outside of programs.
+        """
         of_table = {param: self._looked_up(param) for param in params if is_table(param)}
         if not of_table:
             return super().variables(params)
         if self._trace.lookups is None:
-            raise ContextError(
+            raise ProgramNeededError(
                 f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: its "
-                f"gradient can be computed in compiled programs only. Use graph mode."
+                "gradient can be computed in compiled programs only. Put the step under "
+                "paramesh.jit, or use graph mode: "
+                "paramesh.set_context(mode=paramesh.GRAPH_MODE)."
             )
         flat = [state for param in params for state in of_table.get(param, [param])]
 
