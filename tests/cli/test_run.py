@@ -81,6 +81,7 @@ import numpy as np
 there = hasattr(mindspore.nn, "AdaSumByGradWrapCell")
 print(isinstance(3, Absent), there, "guarded" in globals(), repr(Absent))
 print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], 3), hasattr(np, "no"))
+print({"accuracy": np.float64(0.75)}, [np.int32(3), np.True_])
 tried("class Mine(Absent): pass")
 tried("optim.Adam")
 Absent(None, 0.1)
@@ -156,8 +157,9 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
         "False False False <mindspore.nn.AdaSumByGradWrapCell, which paramesh does not have>",
         "int64 <class 'numpy.float64'> inf [False  True] False",
     ]
-    assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[8]
-    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[9]
+    assert said[8] == "{'accuracy': 0.75} [3, True]"
+    assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[9]
+    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[10]
     deferred, trace = done.stderr.split("Traceback (most recent call last):\n")
     assert [line.partition(" MindSpore 2.10")[0] for line in deferred.splitlines()] == [
         "paramesh run: paramesh does not have mindspore.experimental.",
@@ -176,7 +178,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert "The script runs on, and using it is an error." in deferred
     lines = trace.splitlines()
     assert lines[:2] == [
-        f'  File "{folder / "failing.py"}", line 29, in <module>',
+        f'  File "{folder / "failing.py"}", line 30, in <module>',
         "    Absent(None, 0.1)",
     ]
     assert lines[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")

@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int)
     parser.add_argument("--numbers")
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.command == "table":
         table(given.words[0], given.words[1], given.failed)
         return
