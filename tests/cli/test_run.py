@@ -88,6 +88,23 @@ Absent(None, 0.1)
 """
 
 
+READING = """
+import mindspore
+from mindspore import Tensor, nn, ops
+
+net = nn.Dense(2, 1, weight_init="ones", has_bias=False)
+
+def forward(x):
+    loss = ops.square(net(x)).sum()
+    print("loss", loss.asnumpy())
+    return loss * (2 if loss > 5 else 1)
+
+grad = mindspore.value_and_grad(forward, None, net.trainable_params())
+value, (by_weight,) = grad(Tensor([[1.0, 2.0]], mindspore.float32))
+print(value, by_weight)
+"""
+
+
 def run(*words: str, at: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, env=without_virtual_devices() | variables, cwd=at, capture_output=True, text=True
@@ -244,3 +261,14 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"paramesh: {message}")
     assert said.count("\n") == 1
+
+
+def test_a_step_may_read_values(tmp_path: Path) -> None:
+    (tmp_path / "reading.py").write_text(READING)
+    command = [word.replace("error", "default") for word in RUN]
+    done = run(*command, "reading.py", at=tmp_path)
+    assert done.stdout.splitlines() == ["loss 9.0", "18.0 [[12. 24.]]"], done.stderr
+    assert "'grad_of_forward' cannot be compiled, and runs operator by operator" in done.stderr
+    refused = run(*RUN, "--strict", "reading.py", at=tmp_path)
+    assert refused.returncode == 1
+    assert 'reading.py", line 9, in forward' in refused.stderr
