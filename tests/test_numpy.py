@@ -261,3 +261,18 @@ def test_random_numbers_come_from_the_seed() -> None:
     assert int(one) in (2, 3)
     for a, b in zip(drawn(), drawn(), strict=True):
         assert np.array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_errors_name_the_function_and_show_what_it_was_given() -> None:
+    x = Tensor(np.ones((2, 3), np.float32))
+    for call, error, says in [
+        (
+            lambda: mnp.mean(x, "a"),
+            TypeError,
+            r"numpy.mean: .*\nIn numpy.mean\(Float32\[2, 3\], 'a'",
+        ),
+        (lambda: mnp.argmax(x, 5), ValueError, r"numpy.argmax: there is no such axis"),
+        (lambda: mnp.add(x, None), TypeError, r"add"),
+    ]:
+        with pytest.raises(error, match=says):
+            call()

@@ -18,7 +18,9 @@ import numpy as np
 
 from paramesh import dtype as _dtype
 from paramesh import lazy_names, ops
+from paramesh.array_sizes import check_countable
 from paramesh.dtype import DType, x64
+from paramesh.tensor import method_errors
 from paramesh.tensor.base import Tensor, raw, wrap
 
 _NAMES = """
@@ -60,6 +62,8 @@ _FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "spli
 _Shape = int | Sequence[int]
 #: Whose arrays MindSpore takes with any number of axes, as if they had one.
 _FLAT = frozenset(["meshgrid"])
+#: Who makes a matrix of one size or two.
+_SQUARE = frozenset(["eye", "identity", "tri"])
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 
@@ -71,6 +75,7 @@ def _inside(value: Any, wide: list[Any]) -> Any:
         wide.append(value)
         return value.np_dtype
     elif type(value) in (tuple, list):
+        check_countable(value, "argument")
         return type(value)(_inside(part, wide) for part in value)
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         wide.append(value)
@@ -104,8 +109,7 @@ def _over(name: str) -> Callable[..., Any]:
     # MindSpore takes every argument by its name; `jax.numpy` has some by their place alone.
     unnamed = [p.name for p in listed if p.kind is p.POSITIONAL_ONLY]
 
-    @functools.wraps(compute)
-    def call(*args: object, **kwargs: object) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         wide: list[Any] = []
         if first in kwargs:
             kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}
@@ -113,6 +117,8 @@ def _over(name: str) -> Callable[..., Any]:
             if each not in kwargs:
                 break
             args = *args, kwargs.pop(each)
+        if name in _SQUARE:
+            check_countable([*args[:2], *args[:1]][:2], "N, M")
         inside = [_inside(value, wide) for value in args]
         named = {key: _inside(value, wide) for key, value in kwargs.items()}
         with x64(*wide):
@@ -127,6 +133,16 @@ def _over(name: str) -> Callable[..., Any]:
                     raise
                 given = [_array(value) for value in inside]
                 return _outside(compute(*given, **{k: _array(v) for k, v in named.items()}))
+
+    @functools.wraps(compute)
+    def call(*args: object, **kwargs: object) -> Any:
+        try:
+            return run(*args, **kwargs)
+        except Exception as error:
+            better = method_errors.named(error, f"numpy.{name}", f"numpy.{name}", args, kwargs)
+            if better is None:
+                raise
+            raise better from error
 
     if first is not None:
         listed[0] = listed[0].replace(name=first)

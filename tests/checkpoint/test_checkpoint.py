@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 
 from paramesh import dtype as mstype
-from paramesh import nn, optim
+from paramesh import export, nn, optim
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
 from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError, DuplicateNameError
@@ -252,6 +252,20 @@ def test_arguments_of_loading(args, message) -> None:
 def test_what_is_no_path(path: Any) -> None:
     with pytest.raises(TypeError, match=f"ckpt_file_name must be the path of a file, got {path!r}"):
         load_checkpoint(path)  # "" was the current folder
+
+
+@pytest.mark.parametrize("end", ["", "runs/", "runs/.", "runs/.."])
+def test_a_folder_is_no_name_of_a_file(end: str, tmp_path: Path) -> None:
+    """`Path` would make `runs.ckpt` of `runs/`."""
+    (tmp_path / "runs").mkdir()
+    folder = f"{tmp_path}/{end}"
+    with pytest.raises(ValueError, match=f"must end with the name of a file, got the .*'{folder}'"):
+        save_checkpoint(Net(), folder)
+    with pytest.raises(ValueError, match=f"must end with the name of a file, got the .*'{folder}'"):
+        export(Net(), file_name=folder, file_format="STABLEHLO")
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs"]
+    sharded = save_checkpoint(Net(), f"{tmp_path}/whole.sharded/", format="sharded")
+    assert sharded == tmp_path / "whole.sharded"
 
 
 def test_formats_by_name_and_by_suffix(tmp_path: Path) -> None:

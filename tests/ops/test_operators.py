@@ -15,7 +15,7 @@ import paramesh.ops as ops
 from operator_cases import Case, arrays, elementwise, networks, reductions
 from paramesh.ops.table import TABLE
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor import Tensor, borders
 from paramesh.tensor.base import wrap
 
 CASES: list[Case] = [
@@ -287,3 +287,19 @@ def traced_floats(case: Case, rest: Any) -> list[Any]:
 def test_gradient(case: Case) -> None:
     derivative, slope = slopes()[case]
     assert float(derivative) == pytest.approx(float(slope), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("relu", jax.nn.relu), ("relu6", borders.relu6)], ids=["relu", "relu6"]
+)
+def test_what_is_compiled_for_calls_outside_of_programs_leaves_programs_alone(
+    name: str, plain: Any
+) -> None:
+    x = jnp.linspace(-1, 7, 5)
+    inside = jax.make_jaxpr(lambda v: getattr(ops, name)(wrap(v))._get())
+    assert str(inside(x)) == str(jax.make_jaxpr(plain)(x))
+    compiled = jax.jit(plain, inline=True)
+    assert getattr(ops, name)(wrap(x)).asnumpy().tolist() == plain(x).tolist()
+    assert str(jax.make_jaxpr(jax.grad(lambda v: compiled(v).sum()))(x)) == str(
+        jax.make_jaxpr(jax.grad(lambda v: plain(v).sum()))(x)
+    )

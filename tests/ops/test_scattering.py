@@ -65,7 +65,7 @@ def test_slices_added_along_an_axis() -> None:
 
 def test_what_is_refused() -> None:
     at, values = Tensor([[0]]), Tensor([1.5])
-    with pytest.raises(TypeError, match="ops.scatter_nd_mul: variable must be a Parameter"):
+    with pytest.raises(TypeError, match="scatter_nd_mul: input_x must be a Parameter"):
         wrong(ops.scatter_nd_mul)(Tensor([1.0]), at, values)
     param = Parameter(Tensor(np.ones(2, np.int32)), name="w")
     with pytest.raises(ParameterDtypeError, match="'w'"):

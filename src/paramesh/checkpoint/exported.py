@@ -35,7 +35,7 @@ from paramesh.errors import (
     ParameterShapeError,
     ParameterStateError,
 )
-from paramesh.files.atomic import write_atomically
+from paramesh.files.atomic import names_a_folder, write_atomically
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import placement, trace_scope
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -115,6 +115,11 @@ def export(
             f"export: file_format must be 'STABLEHLO' or 'ONNX', got {file_format!r}. MindSpore's "
             "other formats are not written; values alone are in MindSpore's form with "
             "save_checkpoint(net, 'net.ckpt')."
+        )
+    if file_name is not None and names_a_folder(file_name):
+        raise ValueError(
+            f"export: file_name must end with the name of a file, got the folder "
+            f"'{os.fspath(file_name)}'."
         )
     if file_format == "ONNX" and (platforms is not None or not values):
         raise ValueError(

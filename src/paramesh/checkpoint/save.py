@@ -19,6 +19,7 @@ from paramesh.checkpoint.sharded import writer
 from paramesh.checkpoint.sharded.agreement import Agreement
 from paramesh.checkpoint.staging import Staging
 from paramesh.errors import ContextError
+from paramesh.files.atomic import names_a_folder
 
 
 def save_checkpoint(
@@ -107,6 +108,11 @@ def save_checkpoint(
     kind = format_of(format, path)
     if kind.name == HUGGINGFACE:
         check_folder(path, overwrite=True)
+    elif names_a_folder(ckpt_file_name):
+        raise ValueError(
+            f"save_checkpoint: ckpt_file_name must end with the name of a file, got the folder "
+            f"'{os.fspath(ckpt_file_name)}'."
+        )
     elif path.suffix != kind.suffix:
         path = path.with_name(path.name + kind.suffix)
     if not path.parent.is_dir():

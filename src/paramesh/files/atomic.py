@@ -38,6 +38,11 @@ _MOST_BUFFERS = 1024
 _TOGETHER = 1 << 20
 
 
+def names_a_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path can be that of a folder alone: `Path("runs/")` is `runs`, and forgets it."""
+    return os.path.basename(os.fspath(path)) in ("", os.curdir, os.pardir)
+
+
 class AtomicFile:
     """A temporary file for `path`: write to it, then `commit()` or `discard()`.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array
 from paramesh.dtype import DType, float32, int32, int64, to_dtype, x64
 from paramesh.mint.table import fill
@@ -210,7 +211,9 @@ def _unique(input: Array, sorted: bool = True, return_inverse: bool = False,
 
 
 def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return ints(size[0]) if len(size) == 1 and not isinstance(size[0], int) else ints(size)
+    sizes = ints(size[0]) if len(size) == 1 and not isinstance(size[0], int) else ints(size)
+    check_countable(sizes, "size")
+    return sizes
 
 
 def _kind(dtype: DType | None, default: DType = float32) -> Any:
@@ -241,7 +244,7 @@ def _full(size: Ints, fill_value: NumberLike, *, dtype: DType | None = None) -> 
     kind = _kind(
         dtype, int64 if isinstance(value, int) and not isinstance(value, bool) else default
     )
-    return _wide(lambda: jnp.full(ints(size), value, kind), kind)
+    return _wide(lambda: jnp.full(_sizes((size,)), value, kind), kind)
 
 
 def _like(number: float) -> Any:

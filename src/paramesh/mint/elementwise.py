@@ -16,6 +16,7 @@ from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import raw as _raw
 from paramesh.tensor.borders import absolute, clipped
 from paramesh.tensor.division import floor_divide, truncate_divide
+from paramesh.tensor.method_table import axis_of_3
 from paramesh.tensor.promotion import floating
 
 
@@ -193,7 +194,7 @@ __all__ += fill(
             lambda input, other, dim=None: jnp.cross(
                 input,
                 other,
-                axis=next(i for i, n in enumerate(input.shape) if n == 3) if dim is None else dim,
+                axis=axis_of_3(input) if dim is None else dim,
             ),
             "Vector product along an axis of size 3.",
         ),

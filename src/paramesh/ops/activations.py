@@ -31,8 +31,11 @@ def _mish(x: jax.Array) -> jax.Array:
     return jax.nn.mish(wide).astype(x.dtype)
 
 
-relu, ReLU = unary("relu", "ReLU", jax.nn.relu, "max(x, 0).", Kind.ARRAY)
-relu6, ReLU6 = unary("relu6", "ReLU6", borders.relu6, "x clipped to the interval [0, 6].")
+# Outside of programs JAX takes 0.2 ms to call a function with a gradient of its own. Compiled, it
+# takes 10 us; in a program it is as it was.
+relu, ReLU = unary("relu", "ReLU", jax.jit(jax.nn.relu, inline=True), "max(x, 0).", Kind.ARRAY)
+_relu6 = jax.jit(borders.relu6, inline=True)
+relu6, ReLU6 = unary("relu6", "ReLU6", _relu6, "x clipped to the interval [0, 6].")
 sigmoid, Sigmoid = unary("sigmoid", "Sigmoid", jax.nn.sigmoid, "1 / (1 + exp(-x)).")
 tanh, Tanh = unary("tanh", "Tanh", jnp.tanh, "Hyperbolic tangent.")
 selu, SeLU = unary(

@@ -11,8 +11,6 @@ Glossary
     place       the position of a device in its group, from 0
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

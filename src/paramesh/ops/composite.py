@@ -6,12 +6,14 @@ This is MindSpore's `composite` (`C`) module; `GradOperation` is found here too,
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import outside_of_transforms
@@ -307,7 +309,11 @@ def clip_by_value(
 def _floats(name: str, x: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
-    values = [raw(item) for item in (x if many else (x,))]
+    items: Any = x if many else (x,)
+    for item in items:
+        if not isinstance(item, Tensor | jax.Array | np.ndarray):
+            raise TypeError(f"{name} needs floating Tensors, got {item!r} ({type(item).__name__}).")
+    values = [raw(item) for item in items]
     for value in values:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} needs floating Tensors, got {value.dtype}.")
@@ -335,6 +341,8 @@ def clip_by_global_norm(
     Raises:
         TypeError: a Tensor is not of a floating type. ValueError: `clip_norm` is not positive.
     """
+    if not isinstance(clip_norm, numbers.Real) and getattr(clip_norm, "shape", None) != ():
+        raise TypeError(f"clip_by_global_norm: clip_norm must be a number, got {clip_norm!r}.")
     if clip_norm <= 0:
         raise ValueError(f"clip_by_global_norm: clip_norm must be positive, got {clip_norm}.")
     values, put_back = _floats("clip_by_global_norm", x)

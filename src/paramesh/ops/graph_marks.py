@@ -4,10 +4,8 @@
 without a SummaryRecord; flags are remembered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.core
@@ -16,7 +14,7 @@ import jax.numpy as jnp
 from paramesh import random
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import ints
-from paramesh.ops.table import Dtype, Floating, function, primitive
+from paramesh.ops.table import Array, Dtype, Floating, function, primitive
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
@@ -111,7 +109,7 @@ class _Summary:
             else:
                 listen(self.kind, name, raw(value))
 
-    def add_prim_attr(self, name: str, value: object) -> _Summary:
+    def add_prim_attr(self, name: str, value: object) -> Self:
         """Record an attribute for MindSpore's compiler: it changes nothing; returns self."""
         return self
 
@@ -159,26 +157,26 @@ def _key(seed: int | None) -> Any:
 
 
 @function
-def rand_like(input: Any, seed: int | None = None, *, dtype: Dtype = None) -> Any:
+def rand_like(input: Array, seed: int | None = None, *, dtype: Dtype = None) -> Any:
     """Uniform in [0, 1), of the shape and element type of a Tensor."""
-    kind = (dtype or input.dtype).np_dtype
+    kind = input.dtype if dtype is None else dtype.np_dtype
     return jax.random.uniform(_key(seed), tuple(input.shape), kind)
 
 
 @function
-def randn_like(input: Any, seed: int | None = None, *, dtype: Dtype = None) -> Any:
+def randn_like(input: Array, seed: int | None = None, *, dtype: Dtype = None) -> Any:
     """Standard normal, of the shape and element type of a Tensor."""
-    kind = (dtype or input.dtype).np_dtype
+    kind = input.dtype if dtype is None else dtype.np_dtype
     return jax.random.normal(_key(seed), tuple(input.shape), kind)
 
 
 @function
 def randint_like(
-    input: Any, low: int, high: int, seed: int | None = None, *, dtype: Dtype = None
+    input: Array, low: int, high: int, seed: int | None = None, *, dtype: Dtype = None
 ) -> Any:
     """Integers in [low, high), of the shape and element type of a Tensor."""
     drawn = jax.random.randint(_key(seed), tuple(input.shape), low, high)
-    return cast(drawn, dtype or input.dtype)
+    return cast(drawn, dtype or to_dtype(input.dtype))
 
 
 @function

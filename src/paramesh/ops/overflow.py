@@ -8,8 +8,6 @@ had an overflow: here all gradients that are computed between `NPUClearFloatStat
 The status is a Tensor (8,) that is written in place, as in MindSpore.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterable
 from typing import Any

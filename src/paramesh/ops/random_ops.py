@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
+from paramesh.array_sizes import check_countable
 from paramesh.dtype import DType, float32, int32, int64, x64
 from paramesh.ops.array import ints
 from paramesh.ops.table import Dtype, Floating, function, primitive
@@ -137,7 +138,11 @@ def randn(*size: Ints, dtype: Dtype = None, seed: int | None = None) -> Any:
 
 
 def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return ints(size[0] if len(size) == 1 else size)
+    sizes = ints(size[0] if len(size) == 1 else size)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"size must have numbers from 0 on, got {sizes}.")
+    check_countable(sizes, "size")
+    return sizes
 
 
 @function

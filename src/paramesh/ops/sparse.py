@@ -283,12 +283,14 @@ def _beside(tensor: SparseTensor, other: TensorLike) -> Any:
 
 def sparse_times(tensor: SparseTensor, other: TensorLike) -> Any:
     """Elements times those of a Tensor that is broadcast to its shape, or times a number."""
-    return tensor._with(tensor.values * _beside(tensor, other))
+    beside = _beside(tensor, other)
+    return tensor._with(tensor.values * beside)
 
 
 def sparse_over(tensor: SparseTensor, other: TensorLike) -> Any:
     """Elements divided by those of a Tensor that is broadcast to its shape, or by a number."""
-    return tensor._with(tensor.values / _beside(tensor, other))
+    beside = _beside(tensor, other)
+    return tensor._with(tensor.values / beside)
 
 
 def csr_mul(x: CSRTensor, y: TensorLike) -> CSRTensor:
@@ -459,7 +461,8 @@ def _of_values(name: str, fn: Callable[[Any], Any], form: type) -> Callable[...,
     prefix = "coo" if form is COOTensor else "csr"
 
     def call(x: SparseTensor) -> Any:
-        return x._with(fn((_coo if form is COOTensor else _csr)(call.__name__, x).values))
+        tensor = _coo(call.__name__, x) if form is COOTensor else _csr(call.__name__, x)
+        return tensor._with(fn(tensor.values))
 
     call.__name__ = call.__qualname__ = f"{prefix}_{name}"
     call.__module__ = __name__

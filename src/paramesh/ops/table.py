@@ -32,11 +32,13 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_sizes import check_countable
 from paramesh.dtype import to_dtype, x64
-from paramesh.errors import TracedValueError, ValueNeededError
+from paramesh.errors import TracedValueError
 from paramesh.ops import autocast
-from paramesh.parameter import Parameter
+from paramesh.ops.operator_errors import BARE, bind, explained, needing_values
 from paramesh.state import placement, tracing
+from paramesh.tensor.argument_types import Ints
 from paramesh.tensor.base import as_value, raw, wrap
 from paramesh.tensor.promotion import (
     align,
@@ -65,6 +67,8 @@ Floating = Annotated[Any, Kind.FLOATING]
 Arrays = Annotated[Any, Kind.ARRAYS]
 Dtype = Annotated[Any, Kind.DTYPE]
 
+_EXPLAINED = (TypeError, ValueError, IndexError, ZeroDivisionError, *BARE)
+
 P = ParamSpec("P")
 
 #: For each Tensor a tuple of ints, a `parallel.Layout`, or None.
@@ -89,6 +93,14 @@ class Operator:
         self._convert_each = [(name, _CONVERT[kind]) for name, kind in self.kinds.items()]
         self._operands = [n for n, kind in self.kinds.items() if kind is Kind.OPERAND]
         self._lists = [n for n, kind in self.kinds.items() if kind is Kind.ARRAYS]
+        parameters = inspect.signature(self.compute).parameters
+        self._needed = frozenset(
+            name
+            for name, kind in self.kinds.items()
+            if kind is not Kind.DTYPE and parameters[name].default is inspect.Parameter.empty
+        )
+        hints = self.compute.__annotations__.items()
+        self._sizes = [n for n, hint in hints if hint == Ints or hint == Ints | None]
 
     @property
     def doc(self) -> str:
@@ -105,7 +117,7 @@ class Operator:
         given = dict(zip(self._positional, args, strict=False))
         rest = args[len(given) :]
         if (rest and self._many is None) or not given.keys().isdisjoint(kwargs):
-            _bind(name, self.compute, args, kwargs)
+            bind(name, self.compute, args, kwargs)
         given.update(kwargs)
         if self._many is not None:
             given[self._many] = rest
@@ -119,11 +131,12 @@ class Operator:
             if rule is not None:
                 result = autocast.outputs(rule, self.name, result)
         except (TracedValueError, jax.errors.ConcretizationTypeError) as error:
-            raise _needing_values(error, name, given) from error
-        except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-            _bind(name, self.compute, args, kwargs)
-            if type(error) in (TypeError, ValueError, IndexError, ZeroDivisionError):
-                raise _explained(error, name, given) from error
+            raise needing_values(error, name, given) from error
+        except _EXPLAINED as error:
+            bind(name, self.compute, args, kwargs)
+            if type(error) in _EXPLAINED:
+                conversions = {n: (_CONVERT[kind], _TAKEN[kind]) for n, kind in self.kinds.items()}
+                raise explained(error, name, given, self.compute, conversions) from error
             raise
         return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
 
@@ -135,10 +148,16 @@ class Operator:
 
     def _convert(self, given: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
         values = dict(given)
+        for name in self._sizes:
+            value = values.get(name)
+            if isinstance(value, tuple | list):
+                check_countable(value, name)
         for name, convert in self._convert_each:
             value = values.get(name)
             if value is not None:
                 values[name] = convert(value)
+            elif name in self._needed and name in values:
+                raise TypeError(f"{name} must be {_TAKEN[self.kinds[name]]}, got None.")
         if len(self._operands) > 1:
             names = [n for n in self._operands if values.get(n) is not None]
             values.update(zip(names, _meet([values[n] for n in names]), strict=True))
@@ -157,6 +176,9 @@ CLASSES: dict[str, type[Primitive]] = {}
 
 def function(compute: Callable[P, Any]) -> Callable[P, Any]:
     """The functional form of an operator, which is put into the table."""
+    if any(isinstance(hint, str) for hint in compute.__annotations__.values()):
+        # Their marks would be lost, silently.
+        raise RuntimeError(f"{compute.__module__}: annotations are postponed; import no future")
     kinds = {
         name: mark
         for name, hint in compute.__annotations__.items()
@@ -216,7 +238,7 @@ class Primitive:
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         name = type(self).__name__
-        bound = _bind(name, self._init, args, kwargs)
+        bound = bind(name, self._init, args, kwargs)
         bound.apply_defaults()
         self.name = name
         self.settings = dict(bound.arguments)
@@ -434,6 +456,15 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
 }
 
 
+_TAKEN: dict[Kind, str] = {
+    Kind.ARRAY: "a Tensor, an array or a number",
+    Kind.OPERAND: "a Tensor, an array or a number",
+    Kind.FLOATING: "a Tensor, an array or a number",
+    Kind.ARRAYS: "a tuple or list of Tensors",
+    Kind.DTYPE: "",  # its own error has more to say
+}
+
+
 def _meet(values: Sequence[Any]) -> Sequence[Any]:
     """Operands in their common element type; numbers stay numbers, unless all are."""
     if len(values) == 2 and all(isinstance(v, jax.Array) for v in values):
@@ -463,54 +494,3 @@ def _wrapped(result: Any) -> Any:
     if type(result) in (tuple, list):
         return type(result)(_wrapped(item) for item in result)
     return result
-
-
-# Errors.
-
-
-def _bind(
-    name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> inspect.BoundArguments:
-    signature = inspect.signature(fn)
-    try:
-        return signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}{signature_text(fn)}: {error}.") from None
-
-
-def signature_text(fn: Callable[..., Any]) -> str:
-    """The parameters of a function with their defaults, without annotations."""
-    signature = inspect.signature(fn)
-    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
-    return str(inspect.Signature(bare))
-
-
-def _explained(error: Exception, name: str, given: dict[str, Any]) -> Exception:
-    shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
-    return type(error)(f"ops.{name}: {error}\nIt was given {shown}.")
-
-
-def _needing_values(error: Exception, name: str, given: dict[str, Any]) -> ValueNeededError:
-    if type(error) is ValueNeededError:
-        text = str(error)
-        if text.startswith("ops."):  # of an operator that this one uses
-            return error
-    else:
-        text = "the operator needs values of a Tensor that a compiled program has yet to compute."
-    shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
-    return ValueNeededError(f"ops.{name}: {text}\nIt was given {shown}.")
-
-
-def _shown(value: Any) -> str:
-    dtype = getattr(value, "dtype", None)
-    if isinstance(value, Parameter):
-        return f"Parameter '{value.name}' {value.dtype}{list(value.shape)}"
-    if hasattr(value, "shape") and dtype is not None:
-        try:
-            return f"{to_dtype(dtype)}{list(value.shape)}"
-        except TypeError:  # of another library
-            return f"{dtype}{list(value.shape)}"
-    if type(value) in (tuple, list):
-        return f"({', '.join(_shown(item) for item in value)})"
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

@@ -29,6 +29,7 @@ from jax.sharding import NamedSharding, Sharding
 
 from paramesh import deprecations
 from paramesh._compat.jax import check_not_forked, eval_context
+from paramesh.array_sizes import check_countable
 from paramesh.array_types import HostArray
 from paramesh.deprecations import Deprecated
 from paramesh.dtype import DType, DTypeLike, bool_, to_dtype, x64_set
@@ -316,7 +317,7 @@ class Recipe:
         Raises:
             TypeError: `index` holds something other than slices of ints.
             IndexError: more slices than axes.
-            ValueError: a step other than 1.
+            ValueError: a step other than 1, or 2**63 elements or more.
             NotImplementedError: the initializer does not say how to make numbers.
         """
         starts, shape = self._bounds(index)
@@ -388,6 +389,7 @@ class Recipe:
                 raise ValueError(f"index[{axis}]: expected a slice of step 1, got {bounds}.")
             starts.append(start)
             sizes.append(max(stop - start, 0))
+        check_countable(sizes, repr(self))
         return tuple(starts), tuple(sizes)
 
     def _spec(self) -> DistributionSpec | None:
@@ -455,6 +457,7 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
     counts = collections.Counter(zip(kinds, (recipe.shape for recipe in recipes), strict=True))
     groups: dict[Hashable, list[int]] = {}
     for at, (recipe, spec, kind) in enumerate(zip(recipes, specs, kinds, strict=True)):
+        check_countable(recipe.shape, repr(recipe))
         alone = spec is not None and not batched.cheaper_in_rows(
             recipe.size, counts[kind, recipe.shape]
         )

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,6 +48,8 @@ def as_value(data: TensorInput, dtype: DType | None = None) -> Array:
         value = data
     elif hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
         value = _from_dlpack(data)
+    elif isinstance(data, list | tuple) and _has_traced(data):
+        value = _stacked(data)
     else:
         array = _as_numpy(data)
         if dtype is not None and dtype.np_dtype != array.dtype:
@@ -123,6 +126,27 @@ def _from_sequence(data: TensorInput) -> HostArray:
     kind = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}[array.dtype.kind]
     strong = _strong_dtype(data)
     return array.astype(strong if strong is not None else _PYTHON_DTYPES[kind])
+
+
+def _has_traced(data: TensorInput) -> bool:
+    """Whether a nested list has values that a program has yet to compute."""
+    if isinstance(data, list | tuple):
+        return any(_has_traced(item) for item in data)
+    return isinstance(data._get() if isinstance(data, Arithmetic) else data, jax.core.Tracer)
+
+
+def _stacked(data: Sequence[Any]) -> Array:
+    """A nested list with values of a running program, as `_from_sequence` takes known ones."""
+    rows = [as_value(item) for item in data]
+    if len({row.shape for row in rows}) > 1:
+        shapes = ", ".join(str(row.shape) for row in rows)
+        raise TypeError(f"Rows of different lengths do not make a Tensor: {shapes}")
+    strong = _strong_dtype(data)
+    if strong is None:
+        kind = np.result_type(*(row.dtype for row in rows)).kind
+        strong = _PYTHON_DTYPES[{"b": "bool", "f": "float", "c": "complex"}.get(kind, "int")]
+    with x64(strong):
+        return jnp.stack([cast(row, to_dtype(strong)) for row in rows])
 
 
 def _plain(data: TensorInput) -> Any:

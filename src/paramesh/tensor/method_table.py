@@ -6,6 +6,7 @@ say, and gives it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,15 @@ import jax.numpy as jnp
 import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
+from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ValueNeededError
+from paramesh.tensor import method_errors
 from paramesh.tensor.borders import absolute
+from paramesh.tensor.conversion import as_value
 from paramesh.tensor.division import floor_divide, truncate_divide
-from paramesh.tensor.promotion import align, broadcasting, cast, floating
+from paramesh.tensor.promotion import align, broadcasting, cast, floating, scalar_kind
 
 #: What JAX raises where a program has yet to compute what decides a shape.
 _NEEDING_VALUES = (
@@ -32,7 +36,7 @@ def _as(x: Array, dtype: _dtype.DTypeLike | None) -> Array:
     return x if dtype is None else cast(x, to_dtype(dtype))
 
 
-def _axis_of_3(x: Array) -> int:
+def axis_of_3(x: Array) -> int:
     """The first axis of size 3, for products of vectors."""
     for axis, size in enumerate(x.shape):
         if size == 3:
@@ -41,9 +45,11 @@ def _axis_of_3(x: Array) -> int:
 
 
 def _ints(given: Any) -> tuple[int, ...]:
-    if len(given) == 1 and not isinstance(given[0], int):
+    if len(given) == 1 and not isinstance(given[0], int | float | str):
         given = tuple(given[0])
-    return tuple(int(n) for n in given)
+    sizes = tuple(operator.index(n) for n in given)
+    check_countable(sizes, "sizes")
+    return sizes
 
 
 def _expanded(x: Array, *size: object) -> Any:
@@ -108,6 +114,7 @@ def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
 
 
 def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None) -> Any:
+    other = _number(other)
     if rounding_mode == "floor":
         return floor_divide(x, other)
     if rounding_mode == "trunc":
@@ -132,7 +139,18 @@ def _of_one(fn: Callable[..., Any]) -> Any:
 
 
 def _of_two(fn: Callable[..., Any]) -> Any:
-    return lambda x, other: fn(*align(x, other))
+    return lambda x, other: fn(*align(x, _number(other)))
+
+
+def _number(other: Any) -> Any:
+    """An operand; numbers in a tuple are an array."""
+    if isinstance(other, tuple):
+        return as_value(other)
+    if scalar_kind(other) is None and not hasattr(other, "dtype"):
+        raise TypeError(
+            f"other must be a Tensor, an array or a number, got {other!r} ({type(other).__name__})."
+        )
+    return other
 
 
 def _type_as(x: Any, other: Any) -> Any:
@@ -199,7 +217,7 @@ MAKES: dict[str, Any] = {
         beta * x + alpha * jnp.sum(jnp.matmul(batch1, batch2), 0),
     "inplace_update": lambda x, v, indices: x.at[jnp.asarray(_ints((indices,)))].set(v),
     "cross": lambda x, other, dim=None:
-        jnp.cross(x, other, axis=_axis_of_3(x) if dim is None else dim),
+        jnp.cross(x, other, axis=axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
@@ -232,9 +250,9 @@ MAKES.update({name: _of_one(fn) for name, fn in _FRACTIONS.items()})
 MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
-    "add_": lambda x, other, *, alpha=1: x + (other if alpha == 1 else alpha * other),
-    "sub_": lambda x, other, *, alpha=1: x - (other if alpha == 1 else alpha * other),
-    "mul_": lambda x, other: x * other, "div_": _divided,
+    "add_": lambda x, other, *, alpha=1: x + (_number(other) if alpha == 1 else alpha * other),
+    "sub_": lambda x, other, *, alpha=1: x - (_number(other) if alpha == 1 else alpha * other),
+    "mul_": lambda x, other: x * _number(other), "div_": _divided,
     "clamp_": lambda x, min=None, max=None: jnp.clip(x, min, max),
     "copy_": lambda x, src, non_blocking=False: jnp.broadcast_to(src, x.shape),
     "exp_": lambda x: jnp.exp(x), "fill_": lambda x, value: jnp.full_like(x, value),
@@ -300,13 +318,13 @@ class TableMethods:
 
     def allclose(self, other: object, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether all elements are close to those of another Tensor; outside of programs only."""
-        value, given = align(self._get(), self._operand(other))
+        value, given = align(self._get(), _number(_inside(self, other)))
         return bool(jnp.allclose(value, given, rtol, atol))
 
 
 def _inside(self: Any, value: object) -> Any:
     if isinstance(value, tuple | list):
-        return type(value)(_inside(self, part) for part in value)
+        return tuple(_inside(self, part) for part in value)
     found = self._operand(value)
     return value if found is NotImplemented else found  # an element type, a name
 
@@ -330,8 +348,11 @@ def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., An
                 f"Tensor.{name}: the shape of the result depends on values, which a compiled "
                 "program cannot have. Call it outside the program (or in PYNATIVE_MODE)."
             ) from error
-        except TypeError as error:
-            raise TypeError(f"Tensor.{name}: {error}") from error
+        except Exception as error:
+            better = method_errors.of_method(error, name, self, args, kwargs)
+            if better is None:
+                raise
+            raise better from error
         if not writes:
             return _outside(self, result)
         if result.shape != value.shape:

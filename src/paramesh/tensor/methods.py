@@ -7,6 +7,7 @@ Each takes and gives what MindSpore's method of that name does. Axes are ints or
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self
 
@@ -16,9 +17,11 @@ import numpy as np
 from jax.core import Tracer
 
 from paramesh import dtype as _dtype
+from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor import borders
+from paramesh.tensor.method_errors import name_errors_of
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
 
@@ -39,13 +42,14 @@ class HasShape(Protocol):
 def _axes(axis: Axis) -> int | tuple[int, ...] | None:
     if axis is None or isinstance(axis, int):
         return axis
-    axes = tuple(int(a) for a in axis)
-    return axes or None
+    if isinstance(axis, str) or not hasattr(axis, "__iter__"):
+        return operator.index(axis)  # type: ignore[arg-type]
+    return tuple(operator.index(a) for a in axis) or None
 
 
 def _shape(args: tuple[int | Sequence[int] | None, ...]) -> tuple[int, ...]:
-    sizes: Any = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
-    return tuple(int(n) for n in sizes)
+    sizes: Any = args[0] if len(args) == 1 and not isinstance(args[0], int | str) else args
+    return tuple(operator.index(n) for n in sizes)
 
 
 def _accumulator(value: Array) -> Array:
@@ -58,6 +62,7 @@ def _refuse_out(name: str, out: object) -> None:
         raise TypeError(f"Tensor.{name} takes no `out`: Tensors are not written into.")
 
 
+@name_errors_of
 class ArrayMethods(Arithmetic):
     """Computing methods in terms of `_get` and `_wrap`."""
 
@@ -67,6 +72,15 @@ class ArrayMethods(Arithmetic):
         value = self._get()
         with x64(value), broadcasting():
             return self._wrap(fn(value, *args, **kwargs))
+
+    def _raw(self, value: object) -> Any:
+        """The raw value of an argument."""
+        found = self._operand(value)
+        if found is NotImplemented:
+            raise TypeError(
+                f"expected a Tensor, an array or a number, got {value!r} ({type(value).__name__})."
+            )
+        return found
 
     def _apply_float(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = floating(self._get())
@@ -179,6 +193,7 @@ class ArrayMethods(Arithmetic):
 
     def broadcast_to(self, shape: Sequence[int]) -> Self:
         """Repeated along new and size-1 axes up to `shape`."""
+        check_countable(shape, "broadcast_to(shape)")
         return self._apply(jnp.broadcast_to, tuple(shape))
 
     def expand_as(self, other: HasShape) -> Self:
@@ -191,6 +206,7 @@ class ArrayMethods(Arithmetic):
 
     def tile(self, reps: Sequence[int]) -> Self:
         """The whole Tensor repeated `reps[i]` times along axis i."""
+        check_countable((reps,) if isinstance(reps, int) else reps, "tile(reps)")
         return self._apply(jnp.tile, reps)
 
     # numpy's functions (np.sum(tensor)) call these methods, and give `dtype` and `out` by name.
@@ -311,7 +327,7 @@ class ArrayMethods(Arithmetic):
 
     def clip(self, min: Operand | None = None, max: Operand | None = None) -> Self:
         """Elements limited to the interval [min, max]; None is open."""
-        low, high = (self._operand(v) if v is not None else None for v in (min, max))
+        low, high = (self._raw(v) if v is not None else None for v in (min, max))
         return self._apply(borders.clipped, low, high)
 
     def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Self:
@@ -376,7 +392,7 @@ class ArrayMethods(Arithmetic):
 
     def take(self, indices: Operand, axis: int | None = None) -> Self:
         """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
-        value, index = self._get(), self._operand(indices)
+        value, index = self._get(), self._raw(indices)
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
 
@@ -422,10 +438,10 @@ class ArrayMethods(Arithmetic):
     def masked_fill(self, mask: Operand, value: Operand) -> Self:
         """`value` where `mask` is true, these elements elsewhere."""
         here = self._get()
-        fill = self._operand(value)
+        where, fill = self._raw(mask), self._raw(value)
         with x64(here), broadcasting():
             fill = jnp.asarray(fill, here.dtype)
-            return self._wrap(jnp.where(self._operand(mask), fill, here))
+            return self._wrap(jnp.where(where, fill, here))
 
     def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
         """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
