@@ -51,7 +51,7 @@ REASONS = [
         "the text of an error: MindSpore's sentence is expected; the class of the error is the "
         "same",
         r"Regex pattern did not match|test_summary_\w+\.py\S+ \| (AssertionError: )?assert ['\"]For"
-        r"|test_summary_\w+\.py\S+ \| (AssertionError: )?assert ['\"](the keys|The summary_dir|Summ)"
+        r"|test_summary_\w+\.py\S+ \| (AssertionError: )?assert ['\"](the keys|The summary_|Summ)"
         r"|test_init_model_error ",
     ),
     Reason(
@@ -81,9 +81,10 @@ REASONS = [
         "`MapParameter`, not offered: a table of rows by any number, which grows", r"MapParameter"
     ),
     Reason(
-        "the inside of MindSpore: `probability.distribution._utils`, `K_CONTEXT`, `composite.tail`, "
-        "`functional.switch_layer`, `GeSwitch`, `RowTensorInner`, `list_`",
-        r"the inside of MindSpore|_utils\.utils|K_CONTEXT|no attribute 'tail'|switch_layer|GeSwitch|RowTensorInner|list_'",
+        "the inside of MindSpore: `probability.distribution._utils`, `K_CONTEXT`, "
+        "`composite.tail`, `functional.switch_layer`, `GeSwitch`, `RowTensorInner`, `list_`",
+        r"the inside of MindSpore|_utils\.utils|K_CONTEXT|no attribute 'tail'"
+        r"|switch_layer|GeSwitch|RowTensorInner|list_'",
     ),
     Reason("`FakeQuantParam`, not offered", r"FakeQuantParam"),
     Reason(
