@@ -101,11 +101,23 @@ REASONS = [
         r"test_partial\.py\S+ \| not collected",
     ),
     Reason("`bprop` that returns a gradient too few", r"bprop returned 1 gradients for 2 inputs"),
-    Reason("the keyword `sens` of a `GradOperation` for a function with `*args`", r"test_kw_grad "),
+    Reason(
+        "the keyword `sens` of a `GradOperation`, which is taken since, and the test passes",
+        r"test_kw_grad ",
+    ),
     Reason(
         "the random numbers of a seed: they are others than MindSpore's, and numpy's seed has no "
         "part in them",
         r"test_init_with_same_numpy_seed |test_variancescaling ",
+    ),
+    Reason(
+        "`load_param_into_net` of a part of the Parameters, an error unless `strict_load=False`; "
+        "an empty checkpoint is a `CheckpointError`",
+        r"CheckpointError",
+    ),
+    Reason(
+        'names: `ConvertToDynamic`, `AvgPool3D` of `pad_mode="same"`',
+        r"ConvertToDynamic|only pad_mode 'valid' and 'pad'",
     ),
     Reason("encrypted checkpoints, not offered", r"enc_key"),
     Reason(
@@ -117,8 +129,8 @@ REASONS = [
         r"test_ssim_invalid_5d_input |bool_mixed_error ",
     ),
     Reason(
-        "the last digit: `==` on Float32, where XLA multiplies by 1/6 and MindSpore divides by 6",
-        r"test_h(sigmoid|swish)_op\.py::test_net ",
+        "the last digit: `==` on Float32, where XLA multiplies by 1/6 or 1/9 and MindSpore divides",
+        r"test_h(sigmoid|swish)_op\.py::test_net |test_avgpool(2d_same|3d_1) ",
     ),
     Reason(
         "operators that write take Parameters, and MindSpore's other Tensors too",

@@ -102,14 +102,13 @@ ATTEMPTS = [
     Attempt(
         "VGG",
         _of("models", "official/cv/VGG/vgg16"),
-        lambda folder: made_data.cifar10(folder / "cifar-10-batches-bin", 50_000),
+        lambda folder: made_data.cifar10(folder / "cifar-10-batches-bin", 10),
         "--config_path={config} --data_dir={data} --ckpt_path={out} --batch_size=2 --max_epoch=1 "
         "--device_target=CPU",
         config="cifar10_config.yaml",
         changes={"image_size": [32, 32]},
-        compared="--batch_size=4",
+        compared=None,
         steps=3,
-        tolerance=1e-2,  # the script sets float16
     ),
     Attempt(
         "Wide&Deep",
