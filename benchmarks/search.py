@@ -15,7 +15,8 @@ Everything is on eight virtual devices; the cost model counts with the figures o
                 `memory_analysis` and its program say (`--devices`); devices without their compiler
                 (extras plan-cuda and plan-tpu) are left out, with the reason
     step        time of a step on the virtual devices: data parallel and Megatron beside the plan
-                for the CPU, in turns, as ratios of medians
+                for the CPU, in turns: the median of their ratios in a turn, and the least and the
+                most
 
 Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
 networks that predictions were not fitted to (`searched/unseen.py`), and `--fresh` those that were
@@ -361,7 +362,7 @@ def flat(network: Network, peer: Any, sizes: tuple[int, ...]) -> Any:
 
 
 def steps(console: Console, networks: list[str], rounds: int = 7) -> None:
-    table = Table("network", "layout", "ms", "of the plan's")
+    table = Table("network", "layout", "ms", "of the plan's", "in a turn")
     for name in networks:
         if name not in MEDIUM:
             continue
@@ -381,9 +382,11 @@ def steps(console: Console, networks: list[str], rounds: int = 7) -> None:
         for _ in range(rounds):
             for n, run in runs.items():
                 taken[n].append(run.seconds(turns[n]))
-        medians = {n: statistics.median(own) for n, own in taken.items()}
-        for n, own in medians.items():
-            table.add_row(name, n, f"{own * 1e3:.1f}", f"{own / medians['the plan']:.2f}")
+        for n, own in taken.items():
+            ratios = [a / b for a, b in zip(own, taken["the plan"], strict=True)]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            median = f"{statistics.median(own) * 1e3:.1f}"
+            table.add_row(name, n, median, f"{statistics.median(ratios):.2f}", spread)
     console.print("A step on eight virtual devices of the CPU", table)
 
 

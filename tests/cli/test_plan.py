@@ -7,13 +7,20 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from paramesh import Parameter, Tensor, nn
 from paramesh.cli import main
+from paramesh.scripts.planning import first_step
+from paramesh.train import TrainOneStepCell, WithLossCell
 
 SCRIPT = """
+import os
 import sys
 import numpy as np
 import mindspore as ms
@@ -24,6 +31,9 @@ ms.set_auto_parallel_context(parallel_mode="data_parallel", device_num=8)
 net = nn.SequentialCell(nn.Dense(64, 256), nn.ReLU(), nn.Dense(256, 64))
 x = Tensor(np.ones((int(sys.argv[1]), 64), np.float32))
 print("before:", net(x).shape)
+sys.stdout.flush()
+os.write(1, b"past sys.stdout\\n")
+os.system("echo from a child")
 rule = nn.Momentum(net.trainable_params(), 0.1, 0.9)
 step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), rule)
 for _ in range(3):
@@ -73,7 +83,8 @@ def test_a_script_is_planned_and_its_training_is_not_run(tmp_path: Path) -> None
         "2.weight",
         "2.bias",
     ]
-    assert "before: (32, 64)" in done.stderr
+    for said in ("before: (32, 64)", "past sys.stdout", "from a child"):
+        assert said in done.stderr
     assert "trained" not in done.stderr
     assert "caught" not in done.stderr
     assert "paramesh plan: device_target='Ascend': this machine has CPU" in done.stderr
@@ -123,6 +134,8 @@ def test_a_script_without_a_step(tmp_path: Path) -> None:
             "--memory must be bytes",
         ),
         (["no_such.py", "--target", "cpu:1"], "no_such.py: no such script"),
+        (["train.py", "--target", "cpu:1", "--html", "nowhere/a.html"], "there is no folder"),
+        (["train.py", "--target", "cpu:1", "--html", "."], "is a folder"),
     ],
 )
 def test_mistakes(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,3 +143,68 @@ def test_mistakes(words: list[str], says: str, capsys: pytest.CaptureFixture[str
         main(["plan", *words])
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_script_that_ends_before_a_step_is_said_to_leave_no_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramesh.cli.plan._step", lambda asked: 3)
+    (tmp_path / "usage.py").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", str(tmp_path / "usage.py"), "--target", "cpu:1"])
+    assert ended.value.code == 3
+    assert "usage.py: ended with exit code 3 before its first" in capsys.readouterr().err
+
+
+def test_output_in_ascii_has_what_stands_for_our_own_characters() -> None:
+    text = "… and 3 more, 5.0 µs, 2 × 3, gewicht_ä"
+    encoded = text.encode("ascii", errors="paramesh.printable")
+    assert encoded == b"... and 3 more, 5.0 us, 2 x 3, gewicht_\\xe4"
+
+
+def _training() -> tuple[Callable[[], object], Parameter]:
+    net = nn.Dense(4, 4)
+    step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), nn.SGD(net.trainable_params(), 0.1))
+    x = Tensor(np.ones((2, 4), np.float32))
+    return lambda: step(x, x), net.weight
+
+
+def test_a_script_that_catches_everything_trains_nothing() -> None:
+    train, weight = _training()
+    before = weight.asnumpy()
+    caught: list[str] = []
+
+    def script() -> None:
+        for _ in range(3):
+            try:
+                train()
+            except BaseException as error:
+                caught.append(type(error).__name__)
+
+    found = first_step(script)
+    assert not isinstance(found, int)
+    assert found[0].__name__ == "TrainOneStepCell"
+    assert len(caught) == 3
+    np.testing.assert_array_equal(weight.asnumpy(), before)
+
+
+def test_the_step_of_a_thread_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    train, _ = _training()
+
+    def script() -> None:
+        thread = threading.Thread(target=train)
+        thread.start()
+        thread.join()
+
+    assert not isinstance(first_step(script), int)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "says"), [(None, 0, ""), (3, 3, ""), ("why", 1, "why\n")]
+)
+def test_exit_codes_of_a_script(
+    given: object, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert first_step(lambda: sys.exit(given)) == code  # type: ignore[arg-type]
+    assert capsys.readouterr().err == says

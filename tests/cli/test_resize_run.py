@@ -47,6 +47,12 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     code, text = said(folder, "--servers", 3, "--out", folder)
     assert code
     assert "is not an empty folder" in text
+    file = tmp_path / "file"
+    file.touch()
+    for out in (file / "x", file / "x" / "y"):
+        code, text = said(folder, "--servers", 3, "--out", out)
+        assert code
+        assert f"{out}: '{file}' is a file, so that no folder can be in it" in text
     code, text = said(tmp_path, "--servers", 3)
     assert code
     assert "is not the wal_dir of a run" in text

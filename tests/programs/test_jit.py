@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
 import threading
 import warnings
 from collections.abc import Callable
@@ -219,6 +220,17 @@ class TestArguments:
 
         with pytest.raises(TypeError, match="must be hashable"):
             paramesh.jit(lambda x, odd: x)(Tensor(X), Odd())
+
+    @pytest.mark.parametrize(
+        "array", [np.array(["a"]), np.array([1], object), np.array(["2026-01-01"], "M8[D]")]
+    )
+    def test_an_array_of_no_numbers_in_a_container(self, array: Any) -> None:
+        with pytest.raises(TypeError, match=f"array of dtype {re.escape(str(array.dtype))}, and"):
+            paramesh.jit(lambda d: d["a"])({"a": array})
+
+    def test_a_text_of_numpy_is_a_constant(self) -> None:
+        program = paramesh.jit(lambda x, how: x * 2 if how == "twice" else x)
+        np.testing.assert_array_equal(program(Tensor(X), np.str_("twice")).asnumpy(), X * 2)
 
     def test_not_callable(self) -> None:
         with pytest.raises(TypeError, match="takes a function or a Cell, got int"):

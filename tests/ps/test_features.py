@@ -153,6 +153,7 @@ class Only(nn.Cell):
     [
         (lambda: [], ValueError, "at least one Feature"),
         (lambda: [ITEM], TypeError, "expected a list of ps.Feature, got Table"),
+        (lambda: ps.Feature("a", ITEM), TypeError, "expected a list of ps.Feature, got Feature"),
         (lambda: [ps.Feature("a", ITEM)] * 2, ValueError, "feature 'a' is listed twice"),
         (lambda: [ps.Feature("a.b", ITEM)], ValueError, "a str without dots, got 'a.b'"),
         (
@@ -183,6 +184,10 @@ def test_groups_of_wrong_sizes_are_refused() -> None:
         ps.feature_group(["a", "b"], [1, 2, 3], 4)
     with pytest.raises(TypeError, match="widht"):
         ps.feature_group(["a"], 3, 4, **wrong({"widht": 3}))
+    with pytest.raises(TypeError, match=r"feature_group\(names\): expected a list, got the str"):
+        ps.feature_group("ab", 3, 4)
+    with pytest.raises(TypeError, match=r"feature_group\(vocab_sizes\): expected a list, got the"):
+        ps.feature_group(["a", "b"], wrong("10"), 4)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +204,8 @@ def test_groups_of_wrong_sizes_are_refused() -> None:
         ),
         ({"seen": {"id": Tensor([1])}}, ValueError, "feature 'seen': a dict has ids and some of"),
         ({"words": (Tensor([1]),)}, ValueError, "feature 'words': a pair is"),
+        ({"now": [1, 2]}, ValueError, r"feature 'now': a pair is .* a list of \['int', 'int'\]"),
+        ({"words": [[1, 2], [2]]}, ValueError, r"'words': .* of \['list', 'list'\]. Pass"),
         ({"pair": (Tensor([1]), Tensor([1]))}, ValueError, "feature 'pair': without a combiner"),
         (
             {"c1": {"ids": Tensor([[1]]), "weights": Tensor(np.ones((1, 1), np.float32))}},
@@ -211,3 +218,9 @@ def test_wrong_inputs_name_the_feature(change: Any, error: Any, message: str) ->
     given = {key: value for key, value in (inputs() | change).items() if value is not None}
     with pytest.raises(error, match=message):
         ps.Features(features(), joined=True)(given)
+
+
+@pytest.mark.parametrize("given", [Tensor([1]), [Tensor([1])]])
+def test_inputs_that_are_no_dict_are_refused(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected a dict of inputs by feature, got .*'now'"):
+        ps.Features(features())(given)

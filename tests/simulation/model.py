@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.server.store import Store
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.protocol import RunConfig
 from paramesh.ps.specification.worker_sets import WorkerSets
 

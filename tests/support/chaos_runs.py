@@ -43,7 +43,7 @@ from paramesh.ps.durability.log import latest_incarnation, read_log
 from paramesh.ps.durability.record import arrays_to_updates
 from paramesh.ps.integration.local_client import LocalClient
 from paramesh.ps.server.server import Server
-from paramesh.ps.server.store import reduce_updates
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.protocol import POINTS, RunConfig
 from server_runs import ROWS, ids_of, table_spec
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from paramesh.initializer import initializer
 from paramesh.ps.server.server import Server
-from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.server.store import Store
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.protocol import RunConfig
 

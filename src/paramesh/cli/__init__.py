@@ -6,6 +6,7 @@ when the command runs, so that `paramesh --help` is quick and needs none of the 
 
 from __future__ import annotations
 
+import codecs
 import io
 import sys
 from collections.abc import Generator, Sequence
@@ -96,6 +97,22 @@ def _code(arguments: Sequence[str] | None) -> Any:
         return getattr(error, "exit_code", 2)
 
 
+#: What we write ourselves, in ASCII.
+_IN_ASCII = {"…": "...", "µ": "u", "×": "x", "–": "-"}
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for a character that cannot be encoded."""
+    if isinstance(error, UnicodeEncodeError):
+        known = _IN_ASCII.get(error.object[error.start])
+        if known is not None:
+            return known, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error("paramesh.printable", _in_ascii)
+
+
 @contextmanager
 def _printable() -> Generator[None]:
     """Have characters that the terminal or file cannot show written as escapes, as on stderr.
@@ -108,7 +125,7 @@ def _printable() -> Generator[None]:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict"
     ]
     for stream in streams:
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="paramesh.printable")
     try:
         yield
     finally:

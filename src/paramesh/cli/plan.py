@@ -5,9 +5,11 @@ This module loads nothing of what it shows; a command that is not asked for cost
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 #: Exit code of a plan that does not fit.
 TOO_MUCH = 1
+_INTERRUPTED = 130
+
+_ENDED = (
+    "paramesh: {program}: ended with exit code {code} before its first training step; there is no "
+    "plan.\n"
+)
 
 _UPDATE_ALONE = (
     "paramesh: {program}: the first compiled call that trains is that of {name} alone. What "
@@ -63,34 +71,13 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
         CommandError: there is no such script or target, a compiler is missing, or the script does
             not train.
     """
-    limit = _prepared(asked)
-    step = _step(asked)
-    if isinstance(step, int):
-        return step
-    from paramesh.errors import ParameshError
-    from paramesh.parallel.planning.devices import target_devices
-    from paramesh.parallel.planning.making import planned
-    from paramesh.parallel.planning.stage_report import PipelinePlan
-    from paramesh.parallel.planning.staged import has_stages, planned_stages
-    from paramesh.scripts.planning import is_update_alone
+    with _numbers_alone() if asked.as_json else contextlib.nullcontext():
+        found = _found(asked)
+    if isinstance(found, int):
+        return found
+    from paramesh.parallel.planning.report import StepPlan
 
-    fn, args, kwargs = step
-    if is_update_alone(fn):
-        sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
-    found: StepPlan | PipelinePlan
-    try:
-        on = target_devices(asked.target)
-        plan = planned_stages if has_stages() else planned
-        found = plan(fn, args, kwargs, on, limit)
-    except ParameshError as error:
-        raise CommandError(str(error)) from error
-    if isinstance(found, PipelinePlan):
-        if asked.html is not None:
-            raise CommandError(
-                f"--html {asked.html}: there is no page of a plan with pipeline stages yet; leave "
-                "it out, or give --json"
-            )
-    elif asked.html is not None:
+    if asked.html is not None and isinstance(found, StepPlan):
         from paramesh.cli.plan_page import write_plan_page
 
         nbytes = write_plan_page(asked.html, found, asked.program)
@@ -98,6 +85,36 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
             console.print(f"{asked.html}: {nbytes:,} bytes", highlight=False)
     _show(found, asked.as_json, console)
     return TOO_MUCH if found.fits is False else 0
+
+
+def _found(asked: PlanOptions) -> StepPlan | PipelinePlan | int:
+    """The plan; an exit code of a script that ended before."""
+    limit = _prepared(asked)
+    step = _step(asked)
+    if isinstance(step, int):
+        if step != _INTERRUPTED:
+            sys.stderr.write(_ENDED.format(program=asked.program, code=step))
+        return step
+    from paramesh.errors import ParameshError
+    from paramesh.parallel.planning.devices import target_devices
+    from paramesh.parallel.planning.making import planned
+    from paramesh.parallel.planning.staged import has_stages, planned_stages
+    from paramesh.scripts.planning import is_update_alone
+
+    fn, args, kwargs = step
+    if is_update_alone(fn):
+        sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
+    if asked.html is not None and has_stages():
+        raise CommandError(
+            f"--html {asked.html}: there is no page of a plan with pipeline stages yet; leave it "
+            "out, or give --json"
+        )
+    try:
+        on = target_devices(asked.target)
+        plan = planned_stages if has_stages() else planned
+        return plan(fn, args, kwargs, on, limit)
+    except ParameshError as error:
+        raise CommandError(str(error)) from error
 
 
 def run_calibrate(console: Console) -> int:
@@ -153,6 +170,10 @@ def _prepared(asked: PlanOptions) -> int | None:
         # The devices of the CPU have to be made before anything is computed, and it is better to
         # miss a compiler now than after the script has run.
         target_devices(asked.target)
+        if asked.html is not None:
+            from paramesh.cli.plan_page import check_page_path
+
+            check_page_path(asked.html)
     except (ValueError, ContextError) as error:
         raise CommandError(str(error).removeprefix("plan: ")) from error
     return limit
@@ -164,15 +185,9 @@ def _step(asked: PlanOptions) -> Step | int:
     from paramesh.scripts.planning import first_step
 
     ready = program(asked.program, asked.arguments, asked.module, strict=False, name="plan")
-    output = sys.stdout
-    if asked.as_json:
-        sys.stdout = sys.stderr  # the numbers alone are on stdout
     if ready.ready is None:
         return ready.run()
-    try:
-        step = first_step(ready.ready)
-    finally:
-        sys.stdout = output
+    step = first_step(ready.ready)
     if step != 0:
         return step
     raise CommandError(
@@ -180,6 +195,30 @@ def _step(asked: PlanOptions) -> Step | int:
         "graph mode (mode=GRAPH_MODE), of a function of paramesh.jit, or Model.train, that writes "
         "trained Parameters."
     )
+
+
+@contextlib.contextmanager
+def _numbers_alone() -> Generator[None]:
+    """Have nothing but the plan on stdout: what a script, its children and compilers write there
+    goes to stderr.
+    """
+    output, target = sys.stdout, 1
+    output.flush()
+    try:
+        kept = os.dup(target)
+    except OSError:  # it is closed
+        kept = None
+    if kept is not None:
+        os.dup2(2, target)
+    sys.stdout = sys.stderr
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stdout = output
+        if kept is not None:
+            os.dup2(kept, target)
+            os.close(kept)
 
 
 def _show(found: StepPlan | PipelinePlan, as_json: bool, console: Console) -> None:

@@ -7,6 +7,7 @@ bytes and time go. Made as the page about a checkpoint is (`report.py`), and in 
 from __future__ import annotations
 
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,21 @@ def plan_page(data: dict[str, Any]) -> str:
     return text
 
 
+def check_page_path(path: Path) -> None:
+    """See that a page can be written, before minutes are spent on what it shows.
+
+    Raises:
+        CommandError: it cannot.
+    """
+    if path.is_dir():
+        raise CommandError(f"--html {path}: is a folder; give the path of a file")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise CommandError(f"--html {path}: there is no folder {folder}; make it, or name another")
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"--html {path}: the folder {folder} cannot be written to")
+
+
 def write_plan_page(path: Path, plan: StepPlan, program: str) -> int:
     """Write the page atomically; returns its bytes.
 
@@ -86,8 +102,6 @@ def write_plan_page(path: Path, plan: StepPlan, program: str) -> int:
         CommandError: the file cannot be written.
     """
     content = plan_page(plan_data(plan, program)).encode()
-    if path.is_dir():
-        raise CommandError(f"--html {path}: is a folder; give the path of a file")
     try:
         write_atomically(path, content)
     except OSError as error:

@@ -36,6 +36,8 @@ def resize_run(wal_dir: Path, servers: int, out: Path | None, console: Console) 
         raise CommandError(
             f"{out}: exists, and is not an empty folder; choose another one, or remove it"
         ) from None
+    except NotADirectoryError as error:
+        raise CommandError(f"{out or wal_dir}: {error.strerror}; choose another folder") from None
     except OSError as error:
         raise CommandError(
             f"{out or wal_dir}: cannot be written: {error.strerror or error}. Repeat the "

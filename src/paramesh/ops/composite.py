@@ -309,7 +309,7 @@ def clip_by_value(
 def _floats(name: str, x: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
-    items: Any = x if many else (x,)
+    items = x if isinstance(x, tuple | list) else (x,)
     for item in items:
         if not isinstance(item, Tensor | jax.Array | np.ndarray):
             raise TypeError(f"{name} needs floating Tensors, got {item!r} ({type(item).__name__}).")

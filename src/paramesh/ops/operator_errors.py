@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 import jax
 import numpy as np
 
+from paramesh.dtype import to_dtype
 from paramesh.errors import ValueNeededError
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
@@ -138,7 +139,9 @@ def _annotated(compute: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _expected(
-    value: Any, parameter: inspect.Parameter, conversion: tuple[Callable[[Any], Any], str] | None
+    value: object,
+    parameter: inspect.Parameter,
+    conversion: tuple[Callable[[Any], Any], str] | None,
 ) -> str | None:
     """What was expected in the place of a value; None if it fits."""
     if value is None and parameter.default is None:
@@ -158,12 +161,12 @@ def _expected(
     return words or None
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: object, hint: object) -> bool:
     kinds = [*_alternatives(hint)]
     return any(_is_one(value, kind) for kind in kinds)
 
 
-def _alternatives(hint: Any) -> Iterator[Any]:
+def _alternatives(hint: object) -> Iterator[Any]:
     if get_origin(hint) in _UNIONS:
         for each in get_args(hint):
             yield from _alternatives(each)
@@ -171,18 +174,18 @@ def _alternatives(hint: Any) -> Iterator[Any]:
         yield hint
 
 
-def _is_one(value: Any, hint: Any) -> bool:
+def _is_one(value: object, hint: object) -> bool:
     """Whether a value may be given for one annotation."""
     if hint is None or hint is type(None):
         return value is None
-    if hint in (int, bool):
+    if hint is int or hint is bool:
         return _is_int(value)
-    if hint in (float, complex):
+    if hint is float or hint is complex:
         return hasattr(value, "__float__") or hasattr(value, "__complex__")
     if hint is str:
         return isinstance(value, str)
     if get_origin(hint) is Literal:
-        return value in get_args(hint)
+        return isinstance(value, str) and value in get_args(hint)
     if get_origin(hint) in (Sequence, tuple):
         if hasattr(value, "tolist"):
             return True
@@ -194,16 +197,18 @@ def _is_one(value: Any, hint: Any) -> bool:
     return True
 
 
-def _is_int(value: Any) -> bool:
+def _is_int(value: object) -> bool:
+    if isinstance(value, np.bool_):
+        return True
     try:
-        operator.index(value)
+        operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         # Of a Tensor in a program the value is not known, and its own error says so.
-        return isinstance(value, _ARRAYS) and np.issubdtype(np.dtype(str(value.dtype)), np.integer)
+        return isinstance(value, _ARRAYS) and to_dtype(value.dtype).kind in ("int", "uint")
     return True
 
 
-def _words(hint: Any) -> str:
+def _words(hint: object) -> str:
     """An annotation in words."""
     words: list[str] = []
     for kind in _alternatives(hint):
@@ -213,7 +218,7 @@ def _words(hint: Any) -> str:
     return ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
 
 
-def _many(kind: Any) -> str:
+def _many(kind: object) -> str:
     """The plural of an annotation in words."""
     alone = _words(kind).replace("a tuple", "tuples")
     plurals = {"an int": "ints", "a number": "numbers", "a bool": "bools", "a Tensor": "Tensors"}
@@ -222,14 +227,20 @@ def _many(kind: Any) -> str:
     return alone
 
 
-def _word(kind: Any) -> str:
+def _word(kind: object) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
     if get_origin(kind) in (Sequence, tuple):
         return f"a tuple of {_many(get_args(kind)[0])}"
     if isinstance(kind, type) and issubclass(kind, _ARRAYS):
         return "a Parameter" if kind is Parameter else "a Tensor"
-    known = {int: "an int", bool: "a bool", float: "a number", complex: "a number", str: "a string"}
+    known: dict[object, str] = {
+        int: "an int",
+        bool: "a bool",
+        float: "a number",
+        complex: "a number",
+        str: "a string",
+    }
     return known.get(kind, "None" if kind in (None, type(None)) else str(kind))
 
 

@@ -103,9 +103,16 @@ def feature_group(
         table: the other attributes of `Table`.
 
     Raises:
-        TypeError: an attribute that `Table` does not have.
+        TypeError: an attribute that `Table` does not have, or a str in place of a list.
         ValueError: more or fewer sizes than names.
     """
+    for argument, given in (("names", names), ("vocab_sizes", vocab_sizes)):
+        if isinstance(given, str):
+            raise TypeError(f"feature_group({argument}): expected a list, got the str {given!r}.")
+    known = [field.name for field in dataclasses.fields(Table)]
+    wrong = [name for name in table if name not in known]
+    if wrong:
+        raise TypeError(f"feature_group: a Table has no {', '.join(wrong)}; it has {known}.")
     sizes = list(vocab_sizes) if isinstance(vocab_sizes, Sequence) else [vocab_sizes] * len(names)
     if len(sizes) != len(names):
         raise ValueError(
@@ -143,6 +150,8 @@ class Features(nn.Cell):
 
     def __init__(self, features: Iterable[Feature], *, joined: bool = False) -> None:
         super().__init__()
+        if not isinstance(features, Iterable):
+            raise TypeError(f"Features: expected a list of ps.Feature, got {features!r}.")
         self.features = list(features)
         self.joined = arguments.flag("Features", "joined", joined)
         tables = self._tables_of(self.features)
@@ -200,8 +209,14 @@ class Features(nn.Cell):
 
         Raises:
             KeyError: an input is missing, or there is no feature of its name.
-            TypeError, ValueError: the input of a feature does not fit; the message names it.
+            TypeError, ValueError: the input of a feature does not fit; the message names it. Or the
+                inputs are not a dict.
         """
+        if not isinstance(inputs, Mapping):
+            raise TypeError(
+                f"Features: expected a dict of inputs by feature, got {type(inputs).__name__}. "
+                f"There are {[feature.name for feature in self.features]}."
+            )
         names = [feature.name for feature in self.features]
         missing = [name for name in names if name not in inputs]
         unknown = [name for name in inputs if name not in names]
@@ -353,8 +368,12 @@ def _parts_of(given: object) -> dict[str, Any]:
         if "ids" not in parts or not set(parts) <= set(_PARTS):
             raise ValueError(f"a dict has ids and some of {_PARTS[1:]}, got {sorted(parts)}.")
     elif isinstance(given, tuple | list):
-        if len(given) != 2:
-            raise ValueError(f"a pair is (ids, row_lengths), got {len(given)} parts.")
+        plain = any(isinstance(part, int | float | list | tuple) for part in given)
+        if len(given) != 2 or plain:
+            raise ValueError(
+                f"a pair is (ids, row_lengths), two arrays; got a {type(given).__name__} of "
+                f"{[type(part).__name__ for part in given[:4]]}. Pass ids alone as one array."
+            )
         parts = {"ids": given[0], "row_lengths": given[1]}
     else:
         parts = {"ids": given}

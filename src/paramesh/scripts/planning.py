@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -19,10 +21,6 @@ Step = tuple[compiled.CompiledFunction, tuple[Any, ...], dict[str, Any]]
 
 class _ReachedError(BaseException):
     """Ends a script at its first training step; no `except Exception` of the script stops it."""
-
-    def __init__(self, step: Step) -> None:
-        super().__init__()
-        self.step = step
 
 
 def first_step(program: Callable[[], None]) -> Step | int:
@@ -41,16 +39,14 @@ def first_step(program: Callable[[], None]) -> Step | int:
     found: list[Step] = []
 
     def until() -> None:
-        try:
+        with contextlib.suppress(_ReachedError):
             program()
-        except _ReachedError as reached:
-            found.append(reached.step)
 
-    with _watched():
+    with _watched(found):
         try:
             code = running.run(until)
         except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            code = running.exit_code(end)
     return found[0] if found else code
 
 
@@ -60,19 +56,27 @@ def is_update_alone(fn: compiled.CompiledFunction) -> bool:
 
 
 @contextlib.contextmanager
-def _watched() -> Generator[None]:
-    before = placement.use(placement.Placement())
-    compiled.before_first_run = _look
+def _watched(found: list[Step]) -> Generator[None]:
+    """Have the first training step of any thread go into `found`, and none run."""
+
+    def look(fn: compiled.CompiledFunction, entry: Executable, args: Any, kwargs: Any) -> None:
+        if found or any(_is_trained(state) for state in entry.written):
+            found.append((fn, tuple(args), dict(kwargs)))
+            raise _ReachedError
+
+    def quiet(hook: Callable[..., object], report: threading.ExceptHookArgs) -> None:
+        if report.exc_type is not _ReachedError:  # ends a thread
+            hook(report)
+
+    before, hook = placement.use(placement.Placement()), threading.excepthook
+    compiled.before_first_run = look
+    threading.excepthook = functools.partial(quiet, hook)
     try:
         yield
     finally:
         compiled.before_first_run = None
+        threading.excepthook = hook
         placement.use(before)
-
-
-def _look(fn: compiled.CompiledFunction, entry: Executable, args: Any, kwargs: Any) -> None:
-    if any(_is_trained(state) for state in entry.written):
-        raise _ReachedError((fn, tuple(args), dict(kwargs)))
 
 
 def _is_trained(state: AnyState) -> bool:

@@ -298,9 +298,18 @@ def run(program: Callable[[], None]) -> int:
     return 0
 
 
+def exit_code(end: SystemExit) -> int:
+    """The exit code of a program that called `sys.exit`, whose message is shown as by python."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return 1
+
+
 def _of_program(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames of this file, at its start and at its end."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """A traceback without the frames of this folder at its start, and of this file at its end."""
+    here = os.path.dirname(__file__)
+    while trace is not None and os.path.dirname(trace.tb_frame.f_code.co_filename) == here:
         trace = trace.tb_next
     last = trace
     raising = (__file__, deferred.__file__)

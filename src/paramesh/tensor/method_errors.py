@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from paramesh.array_types import Tree
 from paramesh.dtype import to_dtype
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ _BARE = (
 )
 
 
-def shown(value: Any) -> str:
+def shown(value: Tree) -> str:
     """An argument for an error: arrays by element type and shape, Parameters by name too."""
     dtype = getattr(value, "dtype", None)
     if hasattr(value, "shape") and dtype is not None:
@@ -74,7 +75,7 @@ def named(
 
 
 def of_method(
-    error: Exception, name: str, value: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    error: Exception, name: str, value: object, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Exception | None:
     """`named` for the method of a Tensor with this value."""
     return named(error, f"Tensor.{name}", f"{shown(value)}.{name}", args, kwargs)
@@ -84,7 +85,7 @@ def naming(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """A method whose errors are named."""
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Tree, *args: Tree, **kwargs: Tree) -> Any:
         try:
             return method(self, *args, **kwargs)
         except _BARE as error:

@@ -142,7 +142,7 @@ def _of_two(fn: Callable[..., Any]) -> Any:
     return lambda x, other: fn(*align(x, _number(other)))
 
 
-def _number(other: Any) -> Any:
+def _number(other: object) -> Any:
     """An operand; numbers in a tuple are an array."""
     if isinstance(other, tuple):
         return as_value(other)

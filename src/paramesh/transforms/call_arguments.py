@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import jax.core
@@ -39,6 +39,9 @@ class _Dynamic:
         return "<array>"
 
 
+#: Kinds of numpy's element types that JAX has no arrays of: objects, text, times.
+_NO_NUMBERS = "OSUMm"
+
 #: In a key, stands for an argument that is an input.
 DYNAMIC = _Dynamic()
 
@@ -73,6 +76,9 @@ def parse_call(
                 return None
             shapes.append((leaf.shape, leaf.dtype, leaf.aval.weak_type))
         elif isinstance(leaf, np.ndarray | np.generic):
+            if leaf.dtype.kind in _NO_NUMBERS:
+                slots.append(checked(function, cast(Hashable, leaf)))
+                continue
             shapes.append((leaf.shape, leaf.dtype, False))
         elif isinstance(leaf, float | complex):
             shapes.append(type(leaf))

@@ -129,9 +129,9 @@ class CompiledFunction:
                     if executable.current():
                         return executable.run(leaves)
                 executable = self._trace(leaves, rebuild)
-                self._remember(key, executable)
-                if before_first_run is not None:
+                if before_first_run is not None:  # what it does not let run is not remembered
                     before_first_run(self, executable, args, kwargs)
+                self._remember(key, executable)
                 return executable.run(leaves)
             except NOT_FINITE as error:  # of jax_debug_nans
                 tracing.thread.frame, trace_scope.thread.scope = None, scope

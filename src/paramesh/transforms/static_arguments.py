@@ -36,7 +36,8 @@ def checked(fn: Callable[..., Any], value: Hashable, name: str | int | None = No
         name: of the argument, if it is static.
 
     Raises:
-        TypeError: it is not hashable, or an object that holds Tensors.
+        TypeError: it is not hashable, an array of what are no numbers, or an object that holds
+            Tensors.
     """
     if type(value) in _PLAIN:
         return value
@@ -44,6 +45,11 @@ def checked(fn: Callable[..., Any], value: Hashable, name: str | int | None = No
     try:
         hash(value)
     except TypeError:
+        if isinstance(value, np.ndarray) and name is None:
+            raise TypeError(
+                f"'{fn.__name__}': an argument, or a part of one, is an array of dtype "
+                f"{value.dtype}, and arrays of a compiled program hold numbers."
+            ) from None
         raise TypeError(
             f"'{fn.__name__}': argument{which} of type {type(value).__name__} is a constant of the "
             "compiled program and must be hashable. Pass arrays as Tensors, containers as tuples, "

@@ -174,6 +174,11 @@ def test_shapes_are_enough() -> None:
         ("cpu:0", "at least one device"),
         ("cpu:2x4", "the shape of 'cpu' is devices"),
         ("h100:2x2x2", "the shape of 'h100' is hosts x devices"),
+        ("v5e:4x4x2", "the shape of 'v5e' is the chips of a slice along each of its two axes"),
+        ("v5p:2x2x2x2", "along each of its three axes"),
+        ("v5e:32x32", "a slice of 'v5e' has at most 16 chips along an axis"),
+        ("v6e:512", "a slice of 'v6e' has at most 16 chips along an axis"),
+        ("cpu:100000", "at most 4096 virtual devices of a CPU"),
         (8, "target=8"),
     ],
 )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import context
+from paramesh import Tensor, context, nn
 from paramesh.parallel.modes import auto
+from paramesh.train import TrainOneStepCell, WithLossCell
 from search_cases import FAST
 from searched_networks import NETWORKS, batch_of, step_of
 
@@ -64,3 +65,26 @@ def test_a_plan_computes_what_one_device_computes(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - set(QUICK)))
 def test_plans_of_more_networks_compute_what_one_device_computes(name: str) -> None:
     assert_same_values(name)
+
+
+def dropped(rows: int) -> tuple[Any, np.ndarray[Any, Any]]:
+    """A step with dropout, whose mask has (rows, 256) numbers, and its batch."""
+    net = nn.SequentialCell(nn.Dense(64, 256), nn.Dropout(p=0.5), nn.ReLU(), nn.Dense(256, 64))
+    rule = nn.Momentum(net.trainable_params(), 0.1, 0.9)
+    step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), rule).set_train()
+    return step, np.ones((rows, 64), np.float32)
+
+
+def test_random_numbers_are_made_shard_by_shard_and_are_those_of_one_device() -> None:
+    losses: list[list[float]] = []
+    for mode in ("stand_alone", "auto_parallel"):
+        paramesh.set_seed(1)
+        context.set_auto_parallel_context(parallel_mode=mode, dataset_strategy="full_batch")
+        step, x = dropped(512)
+        losses.append([float(step(Tensor(x), Tensor(x))) for _ in range(3)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-6)
+    plan = paramesh.plan(step, x, x, target="cpu:8")
+    assert "random_bits" not in plan.search.kept_whole()
+    text = plan.as_text()
+    assert "u32[512,32]" in text
+    assert "u32[512,256]" not in text

@@ -99,7 +99,7 @@ def test_all_rows_are_fetched_in_the_order_of_their_ids(
     counts: tuple[int, ...], one_version: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(whole_tables, "FIRST", 2)
-    monkeypatch.setattr(whole_tables, "BLOCK", 4 * 16 * len(counts))
+    monkeypatch.setattr(whole_tables, "FETCHED", 4 * 16 * len(counts))
     servers = Servers(parts_of(counts))
     found = servers.dumped(one_version=one_version)
     assert found["ids"].tolist() == sorted(int(i) for part in servers.parts for i in part["ids"])

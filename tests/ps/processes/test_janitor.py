@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from paramesh.ps.processes import janitor
 from paramesh.ps.processes.janitor import MARK, Janitor, clean, marked, users
 
 pytestmark = pytest.mark.skipif(
@@ -27,8 +28,10 @@ HOLDS_UNNAMED = (
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from paramesh.ps.processes.janitor import Janitor
-Janitor(Path(sys.argv[1]))
+from paramesh.ps.processes import janitor
+if sys.argv[2:]:
+    janitor.__file__ = sys.argv[3]
+janitor.Janitor(Path(sys.argv[1]), detached="detached" in sys.argv)
 print("here", flush=True)
 sys.stdin.read()
 """
@@ -107,6 +110,28 @@ def test_when_the_parent_is_killed(log: Path, tmp_path: Path, started: Started) 
     assert reader.poll() is None
 
 
+@pytest.mark.parametrize("handles", [True, False])
+def test_a_detached_one_outlives_the_children_of_the_process(
+    handles: bool, tmp_path: Path, started: Started
+) -> None:
+    """Ray ends these with an actor. Without handles of processes, it is a child as others are."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    program = Path(janitor.__file__)
+    if not handles:
+        text = program.read_text().replace("os.pidfd_open", "os.no_handle_of")
+        program = tmp_path / "janitor.py"
+        program.write_text(text)
+    parent = started(sys.executable, "-c", PARENT, str(folder), "detached", str(program))
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    assert len(children) == (0 if handles else 1)
+    parent.kill()
+    until = time.monotonic() + 60
+    while folder.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not folder.exists()
+
+
 def test_marks_are_added_to_those_of_whoever_started_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,9 +145,9 @@ def test_the_janitor_is_no_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Its command line names the folder, and it is dismissed last."""
     folder = tmp_path / "run"
     folder.mkdir()
-    janitor = Janitor(folder)
+    made = Janitor(folder)
     try:
         assert users(str(folder)) == []
     finally:
-        janitor.dismiss()
+        made.dismiss()
         shutil.rmtree(folder)

@@ -14,6 +14,7 @@ from paramesh.ps.durability.snapshot import snapshots
 from paramesh.ps.reading import reader as readers
 from paramesh.ps.resizing.live import resize_live
 from server_folders import ROWS, RunOfServers, specs
+from type_checks import wrong
 
 EVERYTHING = np.arange(ROWS)
 NOTHING = EVERYTHING[:0]
@@ -150,10 +151,14 @@ def test_what_is_asked_for_wrongly(tmp_path: Path) -> None:
         read.value("emb/t")
     with pytest.raises(ValueError, match="row 500 is out of range"):
         read.lookup("emb/t", [1, ROWS])
+    with pytest.raises(ValueError, match="row 9223372036854775813 is out of range"):
+        read.lookup("emb/t", np.array([3, 2**63 + 5], np.uint64))
     with pytest.raises(ValueError, match="row -1 is out of range"):
         read.lookup("emb/t", [-1])
     with pytest.raises(TypeError, match="ids must be integers, got float64"):
         read.lookup("emb/t", [1.5])
+    with pytest.raises(TypeError, match=r"connect\(wal_dir\): expected the folder of a run, got 5"):
+        ps.connect(wrong(5))
     with pytest.raises(ValueError, match="block must be at least 1, got 0"):
         read.items("emb/t", block=0)
     read.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import tempfile
 from pathlib import Path
@@ -24,7 +25,8 @@ from hypothesis.stateful import (
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.snapshot import snapshots
-from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.server.store import Store
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.protocol import POINTS, Replaced, RunConfig
 from server_runs import NUMBERS, ROWS, Killed, Model, Run, contents, updates_of
 
@@ -108,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         step = frozen.version
         for worker in range(self.config.workers):
             mine = frozen.workers.next_push.get(worker, 0) if self.config.mode == "async" else step
-            update = updates_of(mine, worker, lambda name, ids=None: frozen.store.read(name, ids))
+            update = updates_of(mine, worker, functools.partial(frozen.read, mine))
             kept = self.run.held[worker].get(mine, update)
             try:
                 frozen.push(worker, self.run.incarnations[worker], mine, kept, NUMBERS)

@@ -17,7 +17,8 @@ from paramesh.errors import ParameterShapeError, ParameterStateError, RecipeErro
 from paramesh.initializer import HeUniform, Normal, Orthogonal, TruncatedNormal, initializer
 from paramesh.parameter import Parameter
 from paramesh.ps.server.slab_index import set_rows
-from paramesh.ps.server.store import Store, Undo, reduce_updates
+from paramesh.ps.server.store import Store, Undo
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.specification.id_range import NO_ID, UNBOUNDED, all_inside
 from paramesh.ps.specification.initial_values import initial_values_of, values_at
 from paramesh.tensor import Tensor
@@ -575,3 +576,5 @@ def test_many_tables_have_the_bits_of_each_alone() -> None:
         together.read_tables({"nobody": np.arange(2)})
     with pytest.raises(ValueError, match="row 1000 is out of range"):
         together.read_tables({"t0": np.array([ROWS])})
+    with pytest.raises(ValueError, match="row 9223372036854775813 is out of range"):
+        together.read_tables({"t0": np.array([2**63 + 5], np.uint64)})

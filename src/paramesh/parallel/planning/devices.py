@@ -30,6 +30,13 @@ from paramesh.parallel.search.targets import TARGETS, Target
 _NAME = re.compile(r"(\w+):(\d+(?:x\d+)*)")
 #: The kinds that a compiler of TPUs knows, by our names.
 _TPUS = {"v5e": "v5e", "v5p": "v5p", "v6e": "v6e"}
+#: How many axes a slice of them has.
+_AXES = {"v5e": 2, "v5p": 3, "v6e": 2}
+#: Chips along an axis of the largest slice: a pod is 16 x 16 (Google's pages on v5e and v6e), or
+#: 16 x 20 x 28 (v5p). The compiler ends the process if there are more.
+_LONGEST = {"v5e": 16, "v6e": 16, "v5p": 28}
+#: Virtual devices: JAX makes so many in ten seconds.
+_MOST_OF_CPU = 4096
 _EXAMPLES = "h100:8, h100:2x8, v5e:8x8, v5p:4x4x4 or cpu:8"
 
 #: For libtpu on a host without TPUs. Otherwise it asks the network who it is and says on stderr
@@ -143,10 +150,25 @@ def parsed(name: str) -> tuple[str, tuple[int, ...]]:
         raise ValueError(f"target={name!r}: there are {', '.join(TARGETS)}, such as {_EXAMPLES}.")
     if 0 in shape:
         raise ValueError(f"target={name!r}: a target has at least one device.")
-    most = 1 if kind == "cpu" else 3 if kind in _TPUS else 2
+    most, what = 2, "hosts x devices"
+    if kind in _TPUS:
+        most = _AXES[kind]
+        what = "the chips of a slice along each of its " + ("two", "three")[most - 2] + " axes"
+    elif kind == "cpu":
+        most, what = 1, "devices"
     if len(shape) > most:
-        what = ("devices", "hosts x devices", "two or three axes of a slice")[most - 1]
         raise ValueError(f"target={name!r}: the shape of '{kind}' is {what}, such as {_EXAMPLES}.")
+    slice_shape = _slice(kind, shape[0]) if kind in _TPUS and len(shape) == 1 else shape
+    if max(slice_shape) > _LONGEST.get(kind, math.inf):
+        raise ValueError(
+            f"target={name!r}: a slice of '{kind}' has at most {_LONGEST[kind]} chips along an "
+            f"axis, such as {_EXAMPLES}."
+        )
+    if kind == "cpu" and shape[0] > _MOST_OF_CPU:
+        raise ValueError(
+            f"target={name!r}: at most {_MOST_OF_CPU} virtual devices of a CPU can be planned for; "
+            "JAX needs minutes to make more."
+        )
     return kind, shape
 
 
@@ -224,7 +246,7 @@ def _of_tpu(kind: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
 
 def _slice(kind: str, count: int) -> tuple[int, ...]:
     """The squarest slice with so many chips, the last axis longest."""
-    axes = 3 if kind == "v5p" else 2
+    axes = _AXES[kind]
     best: tuple[int, ...] = (1,) * (axes - 1) + (count,)
     for first in range(1, count + 1):
         if count % first:

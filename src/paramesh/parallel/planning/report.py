@@ -17,12 +17,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
+from paramesh.parallel.planning.fitted import Column, FittedTable
 from paramesh.parallel.planning.sent import SentByCompiler
 from paramesh.parallel.planning.step_time import StepTime
 from paramesh.parallel.search.plan import Collective, Plan
 from paramesh.parallel.search.report import Explanation
 
 _WIDTH = 100
+_LEAST_NAME = 24
 _MOST_ROWS = 24
 _MOST_COLLECTIVES = 16
 
@@ -184,12 +186,7 @@ class StepPlan:
         memory, parts = self.memory, self.parts
         axes = ", ".join(f"{name}={size}" for name, size in self.axes.items())
         what = f"{self.devices} x {self.device_kind}"
-        title = f"{self.name} on {self.target} ({what}), mesh {axes}"
-        table = _table()
-        table.add_column("bytes of each device")
-        table.add_column("", justify="right")
-        table.add_column("modelled step")
-        table.add_column("", justify="right")
+        title = f"{self.name} on {self.target} ({what})" + (f", mesh {axes}" if axes else "")
         bytes_of = [
             ("Parameters", memory.parameters),
             ("state", memory.state),
@@ -204,14 +201,23 @@ class StepPlan:
             for name, own in parts._asdict().items()
         ]
         times += [("all", seconds_text(parts.step)), ("", ""), ("", "")]
-        for (name, size), (part, text) in zip(bytes_of, times, strict=True):
-            table.add_row(Text(name), Text(byte_text(size)), Text(part), Text(text))
+        columns = (
+            Column("bytes of each device"),
+            Column("", right=True),
+            Column("modelled step"),
+            Column("", right=True),
+        )
+        rows = [
+            (name, byte_text(size), part, text)
+            for (name, size), (part, text) in zip(bytes_of, times, strict=True)
+        ]
+        below = [row[:2] for row in rows] + [(f"step: {row[2]}", row[3]) for row in rows if row[2]]
         source = "measured" if self.calibrated else "published"
         model = f"Time is modelled with {source} figures and the peak of {self.dtype}."
         said = Text(self._source_of_bytes())
         return [
             Text(title, style="bold"),
-            table,
+            FittedTable(columns, rows, FittedTable(columns[:2], below)),
             Text(self._verdict()),
             said,
             Text(model),
@@ -234,28 +240,30 @@ class StepPlan:
         return f"It does not fit: {what}."
 
     def _layouts(self) -> Any:
-        from rich.text import Text
-
-        table = _table()
-        table.add_column("Parameter", no_wrap=True)
-        for header in ("shape", "dtype", "sharding", "slice"):
-            table.add_column(header)
-        table.add_column("copies", justify="right")
-        table.add_column("per device", justify="right", no_wrap=True)
+        columns = (
+            Column("Parameter", least=_LEAST_NAME),
+            Column("shape", dropped=4),
+            Column("dtype", dropped=1),
+            Column("sharding"),
+            Column("slice", dropped=3),
+            Column("copies", right=True, dropped=2),
+            Column("per device", right=True),
+        )
+        shown: list[tuple[str, ...]] = []
         rows = self.parameters.rows
         for row in rows[:_MOST_ROWS]:
             cells = (row.name, str(row.shape), row.dtype, sharding_text(row), str(row.slice_shape))
-            table.add_row(*map(Text, (*cells, str(row.replicas), byte_text(row.bytes_per_device))))
+            shown.append((*cells, str(row.replicas), byte_text(row.bytes_per_device)))
         if len(rows) > _MOST_ROWS:
             rest = rows[_MOST_ROWS:]
             size = sum(row.bytes_per_device for row in rest)
-            table.add_row(f"… and {len(rest)} more", "", "", "", "", "", byte_text(size))
+            shown.append((f"… and {len(rest)} more", *("",) * 5, byte_text(size)))
         count = len(self.states.rows)
         if count:
             size = self.states.bytes_per_device
             name = f"state ({count} Parameter{'s' if count != 1 else ''})"
-            table.add_row(name, "", "", "", "", "", byte_text(size))
-        return table
+            shown.append((name, *("",) * 5, byte_text(size)))
+        return FittedTable(columns, shown)
 
     def _sent(self) -> list[Any]:
         from rich.text import Text
@@ -264,21 +272,25 @@ class StepPlan:
             return []
         parts: list[Any] = []
         if self.collectives:
-            table = _table()
-            for header in ("collective", "of", "from", "for"):
-                table.add_column(header, overflow="fold")
-            for header in ("times", "sent", "time"):
-                table.add_column(header, justify="right", no_wrap=True)
+            columns = (
+                Column("collective"),
+                Column("of", dropped=3),
+                Column("from", least=12, dropped=2),
+                Column("for", least=24),
+                Column("times", right=True, dropped=1),
+                Column("sent", right=True),
+                Column("time", right=True, dropped=4),
+            )
+            rows: list[tuple[str, ...]] = []
             for one in self.collectives[:_MOST_COLLECTIVES]:
                 cells = (one.kind, one.tensor, one.maker, one.users, str(one.times))
-                size, spent = byte_text(round(one.nbytes)), seconds_text(one.seconds)
-                table.add_row(*map(Text, (*cells, size, spent)))
+                rows.append((*cells, byte_text(round(one.nbytes)), seconds_text(one.seconds)))
             rest = self.collectives[_MOST_COLLECTIVES:]
             if rest:
                 size = byte_text(round(sum(one.nbytes for one in rest)))
                 spent = seconds_text(sum(one.seconds for one in rest))
-                table.add_row(f"… and {len(rest)} more", "", "", "", "", size, spent)
-            parts.append(table)
+                rows.append((f"… and {len(rest)} more", "", "", "", "", size, spent))
+            parts.append(FittedTable(columns, rows))
         planned = byte_text(round(sum(one.nbytes for one in self.collectives)))
         compiled = byte_text(round(sum(one.nbytes for one in self.compiled)))
         each = (
@@ -297,17 +309,19 @@ class StepPlan:
 
         if not self.remedies:
             return []
-        table = _table()
-        table.add_column("what would make it fit", overflow="fold")
-        for header in ("bytes", "step", ""):
-            table.add_column(header, justify="right", no_wrap=True)
-        table.add_column("how", overflow="fold")
+        columns = (
+            Column("what would make it fit", least=15),
+            Column("bytes", right=True),
+            Column("step", right=True),
+            Column(""),
+            Column("how", least=27),
+        )
+        rows: list[tuple[str, ...]] = []
         for one in self.remedies:
             size = "-" if one.total is None else byte_text(one.total)
             time = "-" if one.total is None else seconds_text(one.seconds)
-            fits = "fits" if one.fits else "too much"
-            table.add_row(*map(Text, (one.name, size, time, fits, one.how)))
-        return [Text(""), table]
+            rows.append((one.name, size, time, "fits" if one.fits else "too much", one.how))
+        return [Text(""), FittedTable(columns, rows)]
 
 
 def sharding_text(row: Any) -> str:
@@ -325,10 +339,3 @@ def seconds_text(seconds: float) -> str:
     if seconds >= 1e-3:
         return f"{seconds * 1e3:.2f} ms"
     return f"{seconds * 1e6:.1f} µs"
-
-
-def _table() -> Any:
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")

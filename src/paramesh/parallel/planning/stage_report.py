@@ -8,6 +8,7 @@ from typing import Any
 
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parallel.pipeline.lowered import LoweredStages
+from paramesh.parallel.planning.fitted import Column, FittedTable
 from paramesh.parallel.planning.report import seconds_text
 
 _WIDTH = 110
@@ -171,13 +172,10 @@ class PipelinePlan:
 
 
 def _table(title: str, names: tuple[str, ...], rows: list[list[str]]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(title)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for number, row in enumerate(rows):
-        table.add_row(f"stage {number}", *row)
-    return table
+    stages = [f"stage {at}" for at in range(len(rows))]
+    turned = FittedTable(
+        (Column(title, least=12), *(Column(stage, right=True) for stage in stages)),
+        [(name, *cells) for name, *cells in zip(names, *rows, strict=True)],
+    )
+    columns = (Column(title), *(Column(name, right=True) for name in names))
+    return FittedTable(columns, [(stages[at], *row) for at, row in enumerate(rows)], turned)

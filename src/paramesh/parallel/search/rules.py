@@ -312,6 +312,13 @@ def _iota(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     return AxisRule((), (tuple(range(len(shapes.outputs[0]))),), joins=True)
 
 
+def _random_bits(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    """Each number is made from the key and its place, so that devices make their shards alone."""
+    keys = len(shapes.inputs[0])
+    made = range(keys, len(shapes.outputs[0]))
+    return AxisRule(((None,) * keys,), ((*(None,) * keys, *made),), joins=True)
+
+
 def _pin(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     dims = tuple(range(len(shapes.inputs[0])))
     return AxisRule((dims,), (dims,))
@@ -338,6 +345,7 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], AxisRule]] = {
     "argmax": _place_of_extreme,
     "argmin": _place_of_extreme,
     "iota": _iota,
+    "random_bits": _random_bits,
     "sharding_constraint": _pin,
     "concatenate": _untouched(_one("dimension")),
     "split": _untouched(_one("axis")),
@@ -373,7 +381,6 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], AxisRule]] = {
 #: Primitives that look like elementwise work and are none: each result depends on all operands.
 _WHOLE = frozenset(
     [
-        "random_bits",
         "random_wrap",
         "random_unwrap",
         "random_seed",

@@ -20,8 +20,10 @@ from paramesh.ps.specification.partition import Partition
 
 Array = np.ndarray[Any, Any]
 
-#: Bytes of a block, of all servers together, about; rows of the first block that is fetched.
-BLOCK, FIRST = 16 << 20, 1 << 10
+#: Bytes of a block that is given, and of one that is fetched, of all servers together, about; rows
+#: of the first block that is fetched. A server holds two blocks of those that are fetched: the one
+#: that it makes, and the answer before it.
+BLOCK, FETCHED, FIRST = 16 << 20, 4 << 20, 1 << 10
 
 
 def put_rows(
@@ -86,7 +88,7 @@ def dump_rows(servers: int, name: str, *, one_version: bool) -> Operation[dict[s
                 del left[server]
         if one_version:
             row = sum(_row_bytes(rows) for rows in found[0].values())
-            count = max(1, BLOCK // max(1, row * servers))
+            count = max(1, FETCHED // max(1, row * servers))
     return _joined(found)
 
 

@@ -34,6 +34,7 @@ from paramesh.ps.processes.shortage import names_shortage, shortage
 from paramesh.ps.server.refresh import Watch, news_of
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS, Standby
+from paramesh.ps.specification.id_range import NO_ID
 from paramesh.ps.specification.packing import (
     PackedIds,
     PackedUpdates,
@@ -215,9 +216,15 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
     async def dump_rows(self, name: str, after: int, count: int) -> Reply:
         """As `Server.dump_rows`; the values are `ids`, fields of the rows, and how many are `left`.
 
-        The rows that are sent are among these.
+        The rows that are sent are among these. Of a table of several blocks, freed memory is given
+        back before the first one, and with the last.
         """
-        fields, left = self._state().dump_rows(name, after, count)
+        server, first = self._state(), after == NO_ID
+        if first and server.store.row_count(name) > count:
+            self._host.give_back()
+        fields, left = server.dump_rows(name, after, count)
+        if not first and left == len(fields["ids"]):
+            self._host.give_back()
         self._watcher.sent(fields)
         return self._reply(None, ())._replace(values=fields | {"left": np.array([left])})
 

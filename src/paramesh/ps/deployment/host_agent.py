@@ -63,7 +63,8 @@ class HostAgent:
         self._telling = threading.Lock()
         self._commands: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._folder = Path(tempfile.mkdtemp(prefix="paramesh-"))
-        self._janitor = Janitor(self._folder)  # an actor is killed, and has no time to clean up
+        # An actor is killed, its children with it, and has no time to clean up.
+        self._janitor = Janitor(self._folder, detached=True)
         # The kernel ends a program with the thread that has started it, so it is always this one.
         threading.Thread(target=self._obey, name="starter", daemon=True).start()
 

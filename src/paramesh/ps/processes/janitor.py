@@ -3,10 +3,12 @@
 Run as a program of its own, by path and without site packages, so that it is small and starts at
 once:
 
-    python -I -S janitor.py FOLDER PID
+    python -I -S janitor.py FOLDER PID [detached]
 
 It is in a session of its own: signals to its parent's terminal or group do not reach it. It imports
 nothing of paramesh.
+
+Ray ends the children of an actor with it. A detached one is the child of nobody that lives.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pathlib import Path
 #: is left alone.
 PATIENCE, LONGEST = 3.0, 20.0
 
+DETACHED, _LEFT = "detached", b"1"
+
 #: The variable that marks processes: the folders that they were started for.
 MARK = "PARAMESH_WORKS_IN"
 
@@ -35,18 +39,24 @@ class Janitor:
 
     Args:
         folder: to remove if this process dies; its name has to occur nowhere else.
+        detached: for an actor of Ray's. It is there until this process ends, dismissed or not.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, detached: bool = False) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         if os.name == "posix":
+            words = [str(folder), str(os.getpid()), *([DETACHED] if detached else [])]
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, str(folder), str(os.getpid())],
+                [sys.executable, "-I", "-S", __file__, *words],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if detached else subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
+            if self._process.stdout is not None:
+                with self._process.stdout as said:
+                    if said.read(1) == _LEFT:  # it has left another one behind
+                        self._process.wait()
 
     def dismiss(self) -> None:
         """This process has removed the folder itself."""
@@ -56,12 +66,19 @@ class Janitor:
             process.wait()
 
 
-def wait_for_end(pid: int) -> None:
-    """Return when the parent, whose process id this is, has ended."""
-    with contextlib.suppress(AttributeError, OSError):  # Linux has it
+def handle_of(pid: int) -> int | None:
+    """A handle of the parent, whose process id this is; None: it has ended, or there are none."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux has them
         handle = os.pidfd_open(pid)
         if os.getppid() == pid:
-            select.select([handle], [], [])
+            return handle
+    return None
+
+
+def wait_for_end(pid: int, handle: int | None) -> None:
+    """Return when the parent, whose process id this is, has ended."""
+    if handle is not None:
+        select.select([handle], [], [])
     while os.getppid() == pid:
         time.sleep(0.5)
 
@@ -128,10 +145,16 @@ def main(words: Sequence[str]) -> None:
     """Wait for the parent to end, and clean up.
 
     Args:
-        words: the folder, and the parent's process id.
+        words: the folder, the parent's process id, and `DETACHED` or nothing.
     """
-    folder, pid = words
-    wait_for_end(int(pid))
+    folder, pid, *more = words
+    handle = handle_of(int(pid))
+    if DETACHED in more:
+        if handle is not None and os.fork():
+            os.write(sys.stdout.fileno(), _LEFT)
+            os._exit(0)
+        os.close(sys.stdout.fileno())  # without handles it stays a child
+    wait_for_end(int(pid), handle)
     clean(folder)
 
 

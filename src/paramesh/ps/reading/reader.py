@@ -24,6 +24,7 @@ from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.durability import identity
 from paramesh.ps.server.follower import LogFollower
 from paramesh.ps.server.server import Server
+from paramesh.ps.specification.id_range import inside, range_of
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import RunConfig
 from paramesh.ps.specification.specs import owner_of
@@ -256,6 +257,12 @@ class RunReader:
             spec = self._spec(name, "rows")
             given = self._ids(name, ids)
             flat = given.reshape(-1).astype(np.int64)
+            there = inside(flat, spec["rows"])
+            if not there.all():
+                raise ValueError(
+                    f"Parameter '{name}' has {range_of(spec['rows'])}; row "
+                    f"{given.reshape(-1)[~there][0]} is out of range."
+                )
             row = tuple(spec["row_shape"])
             parts = self._partition.split_rows(flat)
             rows = [
@@ -336,6 +343,12 @@ def connect(wal_dir: str | os.PathLike[str]) -> RunReader:
         wal_dir: the folder of the run (`set_ps_context(wal_dir=…)`).
 
     Raises:
+        TypeError: it is not a path.
         ParameterServerError: it is not the folder of a run, or its logs are damaged.
     """
+    if not isinstance(wal_dir, str | os.PathLike):
+        raise TypeError(
+            f"connect(wal_dir): expected the folder of a run, got {wal_dir!r} "
+            f"({type(wal_dir).__name__})."
+        )
     return RunReader(wal_dir)

@@ -14,6 +14,7 @@ The memory is that of one former server's share, and of a few blocks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -63,6 +64,7 @@ def resize(
         ParameterServerError: it is not the folder of a run; its files are damaged, or it was begun
             by an earlier version of paramesh.
         FileExistsError: `out` is there.
+        NotADirectoryError: a folder above `out` is a file.
         OSError: from the file system. The run is as it was.
     """
     try:
@@ -77,6 +79,12 @@ def resize(
     target = None if out is None else Path(os.path.abspath(out))
     if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' exists, and is not an empty folder.")
+    if target is not None:
+        above = next(parent for parent in target.parents if parent.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(
+                errno.ENOTDIR, f"'{above}' is a file, so that no folder can be in it", str(target)
+            )
     with at_rest(folder, "servers"):
         point("locked")
         identity.settle(folder)

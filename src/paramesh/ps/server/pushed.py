@@ -21,7 +21,8 @@ from collections.abc import Mapping
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.record import updates_to_arrays
-from paramesh.ps.server.store import Update, reduce_updates
+from paramesh.ps.server.store import Update
+from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.server.updated import Updated
 from paramesh.ps.specification.protocol import PushesMissing
 from paramesh.ps.specification.worker_sets import Verdict

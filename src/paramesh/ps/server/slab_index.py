@@ -178,6 +178,16 @@ class Slab:
             start += len(chunk)
         raise IndexError(f"slot {first} does not exist.")
 
+    def filled(self, count: int) -> Array:
+        """A copy of the values of the first slots."""
+        out = np.empty((count, *self._shape), self._dtype)
+        start = 0
+        for chunk in self._chunks:
+            mine = out[start : start + len(chunk)]
+            mine[...] = chunk[: len(mine)]
+            start += len(chunk)
+        return out
+
     def take(self, slots: Array) -> Array:
         """Copies of the values of some slots."""
         if len(self._chunks) == 1:

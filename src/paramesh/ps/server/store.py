@@ -28,6 +28,7 @@ from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
 from paramesh.ps.server.shared_index import SharedIndex, find_many
 from paramesh.ps.server.tables import RowsUndo, Table, initial_rows, read_rows
 from paramesh.ps.server.update_rules import Powers, numbers_of
+from paramesh.ps.specification.specs import differences, same_spec
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Any]]
@@ -40,35 +41,6 @@ class Undo(NamedTuple):
 
     step: int
     parts: dict[str, DenseUndo | RowsUndo]
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
-    """In what two specs differ, and nothing else: of each, for messages."""
-    mine, theirs = _flat(one), _flat(other)
-    names = [n for n in {**mine, **theirs} if mine.get(n, n) != theirs.get(n, n)]
-    said = (
-        ", ".join(f"{n}={found[n]!r}" if n in found else f"without {n}" for n in names)
-        for found in (mine, theirs)
-    )
-    return next(said), next(said)
-
-
-def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in spec.items():
-        inside = isinstance(value, dict)
-        found |= _flat(value, f"{before}{name}.") if inside else {f"{before}{name}": value}
-    return found
-
-
-def _same_spec(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    # Pieces in older logs do not say of which shape they are a piece.
-    both = "whole" in a and "whole" in b
-    return a == b if both else _partless(a) == _partless(b)
-
-
-def _partless(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in spec.items() if key != "whole"}
 
 
 class Store:
@@ -105,8 +77,8 @@ class Store:
             )
         known = self._parts.get(name)
         if known is not None:
-            if not _same_spec(known.spec, spec):
-                there, here = _differences(known.spec, spec)
+            if not same_spec(known.spec, spec):
+                there, here = differences(known.spec, spec)
                 raise ValueError(
                     f"Parameter '{name}' is declared on the server as {there}, and cannot be "
                     f"declared as {here}. All workers run the same script, and a run that "
@@ -423,13 +395,21 @@ class Store:
         part = self._part(name)
         return [VALUE, *(part.update_rule.slots if part.update_rule else ())]
 
+    def row_count(self, name: str) -> int:
+        """How many rows of a table exist here.
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        return self._table(name).row_count()
+
     def rows(self, name: str) -> Array:
         """The ids of the rows of a table that exist here, sorted.
 
         Raises:
             ParameterStateError: no such table.
         """
-        return self._table(name).existing()[0]
+        return self._table(name).existing_ids()
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.
@@ -514,47 +494,3 @@ def _initial_values(
     ]
     rows = initial_rows(created)
     return {table.name: mine for (table, _), mine in zip(created, rows, strict=True)}
-
-
-def reduce_updates(by_worker: Sequence[Update]) -> dict[str, dict[str, Array]]:
-    """The sum of the workers' gradients, in the order of the list; the bits depend on nothing else.
-
-    Args:
-        by_worker: an update of each worker; ids sorted and each once.
-
-    Returns:
-        One update. It may share memory with the only worker's.
-    """
-    names = list(dict.fromkeys(name for update in by_worker for name in update))
-    total: dict[str, dict[str, Array]] = {}
-    for name in names:
-        parts = [update[name] for update in by_worker if name in update]
-        if len(parts) == 1:
-            total[name] = dict(parts[0])
-        elif "ids" in parts[0]:
-            total[name] = _sum_of_rows(parts)
-        else:
-            grad = parts[0]["grad"] + parts[1]["grad"]
-            for part in parts[2:]:
-                grad += part["grad"]
-            total[name] = {"grad": grad}
-    return total
-
-
-def _sum_of_rows(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
-    # Of parts that are sorted each, a stable sort is a merge.
-    ids = np.concatenate([part["ids"] for part in parts])
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    begins = np.ones(len(ids), bool)
-    np.not_equal(ids[1:], ids[:-1], out=begins[1:])
-    places = np.empty(len(ids), np.int64)
-    places[order] = np.cumsum(begins) - 1
-    ids, first = ids[begins], parts[0]["grad"]
-    grad = np.zeros((len(ids), *first.shape[1:]), first.dtype)
-    at = 0
-    for part in parts:
-        mine = places[at : at + len(part["ids"])]
-        grad[mine] += part["grad"]
-        at += len(mine)
-    return {"ids": ids, "grad": grad}

@@ -102,21 +102,28 @@ class Table:
         order = np.argsort(ids)
         return ids[order], slots[order]
 
+    def existing_ids(self) -> Array:
+        """All ids, sorted; of their number, nothing else is made meanwhile."""
+        ids = self.ids.filled(self.used)
+        ids = ids[ids != NO_ID]
+        ids.sort()
+        return ids
+
     def check_ids(self, ids: Array) -> Array:
         """Ids as int64.
 
         Raises:
             ValueError: not one axis of integers, or outside the table.
         """
-        ids = np.asarray(ids)
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        given = np.asarray(ids)
+        if given.ndim != 1 or given.dtype.kind not in "iu":
             raise ValueError(
                 f"Parameter '{self.name}': row ids must be a 1-D array of integers, got "
-                f"{ids.dtype}{list(ids.shape)}."
+                f"{given.dtype}{list(given.shape)}."
             )
-        ids = ids.astype(np.int64, copy=False)
+        ids = given.astype(np.int64, copy=False)
         if not all_inside(ids, self.rows):
-            wrong = ids[~inside(ids, self.rows)][0]
+            wrong = given[~inside(ids, self.rows)][0]
             raise ValueError(
                 f"Parameter '{self.name}' has {range_of(self.rows)}; row {wrong} is out of range."
             )

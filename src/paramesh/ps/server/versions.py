@@ -68,7 +68,7 @@ class VersionedParameters:
         Raises:
             ParameterStateError: no such table.
         """
-        ids = self._next_ids(name, after)[:count]
+        ids, _ = self._next_ids(name, after, count)
         return ids, self.store.read(name, ids)
 
     def dump_rows(self, name: str, after: int, count: int) -> tuple[dict[str, Array], int]:
@@ -77,17 +77,23 @@ class VersionedParameters:
         Raises:
             ParameterStateError: no such table.
         """
-        left = self._next_ids(name, after)
-        ids = left[:count]
+        ids, left = self._next_ids(name, after, count)
         fields = {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
-        return {"ids": ids, **fields}, len(left)
+        return {"ids": ids, **fields}, left
 
-    def _next_ids(self, name: str, after: int) -> Array:
-        """The trained rows of a table whose ids are larger, sorted."""
+    def _next_ids(self, name: str, after: int, count: int) -> tuple[Array, int]:
+        """The next rows of a table that are trained, by their ids; and how many come after `after`.
+
+        The sorted ids of all rows are kept from one block to the next, up to the last one.
+        """
         known = self._sorted
         if known is None or known[:2] != (name, self.version):
             known = self._sorted = name, self.version, self.store.rows(name)
-        return known[2][int(np.searchsorted(known[2], after, "right")) :]
+        first = int(np.searchsorted(known[2], after, "right"))
+        left = len(known[2]) - first
+        if left <= count:
+            self._sorted = None
+        return known[2][first : first + min(count, left)].copy(), left
 
     def ready(self, names: Iterable[str]) -> bool:
         """Whether all of these Parameters can be read."""

@@ -134,3 +134,33 @@ def others_before(settings: Mapping[str, Any]) -> bool:
         return True
     folder = settings["wal_dir"]
     return settings["worker_num"] == 1 and folder is not None and os.path.isdir(folder)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, str]:
+    """In what two specs differ, and nothing else: of each, for messages."""
+    mine, theirs = _flat(one), _flat(other)
+    names = [n for n in {**mine, **theirs} if mine.get(n, n) != theirs.get(n, n)]
+    said = (
+        ", ".join(f"{n}={found[n]!r}" if n in found else f"without {n}" for n in names)
+        for found in (mine, theirs)
+    )
+    return next(said), next(said)
+
+
+def _flat(spec: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in spec.items():
+        inside = isinstance(value, dict)
+        found |= _flat(value, f"{before}{name}.") if inside else {f"{before}{name}": value}
+    return found
+
+
+def same_spec(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two specs say the same."""
+    # Pieces in older logs do not say of which shape they are a piece.
+    both = "whole" in a and "whole" in b
+    return a == b if both else _partless(a) == _partless(b)
+
+
+def _partless(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "whole"}
