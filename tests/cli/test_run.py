@@ -81,9 +81,27 @@ import numpy as np
 there = hasattr(mindspore.nn, "AdaSumByGradWrapCell")
 print(isinstance(3, Absent), there, "guarded" in globals(), repr(Absent))
 print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], 3), hasattr(np, "no"))
+print({"accuracy": np.float64(0.75)}, [np.int32(3), np.True_])
 tried("class Mine(Absent): pass")
 tried("optim.Adam")
 Absent(None, 0.1)
+"""
+
+
+READING = """
+import mindspore
+from mindspore import Tensor, nn, ops
+
+net = nn.Dense(2, 1, weight_init="ones", has_bias=False)
+
+def forward(x):
+    loss = ops.square(net(x)).sum()
+    print("loss", loss.asnumpy())
+    return loss * (2 if loss > 5 else 1)
+
+grad = mindspore.value_and_grad(forward, None, net.trainable_params())
+value, (by_weight,) = grad(Tensor([[1.0, 2.0]], mindspore.float32))
+print(value, by_weight)
 """
 
 
@@ -156,8 +174,9 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
         "False False False <mindspore.nn.AdaSumByGradWrapCell, which paramesh does not have>",
         "int64 <class 'numpy.float64'> inf [False  True] False",
     ]
-    assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[8]
-    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[9]
+    assert said[8] == "{'accuracy': 0.75} [3, True]"
+    assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[9]
+    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[10]
     deferred, trace = done.stderr.split("Traceback (most recent call last):\n")
     assert [line.partition(" MindSpore 2.10")[0] for line in deferred.splitlines()] == [
         "paramesh run: paramesh does not have mindspore.experimental.",
@@ -176,7 +195,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert "The script runs on, and using it is an error." in deferred
     lines = trace.splitlines()
     assert lines[:2] == [
-        f'  File "{folder / "failing.py"}", line 29, in <module>',
+        f'  File "{folder / "failing.py"}", line 30, in <module>',
         "    Absent(None, 0.1)",
     ]
     assert lines[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
@@ -242,3 +261,14 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"paramesh: {message}")
     assert said.count("\n") == 1
+
+
+def test_a_step_may_read_values(tmp_path: Path) -> None:
+    (tmp_path / "reading.py").write_text(READING)
+    command = [word.replace("error", "default") for word in RUN]
+    done = run(*command, "reading.py", at=tmp_path)
+    assert done.stdout.splitlines() == ["loss 9.0", "18.0 [[12. 24.]]"], done.stderr
+    assert "'grad_of_forward' cannot be compiled, and runs operator by operator" in done.stderr
+    refused = run(*RUN, "--strict", "reading.py", at=tmp_path)
+    assert refused.returncode == 1
+    assert 'reading.py", line 9, in forward' in refused.stderr

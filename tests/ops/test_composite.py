@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import paramesh.ops as ops
-from paramesh import nn
+from paramesh import context, nn
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
@@ -20,7 +20,7 @@ def test_hyper_map_goes_through_all_levels() -> None:
     add = ops.HyperMap(ops.add)
     result = add((x, [x, (y,)]), (x, [x, (y,)]))
     assert result[0].asnumpy().tolist() == [6, -8]
-    assert type(result[1]) is list
+    assert type(result[1]) is tuple
     assert result[1][1][0].asnumpy().tolist() == [24]
     assert ops.HyperMap()(lambda a, b: a + b, (1, 2), (3, 4)) == (4, 6)
     assert ops.HyperMap(lambda a: a * 2)(5) == 10
@@ -54,8 +54,26 @@ def test_maps_go_through_sequences_of_any_kinds(mapping, first, second, given_at
     fn = ops.partial(add, 1.0)
     result = mapping(fn)(first, second) if given_at_once else mapping()(fn, first, second)
     assert [float(v[0]) for v in result] == [11, 23]
-    lists = type(first) is list and type(second) is list
-    assert type(result) is (list if lists else tuple)
+    assert type(result) is tuple
+
+
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+def test_maps_of_lists_are_lists_in_compiled_programs_alone(mode) -> None:
+    """MindSpore 2.10 gives a tuple wherever Python runs the mapping."""
+    kinds: list[type] = []
+
+    class Twice(nn.Cell):
+        def construct(self, a, b):
+            result = ops.HyperMap(ops.add)(a, b)
+            kinds.append(type(result))
+            return result
+
+    context.set_context(mode=mode)
+    kept = list if mode == context.GRAPH_MODE else tuple
+    assert [float(v[0]) for v in Twice()(list(NUMBERS), list(NUMBERS))] == [20, 40]
+    assert kinds == [kept]
+    Twice()(list(NUMBERS), NUMBERS)
+    assert kinds[-1] is tuple
 
 
 def test_maps_go_through_nests_of_mixed_kinds_and_lists_of_cells() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import paramesh
-from paramesh import GradOperation, Parameter, Tensor, grad, nn, value_and_grad
+from paramesh import GradOperation, Parameter, Tensor, context, grad, nn, value_and_grad
 from programs.networks import Affine, X, values
 from type_checks import wrong
 
@@ -242,3 +242,14 @@ def test_the_same_as_jax(scale: float, power: int, both: bool) -> None:
         jax.tree_util.tree_leaves(ours), jax.tree_util.tree_leaves(theirs), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+def test_the_sensitivity_may_be_a_keyword(mode: int) -> None:
+    def fn(x, *more, **named):
+        return x * more[0] * named["v"]
+
+    context.set_context(mode=mode)
+    x, y, sens = (Tensor(np.array([n], np.float32)) for n in (2.0, 3.0, 10.0))
+    grad = GradOperation(get_all=True, sens_param=True)(fn)
+    assert [g.item() for g in grad(x, y, v=y, sens=sens)] == [90.0, 60.0]

@@ -121,6 +121,10 @@ def prepare(mindspore: bool, devices: int = 8) -> None:
         _give_the_inside()
 
 
+def _not_here(*_: object) -> None:
+    raise NotImplementedError("it is of the inside of MindSpore")
+
+
 def _give_the_inside() -> None:
     class Executor:
         def compile(self, net: Any, *args: Any, phase: object = None, **kwargs: Any) -> Any:
@@ -134,6 +138,8 @@ def _give_the_inside() -> None:
         internals._cell_graph_executor = Executor()
     inside: Any = types.ModuleType("mindspore._c_expression")
     inside.Tensor = importlib.import_module("paramesh").Tensor
+    for name in ("_random_normal", "_random_uniform", "_truncated_normal"):
+        setattr(inside, name, _not_here)
     inside.security = types.SimpleNamespace(enable_security=lambda: False)
     sys.modules[inside.__name__] = inside
 
@@ -296,7 +302,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int)
     parser.add_argument("--numbers")
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     if given.command == "table":
         table(given.words[0], given.words[1], given.failed)
         return

@@ -199,6 +199,11 @@ def _on_this_cpu(mindspore: Any) -> None:
     for name, kind in (("int", int), ("float", float), ("bool", bool), ("object", object)):
         if not hasattr(np, name):  # scripts are older than NumPy 1.24
             setattr(np, name, kind)
+    for package in (mindspore.dataset.transforms, mindspore.dataset.vision):
+        for name in ("c_transforms", "py_transforms"):  # removed since
+            sys.modules.setdefault(f"{package.__name__}.{name}", package)
+            if not hasattr(package, name):
+                setattr(package, name, package)
     mindspore.set_context = mindspore.context.set_context = settings
     mindspore.nn.EmbeddingLookup.__init__ = embedding
     for module in (mindspore.ops, mindspore.ops.operations):

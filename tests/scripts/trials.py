@@ -70,6 +70,17 @@ def _config(attempt: Attempt, source: Path, place: Path, exact: bool) -> Path:
     return path
 
 
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Both of the form {module: {class: {argument: value}}}."""
+    return {
+        module: {
+            name: first.get(module, {}).get(name, {}) | second.get(module, {}).get(name, {})
+            for name in first.get(module, {}) | second.get(module, {})
+        }
+        for module in first | second
+    }
+
+
 def run(
     attempt: Attempt,
     repositories: Path,
@@ -109,7 +120,7 @@ def run(
         "losses": str(out / "losses.json"),
         "steps": 20 if exact else attempt.steps,
         "mindspore": bool(mindspore),
-        "smaller": attempt.smaller,
+        "smaller": _joined(attempt.smaller, attempt.exact_smaller if exact else {}),
     }
     if exact:
         arguments += (attempt.compared or "").split()

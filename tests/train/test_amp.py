@@ -30,16 +30,20 @@ def test_levels_say_what_computes_in_float16(level: str) -> None:
 
 
 def test_training_cells_of_the_levels() -> None:
-    for level, manager, scaled in (
-        ("O0", None, False),
-        ("O2", None, True),
-        ("O3", FixedLossScaleManager(8.0, drop_overflow_update=False), False),
+    fixed = FixedLossScaleManager(8.0, drop_overflow_update=False)
+    for level, given, scaled, scale in (
+        ("O0", {}, False, 1),
+        ("O2", {}, True, 1),
+        ("O2", {"loss_scale_manager": None}, False, 1),  # as in MindSpore
+        ("O3", {"loss_scale_manager": fixed}, False, 8),
     ):
         net = nn.Dense(2, 2)
-        opt = nn.SGD(net.trainable_params(), 0.1, loss_scale=1.0 if manager is None else 8.0)
-        step = amp.build_train_network(net, opt, nn.MSELoss(), level, loss_scale_manager=manager)
+        opt = nn.SGD(net.trainable_params(), 0.1, loss_scale=float(scale))
+        step = amp.build_train_network(net, opt, nn.MSELoss(), level, **given)
         assert isinstance(step, TrainOneStepWithLossScaleCell) == scaled
-        assert step.sens == (8 if manager is not None else 1)
+        assert step.sens == scale
+        model = paramesh.Model(net, nn.MSELoss(), opt, amp_level=level, **given)
+        assert isinstance(model.train_network, TrainOneStepWithLossScaleCell) == scaled
 
 
 @pytest.mark.parametrize(("level", "keep", "wide"), [("O2", False, False), ("O3", True, True)])

@@ -80,6 +80,7 @@ def test_every_recorded_metric_has_a_case() -> None:
 def test_the_area_under_a_curve() -> None:
     x, y = np.array([0, 0.1, 0.5, 1.0]), np.array([0, 0.4, 0.6, 1])
     assert train.auc(x, y) == pytest.approx(DATA["results"]["auc"])
+    assert type(train.auc(x, y)) is np.float64
     assert train.auc(x[::-1], y[::-1]) == pytest.approx(train.auc(x, y))
     assert train.auc(x[[1, 0, 2, 3]], y[[1, 0, 2, 3]], reorder=True) == train.auc(x, y)
     with pytest.raises(ValueError, match="x goes up and down"):

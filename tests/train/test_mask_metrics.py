@@ -121,6 +121,24 @@ def test_empty_masks_are_infinitely_far() -> None:
 
 
 @pytest.mark.parametrize(
+    "metric",
+    [
+        train.HausdorffDistance(),
+        train.HausdorffDistance(percentile=50.0),
+        train.MeanSurfaceDistance(),
+        train.RootMeanSquareDistance(),
+        train.RootMeanSquareDistance(symmetric=True),
+    ],
+    ids=lambda metric: type(metric).__name__,
+)
+def test_distances_are_numpys_numbers(metric: train.Metric) -> None:
+    """As in MindSpore: they have `item` and `dtype`."""
+    some = np.eye(3, dtype=bool)
+    for other in (some, some[::-1]):
+        assert type(metric(some, other, 0)) is np.float64
+
+
+@pytest.mark.parametrize(
     ("make", "error", "message"),
     [
         (lambda: train.HausdorffDistance("far"), ValueError, "distance_metric must be one of"),

@@ -32,6 +32,7 @@ def test_counts(metric, batches, expected) -> None:
         for batch in batches:
             metric.update(*map(wrapped, batch))
         assert metric.eval() == pytest.approx(expected)
+        assert type(metric.eval()) is np.float64  # as in MindSpore; it has `item` and `dtype`
 
 
 def test_what_does_not_fit() -> None:

@@ -15,6 +15,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import context
+from paramesh._compat.jax import outside_of_transforms
 from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.creation import ones_like as ones_like
@@ -50,6 +52,11 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, tuple | list) or getattr(type(value), "is_list_of_cells", False)
 
 
+def _lists_stay_lists() -> bool:
+    """Whether maps of lists are lists: in the compiled programs of graph mode, as in MindSpore."""
+    return not outside_of_transforms() and context.get_context("mode") == context.GRAPH_MODE
+
+
 def _counted(value: Tree) -> str:
     kind = type(value).__name__
     return f"a {kind} of {len(value)}" if _is_sequence(value) else f"a {kind}"
@@ -72,7 +79,10 @@ class HyperMap:
         self.ops, self.reverse = ops, reverse
 
     def __call__(self, *args: object) -> Any:
-        """The results: in a list if all sequences are lists, otherwise in a tuple.
+        """The results, in a tuple.
+
+        In a compiled program of graph mode they are in a list if all sequences are lists, as in
+        MindSpore.
 
         Raises:
             TypeError: the function or the sequences are missing; some are sequences and some are
@@ -107,7 +117,8 @@ class HyperMap:
             for i, row in (rows[::-1] if self.reverse else rows)
         ]
         results = results[::-1] if self.reverse else results
-        return results if all(isinstance(arg, list) for arg in args) else tuple(results)
+        lists = all(isinstance(arg, list) for arg in args)
+        return results if lists and _lists_stay_lists() else tuple(results)
 
 
 class Map(HyperMap):

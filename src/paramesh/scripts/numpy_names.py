@@ -1,7 +1,7 @@
-"""Names that NumPy had when scripts were written, and has no more.
+"""Names and printed numbers that NumPy had when scripts were written, and has no more.
 
 MindSpore 2.10 runs with NumPy 1, JAX with NumPy 2 alone. So under `paramesh run` NumPy has the
-names that it lost on the way, as what they were.
+names that it lost on the way, as what they were, and the `repr` of its scalars is NumPy 1's.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def _named(value: object) -> str:
 
 
 def restore(say: Callable[[str], object]) -> None:
-    """Let NumPy have the names, in this process.
+    """Let NumPy have the names, in this process, and scalars the `repr` of NumPy 1.
+
+    `{"accuracy": 0.75}`, which evaluation returns, would be printed as
+    `{'accuracy': np.float64(0.75)}`.
 
     Args:
         say: called with a line when a script uses one for the first time.
@@ -81,5 +84,6 @@ def restore(say: Callable[[str], object]) -> None:
             )
         return NAMES[name]
 
+    np.set_printoptions(legacy="1.25")
     # NumPy asks its own function for names that are not there, which is where it says what to use.
     np.__dict__["__getattr__"] = get

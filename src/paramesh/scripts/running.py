@@ -186,6 +186,7 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
     sys.meta_path.insert(0, _Finder(say, strict))
     if not strict:
         numpy_names.restore(say)
+        providers.reads_values = True
     child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
 

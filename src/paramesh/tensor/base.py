@@ -22,7 +22,7 @@ import jax.core
 import numpy as np
 
 from paramesh import lazy_names
-from paramesh._compat.jax import eval_context
+from paramesh._compat.jax import eval_context, to_concrete_value
 from paramesh.array_types import Array, HostArray
 from paramesh.dtype import DType, DTypeLike, to_dtype, x64_enabled
 from paramesh.errors import ParameterStateError
@@ -273,6 +273,9 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
     def _host(self) -> HostArray:
         """The values in this process's memory, not to be written to."""
         value = self._get()
+        if isinstance(value, jax.core.Tracer):
+            known = to_concrete_value(value)  # in a gradient that is not compiled
+            value = value if known is None else known
         try:
             if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
                 # numpy reads the memory, and the process ends where a program had failed to fill it
@@ -379,7 +382,10 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
     def _shown(self) -> Any:
         value = self._get()
         if isinstance(value, jax.core.Tracer):
-            return np.array(f"<traced {value.aval.str_short()}>")
+            known = to_concrete_value(value)  # in a gradient that is not compiled
+            if known is None:
+                return np.array(f"<traced {value.aval.str_short()}>")
+            value = known
         shown = np.asarray(value)
         return shown.astype(np.float32) if shown.dtype.name == "bfloat16" else shown
 

@@ -15,7 +15,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh._compat.jax import eval_context
+from paramesh._compat.jax import eval_context, to_concrete_value
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import ValueNeededError
@@ -338,6 +338,9 @@ def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
     Raises:
         TraceError: it is traced and not known.
     """
+    if isinstance(value, jax.core.Tracer):
+        known = to_concrete_value(value)  # in a gradient that is not compiled
+        value = value if known is None else known
     if value.shape and not isinstance(value, jax.core.Tracer):
         with eval_context():  # a known value stays known inside of a program
             value = value.reshape(())

@@ -5,6 +5,7 @@ Source: MindSpore's `mindspore.amp` and `mindspore.train.amp`.
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import jax.numpy as jnp
@@ -161,6 +162,12 @@ def _widen(cell: Cell, inputs: Tree, output: object) -> Any:
     return nest.build([cast(a, float32) if f else a for a, f in zip(arrays, floats, strict=True)])
 
 
+class ByLevel(enum.Enum):
+    """What stands for an argument that was not given."""
+
+    SCALE = "the loss scale of the level"
+
+
 def build_train_network(
     network: Cell,
     optimizer: Optimizer,
@@ -168,7 +175,7 @@ def build_train_network(
     level: str = "O0",
     boost_level: str = "O0",
     *,
-    loss_scale_manager: LossScaleManager | None = None,
+    loss_scale_manager: LossScaleManager | ByLevel | None = ByLevel.SCALE,
     keep_batchnorm_fp32: bool | None = None,
 ) -> Cell:
     """A training Cell of a network, in mixed precision.
@@ -182,7 +189,8 @@ def build_train_network(
         loss_fn: takes (outputs, label).
         level: as `amp_level` of `auto_mixed_precision`.
         boost_level: MindSpore's; "O0".
-        loss_scale_manager: None: a dynamic scale at "O2", otherwise none.
+        loss_scale_manager: None: no scale, at any level, as in MindSpore. Not given: a dynamic
+            scale at "O2", otherwise none.
         keep_batchnorm_fp32: as of `Model`.
 
     Raises:
@@ -195,8 +203,8 @@ def build_train_network(
     auto_mixed_precision(network, level)
     if keep_batchnorm_fp32 is not None and level in ("O2", "O3"):
         keep_batchnorm(network, keep_batchnorm_fp32)
-    if level == "O2" and loss_scale_manager is None:
-        loss_scale_manager = DynamicLossScaleManager()
+    if isinstance(loss_scale_manager, ByLevel):
+        loss_scale_manager = DynamicLossScaleManager() if level == "O2" else None
     body = with_loss(network, loss_fn, level)
     # MindSpore 2.10's steps for stages and accumulation divide by the micro-batches, too.
     share = 1.0 / micro_batches_of(body)

@@ -585,4 +585,4 @@ def auc(x: ArrayLike, y: ArrayLike, reorder: bool = False) -> float:
         if not np.all(steps <= 0):
             raise ValueError("auc: x goes up and down; pass reorder=True.")
         sign = -1
-    return sign * float(np.trapezoid(y, x))
+    return np.float64(sign * np.trapezoid(y, x))

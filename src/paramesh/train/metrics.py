@@ -130,12 +130,12 @@ class Loss(Metric):
         self._count += 1
 
     def eval(self) -> float:
-        """The mean.
+        """The mean, a `numpy.float64` as in MindSpore.
 
         Raises:
             RuntimeError: no batch yet.
         """
-        return self._sum / _counted(self, self._count)
+        return np.float64(self._sum / _counted(self, self._count))
 
 
 class _OfPairs(Metric):
@@ -165,12 +165,12 @@ class _OfPairs(Metric):
         self._count += self._counts(outputs, label)
 
     def eval(self) -> float:
-        """The mean.
+        """The mean, a `numpy.float64` as in MindSpore.
 
         Raises:
             RuntimeError: no batch yet.
         """
-        return self._sum / _counted(self, self._count)
+        return np.float64(self._sum / _counted(self, self._count))
 
     def _summed(self, outputs: HostArray, label: HostArray) -> float:
         raise NotImplementedError

@@ -76,7 +76,8 @@ class Model:
         amp_level: "O0": as it is. "O2": the network computes in Float16, but its BatchNorms in
             Float32, with a moving loss scale. "O3": all of it in Float16. Parameters stay Float32,
             and losses are computed in Float32.
-        loss_scale_manager: multiplies the loss, against gradients that vanish in Float16.
+        loss_scale_manager: multiplies the loss, against gradients that vanish in Float16. None: no
+            scale, as in MindSpore. Not given: a dynamic scale at "O2", otherwise none.
         boost_level: MindSpore's; "O0" only.
         keep_batchnorm_fp32: whether BatchNorms compute in Float32 at "O2" and "O3"; None: as the
             level says.
@@ -95,7 +96,7 @@ class Model:
         eval_network: Cell | None = None,
         eval_indexes: list[int] | None = None,
         amp_level: str = "O0",
-        loss_scale_manager: LossScaleManager | None = None,
+        loss_scale_manager: LossScaleManager | amp.ByLevel | None = amp.ByLevel.SCALE,
         boost_level: str = "O0",
         keep_batchnorm_fp32: bool | None = None,
         boost_config_dict: Mapping[str, Any] | None = None,
@@ -123,7 +124,7 @@ class Model:
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
             raise ValueError(f"Model: boost_level must be 'O0', got {boost_level!r}.")
-        if loss_scale_manager is not None and optimizer is None:
+        if isinstance(loss_scale_manager, LossScaleManager) and optimizer is None:
             raise ValueError("Model: loss_scale_manager needs an optimizer.")
         if eval_indexes is not None and (
             len(eval_indexes) != 3 or not all(isinstance(i, int) for i in eval_indexes)
@@ -151,7 +152,7 @@ class Model:
         text = lazy_names.missing("'Model'", name, lambda: (), _INSTEAD)
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
-    def _build_train(self, manager: LossScaleManager | None) -> Cell:
+    def _build_train(self, manager: LossScaleManager | amp.ByLevel | None) -> Cell:
         if self._optimizer is None:
             return amp.with_loss(self._network, self._loss_fn, self._level)
         return amp.build_train_network(

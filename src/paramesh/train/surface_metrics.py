@@ -129,10 +129,10 @@ class HausdorffDistance(_OfEdges):
     def _furthest(self, start: HostArray, end: HostArray) -> float:
         distances = self._distances(start, end)
         if not distances.size:
-            return np.inf
+            return np.float64(np.inf)
         if not self.percentile:
-            return float(distances.max())
-        return float(np.percentile(distances, self.percentile))
+            return np.float64(distances.max())
+        return np.float64(np.percentile(distances, self.percentile))
 
     def eval(self) -> float:
         """The distance, in elements; infinite if a mask is empty.
@@ -158,7 +158,7 @@ class _MeanOfEdges(_OfEdges):
         outputs, label = self._both()
         ways = [(outputs, label), (label, outputs)][: 2 if self.symmetric else 1]
         found = [self._distances(*way) for way in ways]
-        return [float((x.astype(float) ** power).mean()) if x.size else np.inf for x in found]
+        return [np.float64((x.astype(float) ** power).mean() if x.size else np.inf) for x in found]
 
 
 class MeanSurfaceDistance(_MeanOfEdges):
@@ -178,7 +178,7 @@ class MeanSurfaceDistance(_MeanOfEdges):
         Raises:
             RuntimeError: no masks yet.
         """
-        return float(np.mean(self._means(1)))
+        return np.float64(np.mean(self._means(1)))
 
 
 class RootMeanSquareDistance(_MeanOfEdges):
@@ -200,4 +200,4 @@ class RootMeanSquareDistance(_MeanOfEdges):
             RuntimeError: no masks yet.
         """
         squares = self._means(2)
-        return float(np.sqrt(np.mean(squares))) if self.symmetric else squares[0]
+        return np.float64(np.sqrt(np.mean(squares))) if self.symmetric else squares[0]

@@ -24,7 +24,7 @@ from paramesh import random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
-from paramesh.errors import TraceError, UncompiledWarning, ValueNeededError
+from paramesh.errors import TracedValueError, TraceError, UncompiledWarning, ValueNeededError
 from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
@@ -54,6 +54,12 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+
+
+def _needs_values(error: Exception) -> bool:
+    """Whether what ended a trace is that values are needed, and the function may run without."""
+    kind = TracedValueError if providers.reads_values else ValueNeededError
+    return isinstance(error, kind)
 
 
 class CompiledFunction:
@@ -136,7 +142,7 @@ class CompiledFunction:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if isinstance(error, TraceError) and providers.convert_control_flow(error):
                     continue
-                if isinstance(error, ValueNeededError) and placement.current().count == 1:
+                if _needs_values(error) and placement.current().count == 1:
                     self._warn_of(error)
                     break
                 tracebacks.shorten(error)
@@ -158,7 +164,7 @@ class CompiledFunction:
             if outermost:
                 _thread.by_operators = False
 
-    def _warn_of(self, error: ValueNeededError) -> None:
+    def _warn_of(self, error: Exception) -> None:
         if _thread.by_operators:  # part of a function that has said so
             return
         reason = str(error).partition("\n")[0]

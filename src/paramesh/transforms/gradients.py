@@ -93,9 +93,13 @@ class GradientFunction:
         tracing.derives()
         sens = None
         if self._with_sens:
-            if not args:
+            if "sens" in kwargs:
+                sens = kwargs["sens"]
+                kwargs = {name: given for name, given in kwargs.items() if name != "sens"}
+            elif args:
+                args, sens = args[:-1], args[-1]
+            else:
                 raise TypeError("sens_param=True: the last argument must be the sensitivity.")
-            args, sens = args[:-1], args[-1]
         positions = tuple(range(len(args))) if self._all else self._checked_positions(args)
         weights = self._weights or []
         if weights:
@@ -329,7 +333,8 @@ class GradOperation:
     Args:
         get_all: gradients by all inputs; otherwise by the first.
         get_by_list: gradients by `weights`; with `get_all`, (by inputs, by weights).
-        sens_param: the last argument of the call is the sensitivity of the output.
+        sens_param: the last argument of the call, or its keyword `sens`, is the sensitivity of the
+            output.
 
     Raises:
         TypeError: an argument is not a bool; `get_by_list` without weights.
