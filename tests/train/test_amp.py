@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,12 +33,13 @@ def test_levels_say_what_computes_in_float16(level: str) -> None:
 
 def test_training_cells_of_the_levels() -> None:
     fixed = FixedLossScaleManager(8.0, drop_overflow_update=False)
-    for level, given, scaled, scale in (
+    cases: tuple[tuple[str, dict[str, Any], bool, int], ...] = (
         ("O0", {}, False, 1),
         ("O2", {}, True, 1),
         ("O2", {"loss_scale_manager": None}, False, 1),  # as in MindSpore
         ("O3", {"loss_scale_manager": fixed}, False, 8),
-    ):
+    )
+    for level, given, scaled, scale in cases:
         net = nn.Dense(2, 2)
         opt = nn.SGD(net.trainable_params(), 0.1, loss_scale=float(scale))
         step = amp.build_train_network(net, opt, nn.MSELoss(), level, **given)
