@@ -72,8 +72,8 @@ def run(
     kinds = tuple((tuple(a.shape), np.dtype(a.dtype)) for a in arrays)
     program = _programs.get((mesh, key, kinds))
     if program is None:
-        while len(_programs) >= MOST_PROGRAMS:
-            del _programs[next(iter(_programs))]
+        for oldest in [*_programs][: max(0, len(_programs) + 1 - MOST_PROGRAMS)]:
+            _programs.pop(oldest, None)  # another thread may have been here
         program = _programs[mesh, key, kinds] = _Program(mesh, operator, compute, kinds)
     sharded = NamedSharding(mesh, PartitionSpec(DEVICES))
     rows = [a if a.ndim else a.reshape(1) for a in arrays]
