@@ -113,7 +113,8 @@ class Providers:
             given the settings that the script makes.
         device_target: what `device_target` becomes in a script that was written for other machines;
             None: the setting is taken literally.
-        reads_values: whether a function that asks a traced Tensor for its values runs operator by
+        by_operators: whether a function that does what only Python can do (ask a traced Tensor for
+            its values, change an attribute in each call, keep a result in one) runs operator by
             operator, with a warning; otherwise that is an error.
         group_size: how many devices are in the group of a name.
         placement_of_mode: the placement of a parallel mode, from the settings.
@@ -140,7 +141,7 @@ class Providers:
     join_processes: Callable[[], object] = _nothing
     server_settings: Callable[[dict[str, Any]], ServerSettings] = _no_settings
     device_target: Callable[[Any], Any] | None = None
-    reads_values: bool = False
+    by_operators: bool = False
     group_size: Callable[[str], int] = _size_of_one
     placement_of_mode: Callable[[str], Placement] = _no_placement
     placement_around: Callable[[Placement], Placement] = _unchanged

@@ -88,6 +88,67 @@ Absent(None, 0.1)
 """
 
 
+ONLY_PYTHON = """
+import logging
+import mindspore
+from mindspore import Tensor, nn
+
+class Printing(nn.Cell):
+    def construct(self, x):
+        print("is", x, [x], {"b": x, 1: None}, sep="|")
+        if x.sum() > 0:
+            print("above 0:", x)
+        return x * 2
+
+class Keeping(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.calls, self.last, self.rows = 0, None, ["first"]
+    def construct(self, x):
+        self.calls += 1
+        self.last = x + 1
+        self.rows.append(self.last)
+        return self.last
+
+class Logging(nn.Cell):
+    def construct(self, x):
+        logging.getLogger("of a script").warning("x %s", x)
+        return x
+
+class Telling(nn.Cell):
+    def construct(self, x):
+        print(f"told {x}")
+        return x
+
+printing, keeping = Printing(), Keeping()
+for i in range(2):
+    printing(Tensor(float(i)))
+    keeping(Tensor(float(i)))
+print(keeping.calls, keeping.last, *keeping.rows)
+Telling()(Tensor(3.0))
+Logging()(Tensor(4.0))
+"""
+
+
+def test_cells_do_what_python_does(tmp_path: Path) -> None:
+    (tmp_path / "only.py").write_text(ONLY_PYTHON)
+    command = [word.replace("error", "default") for word in RUN]
+    done = run(*command, "only.py", at=tmp_path)
+    shown = "Tensor(shape=[], dtype=Float32, value= {0})"
+    assert done.stdout.splitlines() == [
+        f"is|0.0|[{shown}]|{{'b': {shown}, 1: None}}".replace("{0}", "0"),
+        f"is|1.0|[{shown}]|{{'b': {shown}, 1: None}}".replace("{0}", "1"),
+        "above 0: 1.0",
+        "2 2.0 first 1.0 2.0",
+        "told 3.0",
+    ], done.stderr
+    assert "x 4.0" in done.stderr
+    assert "traced float32" not in done.stderr
+    assert "'Printing' cannot be compiled" not in done.stderr
+    for name in ("Keeping", "Telling", "Logging"):
+        assert f"'{name}' cannot be compiled, and runs operator by operator" in done.stderr
+
+
 READING = """
 import mindspore
 from mindspore import Tensor, nn, ops

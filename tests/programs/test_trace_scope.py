@@ -433,3 +433,44 @@ def test_messages_name_the_users_line_and_none_of_paramesh() -> None:
         paramesh.jit(decide)(Tensor(1.0))
     assert str(caught.value).count('  File "') == 1
     assert f'File "{__file__}"' in str(caught.value)
+
+
+class Collecting(nn.Cell):
+    """Writes to its containers, and then fails as it is told to."""
+
+    def __init__(self, fail: Callable[[Collecting, Tensor], object]) -> None:
+        super().__init__()
+        self.inner = nn.Dense(1, 1)
+        self.rows: list[Any] = ["first"]
+        self.known: dict[str, Any] = {"a": 1}
+        self.seen = {3}
+        self.fail, self.last = fail, None
+
+    def construct(self, x: Tensor) -> Tensor:
+        self.rows.extend([len(self.rows), x])
+        self.known["b"], self.known["a"] = x, 2
+        self.seen.add(len(self.seen))
+        self.fail(self, x)
+        return x
+
+    def held(self) -> tuple[Any, ...]:
+        return list(self.rows), dict(self.known), set(self.seen)
+
+
+def keep(cell: Collecting, x: Tensor) -> None:
+    cell.last = x  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "fail", [lambda cell, x: x.asnumpy(), lambda cell, x: 1 / 0, keep], ids=["value", "any", "leak"]
+)
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+def test_a_trace_that_fails_leaves_containers_of_cells_alone(fail: Any, inside: bool) -> None:
+    cell = Collecting(fail)
+    before = cell.held()
+    function = nn.SequentialCell(cell) if inside else cell
+    for _ in range(2):
+        with pytest.raises((TraceError, ZeroDivisionError)):
+            function(Tensor([[1.0]]))
+        assert cell.held() == before
+        assert cell.last is None

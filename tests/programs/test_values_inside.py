@@ -58,7 +58,7 @@ class Reading(nn.Cell):
 @pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
 def test_scripts_may_read_values_in_a_step(mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """`paramesh run` lets them: MindSpore's default mode is PyNative."""
-    monkeypatch.setattr(providers, "reads_values", True)
+    monkeypatch.setattr(providers, "by_operators", True)
     context.set_context(mode=mode)
     net = Reading()
     step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.0))

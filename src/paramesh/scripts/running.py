@@ -20,7 +20,7 @@ import jax
 from paramesh import child_processes, compat
 from paramesh.errors import ContextError
 from paramesh.providers import providers
-from paramesh.scripts import absent, deferred, numpy_names
+from paramesh.scripts import absent, deferred, numpy_names, printing
 
 #: Backends that a script may set on a machine with another one.
 _ELSEWHERE = ("Ascend", "Davinci", "GPU")
@@ -186,7 +186,8 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
     sys.meta_path.insert(0, _Finder(say, strict))
     if not strict:
         numpy_names.restore(say)
-        providers.reads_values = True
+        providers.by_operators = True
+        printing.install()
     child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
 

@@ -281,6 +281,8 @@ class Program(Frame):
             scope = trace_scope.current()
             if scope is not None and scope.has_created(cell):
                 self.created[cell] = None
+            elif scope is not None:
+                scope.visited(cell)
             for inner in cell._inside():
                 self.visit(inner)
 

@@ -25,8 +25,9 @@ import jax
 import jax.core
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.errors import TracedValueError, TraceError
-from paramesh.state.protocols import State
+from paramesh.state.protocols import State, VisitedCell
 
 #: Where the files of paramesh are; not relative to this file, which may move.
 SOURCE = os.path.dirname(os.path.abspath(str(sys.modules["paramesh"].__file__))) + os.sep
@@ -92,6 +93,7 @@ class TraceScope:
         self._created: dict[Hashable, None] = {}
         self._attributes: dict[tuple[int, str], Attribute] = {}
         self._tensors: list[tuple[weakref.ref[Any], Any, str]] = []
+        self._containers: list[tuple[Any, Any]] = []
 
     # While it runs.
 
@@ -114,6 +116,13 @@ class TraceScope:
         """Record that a Tensor with the concrete value `before` gets a traced one."""
         self._tensors.append((weakref.ref(tensor), before, user_line()))
 
+    def visited(self, cell: VisitedCell) -> None:
+        """Record what lists, dicts and sets of a Cell hold before it runs."""
+        if self.compiled and not self.has_created(cell):
+            for name, value in cell.__dict__.items():
+                if type(value) in (list, dict, set) and name[0] != "_":
+                    self._containers.append((value, value.copy()))
+
     # When it has run.
 
     def changed_attributes(self) -> list[Attribute]:
@@ -132,6 +141,14 @@ class TraceScope:
             tensor = ref()
             if tensor is not None:
                 tensor._contents = before
+        self.restore_containers()
+
+    def restore_containers(self) -> None:
+        """Restore what lists, dicts and sets of Cells held before."""
+        for container, before in reversed(self._containers):
+            if not _holds(container, before):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(before)
 
     def check(self, cells: Iterable[Any] = ()) -> None:
         """Check that no traced value is left outside.
@@ -208,6 +225,7 @@ def enter(name: str, compiled: bool | None = None) -> Generator[TraceScope]:
         thread.scope = outer
         if outer is not None:
             outer._created.update(scope._created)
+            outer._containers.extend(scope._containers)
             for key, attribute in scope._attributes.items():
                 if not outer.has_created(attribute.cell):
                     outer._attributes.setdefault(key, attribute)
@@ -267,6 +285,20 @@ def _purge(value: list[Any] | set[Any] | dict[Any, Any]) -> None:
     else:
         for key in [key for key, item in value.items() if _traced(item, _DEPTH)]:
             del value[key]
+
+
+def _holds(container: Tree, before: Tree) -> bool:
+    """Whether a container holds what it held, the very same objects."""
+    if len(container) != len(before):
+        return False
+    if isinstance(container, dict):
+        return all(
+            a is c and b is d
+            for (a, b), (c, d) in zip(container.items(), before.items(), strict=True)
+        )
+    if isinstance(container, set):
+        return {id(item) for item in container} == {id(item) for item in before}
+    return all(a is b for a, b in zip(container, before, strict=True))
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -28,7 +28,7 @@ from paramesh.dtype import DType, DTypeLike, to_dtype, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
-from paramesh.state import trace_scope
+from paramesh.state import placement, trace_scope
 from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.method_table import TableMethods
@@ -362,7 +362,12 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
     # Printing, copying, pickling.
 
     def __str__(self) -> str:
-        return str(self._shown())
+        shown = self._shown()
+        if providers.by_operators and shown.dtype.kind == "U":  # it is not known
+            scope = trace_scope.current()
+            if scope is not None and scope.compiled and placement.current().count == 1:
+                raise trace_scope.no_value("str()", self._get())
+        return str(shown)
 
     def __repr__(self) -> str:
         if self._recipe is None and not hasattr(self._value, "dtype"):

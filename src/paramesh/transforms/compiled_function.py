@@ -24,7 +24,7 @@ from paramesh import random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
-from paramesh.errors import TracedValueError, TraceError, UncompiledWarning, ValueNeededError
+from paramesh.errors import TraceError, UncompiledWarning, ValueNeededError
 from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
@@ -56,10 +56,9 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def _needs_values(error: Exception) -> bool:
-    """Whether what ended a trace is that values are needed, and the function may run without."""
-    kind = TracedValueError if providers.reads_values else ValueNeededError
-    return isinstance(error, kind)
+def _only_by_operators(error: Exception) -> bool:
+    """Whether what ended a trace is no error where operators run one by one, as they may here."""
+    return isinstance(error, TraceError if providers.by_operators else ValueNeededError)
 
 
 class CompiledFunction:
@@ -142,7 +141,7 @@ class CompiledFunction:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if isinstance(error, TraceError) and providers.convert_control_flow(error):
                     continue
-                if _needs_values(error) and placement.current().count == 1:
+                if _only_by_operators(error) and placement.current().count == 1:
                     self._warn_of(error)
                     break
                 tracebacks.shorten(error)

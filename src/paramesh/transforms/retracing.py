@@ -35,9 +35,12 @@ class Retracing:
         self._changes: list[str] = []
         self._last: set[tuple[int, str]] = set()
         self._first: dict[tuple[int, str], Attribute] = {}
+        self._scopes: list[TraceScope] = []
 
     def restore(self) -> None:
-        """Restore the values that attributes had before the first trace."""
+        """Restore what attributes, and containers in them, held before the first trace."""
+        for scope in reversed(self._scopes):
+            scope.restore_containers()
         for attribute in self._first.values():
             attribute.restore()
 
@@ -56,6 +59,7 @@ class Retracing:
             TraceError: an attribute has another value after each trace, or there were too many
                 traces.
         """
+        self._scopes.append(scope)
         changed = scope.changed_attributes()
         for attribute in changed:
             self._first.setdefault(attribute.key, attribute)
