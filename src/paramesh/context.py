@@ -576,11 +576,7 @@ def ps_resets() -> int:
 
 
 def reset_ps_context() -> None:
-    """Set every parameter-server setting back to its default.
-
-    The servers of this process have no part in what follows. Those in processes of their own end
-    when a run under other settings begins, or with this process.
-    """
+    """Set server settings back to defaults; servers end with the next run or with this process."""
     global _ps_resets
     _ps_resets += 1
     _ps.clear()

@@ -15,7 +15,6 @@ from jax.core import Tracer
 
 import paramesh
 from paramesh import dtype as dt
-from paramesh import ops
 from paramesh.initializer import Normal, initializer
 from paramesh.tensor import Tensor
 from paramesh.tensor.base import as_value, raw, wrap
@@ -634,27 +633,3 @@ def test_products_as_methods() -> None:
     assert v.cross(Tensor([0.0, 1.0, 0.0])).asnumpy().tolist() == [-3, 0, 1]
     with pytest.raises(TypeError, match=r"Tensor.cross: no axis has size 3, got shape \(2,\)"):
         v[:2].cross(v[:2])
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda a: Tensor([a, a]),
-        lambda a: Tensor([a, 2.0]),
-        lambda a: Tensor([[a, 1], [2, a]]),
-        lambda a: Tensor((a.astype(paramesh.float16), a)),
-        lambda a: Tensor([a > 0, True]),
-        lambda a: ops.relu([a, -1 * a]),
-        lambda a: ops.concat(([a, a], [1.0, 2.0])),
-    ],
-)
-def test_lists_of_values_that_a_program_computes(make: Any) -> None:
-    given = Tensor(1.5)
-    expected, found = make(given), paramesh.jit(make)(given)
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found.asnumpy(), expected.asnumpy())
-
-
-def test_lists_of_traced_values_of_other_shapes_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"Rows of different lengths.*\(\), \(2,\)"):
-        paramesh.jit(lambda a: Tensor([a, [1.0, 2.0]]))(Tensor(1.5))

@@ -31,8 +31,8 @@ def _mish(x: jax.Array) -> jax.Array:
     return jax.nn.mish(wide).astype(x.dtype)
 
 
-# Outside of programs JAX takes 0.2 ms to call a function with a gradient of its own. Compiled, it
-# takes 10 us; in a program it is as it was.
+# Outside of programs JAX takes long to call a function with a gradient of its own that is not
+# compiled. In a program it is the same.
 relu, ReLU = unary("relu", "ReLU", jax.jit(jax.nn.relu, inline=True), "max(x, 0).", Kind.ARRAY)
 _relu6 = jax.jit(borders.relu6, inline=True)
 relu6, ReLU6 = unary("relu6", "ReLU6", _relu6, "x clipped to the interval [0, 6].")
