@@ -94,6 +94,7 @@ def test_the_first_array_is_named_in_every_operator(given: object) -> None:
         (lambda: wrong(ops.clip_by_global_norm)(3), TypeError, "clip_by_global_norm .* got 3"),
         (lambda: wrong(ops.clip_by_global_norm)((X,), ()), TypeError, "clip_norm must be a number"),
         (lambda: wrong(ops.all_gather)(object()), TypeError, "tensor must be a Tensor"),
+        (lambda: wrong(ops.AvgPool3D)(pad_mode=5), TypeError, "ops.AvgPool3D: .*\\n.*pad_mode=5"),
     ],
 )
 def test_what_is_said(call: Any, error: type[Exception], says: str) -> None:

@@ -239,11 +239,18 @@ class Run:
         self._count()
         for rank, life, process in self._replaced:
             said = self._end_of(rank, life)
-            if process.exitcode == 0 and "error" in said and not said["replaced"]:
+            failed = "error" in said and not said["replaced"]
+            if process.exitcode == 0 and failed and not self._after_all(rank, life):
                 raise RunFailed(f"replaced worker {rank}: {said['error']}")
         if self._record_failure:
             raise RunFailed("; ".join(self._record_failure))
         return self
+
+    def _after_all(self, rank: int, life: int) -> bool:
+        """Whether a life ended when all workers had all steps: servers end then, also for it."""
+        folder = self.job.folder
+        trained = [(folder / f"dump-{each}.npz").stat().st_mtime_ns for each in self._present]
+        return (folder / f"end-{rank}-{life}.json").stat().st_mtime_ns >= max(trained)
 
     def _where(self) -> str:
         versions = [

@@ -248,7 +248,10 @@ class Primitive:
         self.sharded = False
         self._called = False
         self.attrs: dict[str, Any] = {}
-        self._options = type(self)._init(**self.settings)
+        try:
+            self._options = type(self)._init(**self.settings)
+        except BARE as error:
+            raise explained(error, name, self.settings, type(self)._init, {}) from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute on Tensors, with the settings that were given."""
