@@ -27,3 +27,8 @@ def check_countable(sizes: Iterable[object], what: str = "shape") -> None:
         raise ValueError(
             f"{what}: {shown} would be {count:.3g} elements; expected at most 2**63 - 1."
         )
+
+
+def check_matrix(rows: object, columns: object = None) -> None:
+    """The same for a matrix; None columns: as many as rows."""
+    check_countable((rows, rows if columns is None else columns), "a matrix")

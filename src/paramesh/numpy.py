@@ -18,7 +18,7 @@ import numpy as np
 
 from paramesh import dtype as _dtype
 from paramesh import lazy_names, ops
-from paramesh.array_sizes import check_countable
+from paramesh.array_sizes import check_countable, check_matrix
 from paramesh.dtype import DType, x64
 from paramesh.tensor import method_errors
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -62,8 +62,8 @@ _FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "spli
 _Shape = int | Sequence[int]
 #: Whose arrays MindSpore takes with any number of axes, as if they had one.
 _FLAT = frozenset(["meshgrid"])
-#: Who makes a matrix of one size or two.
-_SQUARE = frozenset(["eye", "identity", "tri"])
+#: Who makes a matrix, and of which arguments.
+_MATRICES = {"eye": ("N", "M"), "identity": ("n",), "tri": ("N", "M")}
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 
@@ -117,8 +117,9 @@ def _over(name: str) -> Callable[..., Any]:
             if each not in kwargs:
                 break
             args = *args, kwargs.pop(each)
-        if name in _SQUARE:
-            check_countable([*args[:2], *args[:1]][:2], "N, M")
+        if name in _MATRICES:
+            sizes = dict(zip(_MATRICES[name], args, strict=False)) | kwargs
+            check_matrix(*map(sizes.get, _MATRICES[name]))
         inside = [_inside(value, wide) for value in args]
         named = {key: _inside(value, wide) for key, value in kwargs.items()}
         with x64(*wide):

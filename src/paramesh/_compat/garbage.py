@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import gc
 from functools import partial
+from typing import Any
 
 from jax._src import lib as _lib
 
 _NAME = "_xla_gc_callback"
-_jaxlib = vars(_lib)["_jax"]
+#: None in a JAX that has it elsewhere.
+_jaxlib: Any = vars(_lib).get("_jax")
 
 
 def _in_c() -> object:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
-from paramesh.array_sizes import check_countable
+from paramesh.array_sizes import check_countable, check_matrix
 from paramesh.array_types import Array
 from paramesh.dtype import DType, float32, int32, int64, to_dtype, x64
 from paramesh.mint.table import fill
@@ -274,6 +274,7 @@ def _linspace(start: NumberLike, end: NumberLike, steps: int, *, dtype: DType | 
 
 def _eye(n: int, m: int | None = None, dtype: DType | None = None) -> Any:
     kind = _kind(dtype)
+    check_matrix(n, m)
     return _wide(lambda: jnp.eye(n, m, dtype=kind), kind)
 
 

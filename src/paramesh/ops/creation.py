@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_sizes import check_countable
+from paramesh.array_sizes import check_matrix
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, float32, int64, to_dtype, x64
 from paramesh.ops.array import ints
@@ -116,7 +116,7 @@ def eye(n: int, m: int | None = None, dtype: Dtype = None) -> Any:
         dtype: element type, Float32 if None.
     """
     wanted = dtype or float32
-    check_countable((n, n if m is None else m), "n, m")
+    check_matrix(n, m)
     with x64(wanted):
         return jnp.eye(n, m, dtype=wanted.np_dtype)
 

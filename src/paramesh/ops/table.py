@@ -67,6 +67,8 @@ Floating = Annotated[Any, Kind.FLOATING]
 Arrays = Annotated[Any, Kind.ARRAYS]
 Dtype = Annotated[Any, Kind.DTYPE]
 
+#: Arguments without annotations that are sizes of new arrays.
+_SIZES = ("size", "shape", "dims")
 _EXPLAINED = (TypeError, ValueError, IndexError, ZeroDivisionError, *BARE)
 
 P = ParamSpec("P")
@@ -99,8 +101,12 @@ class Operator:
             for name, kind in self.kinds.items()
             if kind is not Kind.DTYPE and parameters[name].default is inspect.Parameter.empty
         )
-        hints = self.compute.__annotations__.items()
-        self._sizes = [n for n, hint in hints if hint == Ints or hint == Ints | None]
+        hints = self.compute.__annotations__
+        self._sizes = [
+            name
+            for name in parameters
+            if hints.get(name) in (Ints, Ints | None) or (name in _SIZES and name not in self.kinds)
+        ]
 
     @property
     def doc(self) -> str:

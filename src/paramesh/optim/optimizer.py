@@ -353,9 +353,8 @@ class Optimizer(Cell):
             values = (raw(schedule(step)) for schedule in schedules)
             return tuple(wrap(jnp.asarray(value, jnp.float32).reshape(())) for value in values)
 
-        if not schedules or tracing.current() is not None:
-            return now()
-        if context.get_context("mode") == context.PYNATIVE_MODE:
+        eager = context.get_context("mode") == context.PYNATIVE_MODE
+        if eager or not schedules or tracing.current() is not None:
             return now()
         # The program reads the step. As an input it would be a batch in data parallel. The program
         # keeps its schedules, so no others come to have their identities.

@@ -144,7 +144,10 @@ class TraceScope:
         self.restore_containers()
 
     def restore_containers(self) -> None:
-        """Restore what lists, dicts and sets of Cells held before."""
+        """Restore what lists, dicts and sets of Cells held before.
+
+        What another thread has put into them since goes, too: nothing tells who did.
+        """
         for container, before in reversed(self._containers):
             if not _holds(container, before):
                 container.clear()
