@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -154,8 +156,11 @@ def test_clip_by_value() -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_clip_by_global_norm(compiled: bool) -> None:
-    clip = (lambda *a: ops.clip_by_global_norm(a, 6.5)) if not compiled else None
-    clip = clip or jit(lambda *a: ops.clip_by_global_norm(a, 6.5))
+    def clip(*a: Tensor) -> Any:
+        return ops.clip_by_global_norm(a, 6.5)
+
+    if compiled:
+        clip = jit(clip)
     result = clip(x, y)  # the norm of (3, -4, 12) is 13
     assert type(result) is tuple
     np.testing.assert_allclose(result[0].asnumpy(), [1.5, -2], rtol=1e-6)

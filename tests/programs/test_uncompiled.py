@@ -59,8 +59,9 @@ def test_a_known_mask_needs_no_values() -> None:
 
 
 def test_axes_of_a_tensor() -> None:
+    axis: Any = Tensor([0])
     with pytest.warns(UncompiledWarning, match="axes are values of a Tensor"):
-        found = paramesh.jit(ops.reduce_sum)(Tensor(X.reshape(2, 2)), Tensor([0]))
+        found = paramesh.jit(ops.reduce_sum)(Tensor(X.reshape(2, 2)), axis)
     assert np.array_equal(found.asnumpy(), [6, 3])
 
 

@@ -17,7 +17,9 @@ from paramesh.ops.table import (
     Operand,
     function,
     operator_of,
+    other_function,
     primitive,
+    tuple_function,
 )
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
@@ -155,7 +157,7 @@ def dist(input: Floating, other: Floating, p: float = 2) -> Any:
     return _distance((input - other).reshape(-1), p)
 
 
-@function
+@other_function
 def svd(input: Floating, full_matrices: bool = False, compute_uv: bool = True) -> Any:
     """Singular values: s (..., k), or (s, u, v) with input = u @ diag(s) @ v.T; signs are open."""
     if not compute_uv:
@@ -180,7 +182,7 @@ def lstsq(input: Floating, A: Floating) -> Any:
     return jnp.linalg.lstsq(input, wanted)[0]
 
 
-@function
+@tuple_function
 def qr(input: Floating, mode: str = "reduced") -> Any:
     """(q, r) with orthogonal q and an upper triangle r; `mode`: `reduced` or `complete`."""
     return tuple(jnp.linalg.qr(input, mode))
@@ -199,7 +201,7 @@ def det(input: Floating) -> Any:
     return jnp.linalg.det(input)
 
 
-@function
+@tuple_function
 def slogdet(input: Floating) -> Any:
     """(sign, log of the absolute value) of determinants."""
     return tuple(jnp.linalg.slogdet(input))
@@ -291,7 +293,7 @@ Cross = primitive("Cross", cross, lambda dim=None: {"dim": None if dim == -65530
 Ger = primitive("Ger", ger)
 
 
-@function
+@tuple_function
 def svd_parts(a: Floating, full_matrices: bool = False, compute_uv: bool = True) -> Any:
     """(s, u, v) as `svd` gives them; without `compute_uv` u and v are zeros (1,), of no meaning."""
     if compute_uv:

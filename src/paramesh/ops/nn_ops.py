@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from paramesh.dtype import x64
 from paramesh.ops.activations import cast_like
 from paramesh.ops.array import axis_in, ints
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import raw
@@ -133,7 +133,7 @@ def _moved(x: jax.Array, old: Moments, batch: Moments, momentum: float) -> list[
     ]
 
 
-@function
+@tuple_function
 def batch_norm_with_statistics(
     input_x: Floating,
     scale: Floating,
@@ -235,7 +235,7 @@ def layer_norm(
     return _layer_norm(input, weight, bias, tuple(range(first, input.ndim)), first, eps)[0]
 
 
-@function
+@tuple_function
 def layer_norm_with_statistics(
     input_x: Floating,
     gamma: Floating,

@@ -16,7 +16,7 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import jax
 
@@ -61,13 +61,17 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
 
 def _only_by_operators(error: Exception) -> bool:
     """Whether what ended a trace is no error where operators run one by one, as they may here."""
     return isinstance(error, TraceError if providers.by_operators else ValueNeededError)
 
 
-class CompiledFunction:
+class CompiledFunction(Generic[P, R]):
     """A function whose calls are compiled; made by `jit`.
 
     `traces` counts how often the function was traced through this object. The programs are kept
@@ -76,7 +80,7 @@ class CompiledFunction:
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[P, R],
         static_argnums: Iterable[int] = (),
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
@@ -113,10 +117,16 @@ class CompiledFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: CompiledFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Callable[Q, R]: ...
     def __get__(self, instance: object | None, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the program for these arguments, compiled first if there is none."""
         __tracebackhide__ = True  # in notebooks, as the other frames of paramesh
         if tracing.current() is not None:
@@ -203,7 +213,7 @@ class CompiledFunction:
     ) -> Exception:
         def run() -> None:
             args, kwargs = rebuild(leaves)
-            self.fn(*args, **kwargs)
+            cast(Callable[..., object], self.fn)(*args, **kwargs)
 
         return located(error, run, self.fn)
 
@@ -335,6 +345,21 @@ def _again(
     return CompiledFunction(fn, numbers, names, donate=donate)
 
 
+@overload
+def jit(
+    fn: Callable[P, R],
+    *,
+    static_argnums: Iterable[int] = (),
+    static_argnames: Iterable[str] = (),
+    donate: bool = True,
+) -> CompiledFunction[P, R]: ...
+@overload
+def jit(
+    *,
+    static_argnums: Iterable[int] = (),
+    static_argnames: Iterable[str] = (),
+    donate: bool = True,
+) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def jit(
     fn: Callable[..., Any] | None = None,
     *,
