@@ -137,7 +137,7 @@ class Parameter(ParameterValue):
             renamed.count += 1
         tracing.bump_version()
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+    def __eq__(self, other: object) -> Any:
         """Two Parameters are equal if they are the same one; against anything else, elementwise."""
         if isinstance(other, Parameter):
             return self is other
