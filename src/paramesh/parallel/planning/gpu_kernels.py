@@ -176,6 +176,8 @@ class _OfGpus:
             operator = self._graph.operators[kernel.place]
             if operator.name != "dot_general" or kernel.sends or len(kernel.makes) != 1:
                 continue
+            if len(operator.inputs) < 2:
+                continue  # by a constant: it is of no known shape
             ((buffer, size),) = kernel.makes.items()
             if buffer[0] != operator.outputs[0][0]:
                 continue  # a copy of an operand
