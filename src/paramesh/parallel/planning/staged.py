@@ -225,6 +225,7 @@ def planned_stages(
         parameters=layout_table(layouts, on.count // count, homes, count),
         seconds=timing.step,
         idle=timing.idle,
+        spans=timing.spans,
         limit=room,
         calibrated=measured,
         lowered=lowered,
