@@ -30,7 +30,7 @@ from paramesh.parallel.planning.gpu_orders import (
 from paramesh.parallel.planning.gpu_times import sending
 from paramesh.parallel.planning.habits import HABITS, Habits
 from paramesh.parallel.planning.kernel import Buffer, Kernel
-from paramesh.parallel.planning.random_words import is_random, words_of
+from paramesh.parallel.planning.random_words import beside_words, is_random, words_of
 from paramesh.parallel.planning.shards import Shards
 from paramesh.parallel.planning.tiles import (
     OF_CHIP,
@@ -148,12 +148,26 @@ class _Kernels:
             reads |= own
             again |= sources
         elementwise = self._habits.through and self._is_cheap(operator) and is_elementwise(operator)
+        if elementwise and self._habits.rolls:
+            again |= self._beside_words(number, operator, again)
         if elementwise and operator.name not in _DEAR:
             for tensor, _ in operator.outputs:
                 self._again[tensor, self._shards.home(tensor)] = frozenset(again)
         if elementwise and not self._is_added_up(operator):
             reads = again
         self._results(number, operator, reads)
+
+    def _beside_words(
+        self, number: int, operator: Operator, reads: set[Buffer]
+    ) -> frozenset[Buffer]:
+        """What is kept besides of an operator that is computed again from it."""
+        tensor = operator.outputs[0][0]
+        size = beside_words(self.problem, operator, tensor, self._shards.home(tensor))
+        kept: Buffer = ("beside", tensor)
+        if not size:
+            return frozenset()
+        self._kernels.append(Kernel(number, set(reads), {kept: size}))
+        return frozenset([kept])
 
     def _looked_up(self, number: int, operator: Operator) -> frozenset[Buffer]:
         """The copy of a table whose rows are looked up; all are made at the beginning."""

@@ -4,6 +4,10 @@ Each random number is made from its place and a key, by 20 rounds of Threefry (S
 JAX unrolls them for GPUs and TPUs: elementwise work, which is done again wherever the numbers are
 needed. For CPUs it makes them a loop, whose two words of 32 bits for each number are arrays. They
 are kept for as long as somebody needs the numbers: for dropout, until the gradient has been masked.
+
+Numbers of a normal distribution come from uniform ones by the inverse of the error function. For
+CPUs that is a polynomial of a logarithm, or of its root (Giles 2010), and both are kept beside the
+words.
 """
 
 from __future__ import annotations
@@ -39,3 +43,17 @@ def words_of(problem: Problem, operator: Operator, tensor: int, spec: Spec) -> f
 def is_random(operator: Operator) -> bool:
     """Whether it makes random numbers."""
     return operator.name == "random_bits"
+
+
+def beside_words(problem: Problem, operator: Operator, tensor: int, spec: Spec) -> float:
+    """Bytes that the inverse of the error function keeps on one device; 0 for other operators.
+
+    Args:
+        problem: with the operator.
+        operator: of any kind.
+        tensor: its result.
+        spec: how that is sharded.
+    """
+    if operator.name != "erf_inv":
+        return 0.0
+    return local(problem.machine, 2 * problem.graph.tensors[tensor].nbytes, spec)
