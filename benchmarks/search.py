@@ -65,7 +65,7 @@ from paramesh.parallel.planning.devices import (
     TargetDevices,
     target_devices,
 )
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied

@@ -96,7 +96,7 @@ def _found(asked: PlanOptions) -> StepPlan | PipelinePlan | int:
     from paramesh.errors import ParameshError
     from paramesh.parallel.planning.devices import target_devices
     from paramesh.parallel.planning.making import planned
-    from paramesh.parallel.planning.staged import has_stages, planned_stages
+    from paramesh.parallel.planning.stages.making import has_stages, planned_stages
     from paramesh.scripts.planning import is_update_alone
 
     fn, args, kwargs = step

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh.parallel.planning.kernels import kernels_of
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.kernels import kernels_of
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 from type_checks import present

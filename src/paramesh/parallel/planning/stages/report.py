@@ -9,7 +9,7 @@ from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parallel.pipeline.lowered import LoweredStages
 from paramesh.parallel.planning.fitted import Column, FittedTable
 from paramesh.parallel.planning.report import layouts_table, seconds_text
-from paramesh.parallel.planning.stage_costs import Span
+from paramesh.parallel.planning.stages.costs import Span
 from paramesh.plain_text import rendered
 
 _WIDTH = 110

@@ -13,26 +13,22 @@ from __future__ import annotations
 
 import collections
 
-from paramesh.parallel.planning.gpu_images import filling, has_kernel, places_of
-from paramesh.parallel.planning.gpu_kernels import (
-    collective_of,
-    is_cheap,
-    is_elementwise,
-    of_gpus,
-)
-from paramesh.parallel.planning.gpu_orders import (
+from paramesh.parallel.planning.memory.cheap import is_cheap, is_elementwise
+from paramesh.parallel.planning.memory.gpu.images import filling, has_kernel, places_of
+from paramesh.parallel.planning.memory.gpu.kernels import collective_of, of_gpus
+from paramesh.parallel.planning.memory.gpu.orders import (
     ENTRIES,
     OF_LOOPS,
     is_along_inner,
     is_reordered,
     is_scattered_inside,
 )
-from paramesh.parallel.planning.gpu_times import sending
-from paramesh.parallel.planning.habits import HABITS, Habits
-from paramesh.parallel.planning.kernel import Buffer, Kernel
-from paramesh.parallel.planning.random_words import beside_words, is_random, words_of
-from paramesh.parallel.planning.shards import Shards
-from paramesh.parallel.planning.tiles import (
+from paramesh.parallel.planning.memory.gpu.times import sending
+from paramesh.parallel.planning.memory.habits import HABITS, Habits
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.random_words import beside_words, is_random, words_of
+from paramesh.parallel.planning.memory.shards import Shards
+from paramesh.parallel.planning.memory.tpu.tiles import (
     OF_CHIP,
     filled_up,
     in_rows,
