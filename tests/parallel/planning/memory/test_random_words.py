@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +16,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.parallel.planning.memory.kernels import kernels_of
 from paramesh.parallel.planning.memory.predicted import arguments, passing
+from paramesh.parallel.planning.memory.shards import Shards
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 from type_checks import present
 
+sys.path.insert(0, str(Path(__file__).parents[4] / "benchmarks"))
+
+peers: Any = importlib.import_module("searched.peers")
+dropping: Any = importlib.import_module("searched.dropped")
+
 MIB = 1 << 20
+SMALL: dict[str, Any] = {
+    "d-mlp": lambda: dropping.dropped_mlp(256, 1024, 1, 4096),
+    "d-bert": lambda: dropping.dropped_bert(1, 128, 8, 512, 32, 64, 256),
+    "d-conv": lambda: dropping.dropped_convolutions(32, 16, (32, 64), 64),
+}
 SIDE = 512  # a matrix of 1 MiB of Float32, and 2 MiB of the words of its random numbers
 
 
@@ -104,6 +118,18 @@ def test_each_device_has_the_words_of_its_own_numbers() -> None:
         for size in kernel.makes.values()
     ]
     assert sizes == [2 * MIB / 8]
+
+
+@pytest.mark.parametrize("name", dropping.DROPPED)
+@pytest.mark.parametrize("target", ["cpu", "v5e"])
+def test_random_numbers_are_not_free(name: str, target: str) -> None:
+    """As long as they cost nothing, plans had each device make the numbers of all of them."""
+    program = peers.program_of(SMALL[name]())
+    plan = find(program, TARGETS[target].of_dtype("float32"), sizes=(8,))
+    shards = Shards(plan.problem, plan.solution.choice)
+    random = [op for op in plan.problem.graph.operators if op.name == "random_bits"]
+    assert random
+    assert all(shards.home(op.outputs[0][0]) != (-1,) for op in random)
 
 
 @pytest.mark.slow
