@@ -39,6 +39,9 @@ DENSE: dict[str, Any] = {
 }
 
 
+TWO_WORKERS = Identity(2, 2)
+
+
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
     """All files, with when they were written."""
     return {
@@ -204,6 +207,23 @@ def test_what_fits_goes_on_by_the_same_name(tmp_path: Path) -> None:
         names.add(again.name)
         again.leave()
     assert names == {json.loads((tmp_path / "run" / "run.json").read_text())["run"]}
+
+
+def test_who_goes_on_with_a_run_from_before(tmp_path: Path) -> None:
+    found: list[bool] = []
+    for session in ("first", "second"):
+        entered = [run(tmp_path / "run", TWO_WORKERS) for _ in range(2)]
+        for rank, worker in enumerate(entered):
+            worker.enter(session)
+            found.append(worker.resumed)
+            if rank == 1:  # killed, and started again in the same session
+                worker.leave()
+                again = run(tmp_path / "run", TWO_WORKERS)
+                again.enter(session)
+                found.append(again.resumed)
+                again.leave()
+        entered[0].leave()
+    assert found == [False, False, False, True, False, False]
 
 
 def test_a_start_that_came_to_nothing_is_made_again(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from paramesh.ps.specification.packing import (
 )
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
-from paramesh.ps.specification.specs import check_same, known_among
+from paramesh.ps.specification.specs import check_renamed, check_same, known_among
 from paramesh.ps.specification.worker_sets import WorkerSets
 
 Array = np.ndarray[Any, Any]
@@ -118,6 +118,9 @@ class Worker:
         moves: the servers have changed, and do not know this worker's pushes yet.
         sets: how many workers there are at which step, as far as it is told.
         divides: the script divides its batches anew when that changes.
+        packages: of each server, the versions of the packages that it has.
+        compares: its script may have changed since the run was stopped: up to its first step, new
+            Parameters are compared with those of the run (see `check_renamed`).
     """
 
     def __init__(
@@ -144,6 +147,10 @@ class Worker:
         self.moves = False
         self.sets = WorkerSets(caller.workers)
         self.divides = False
+        self.packages: dict[int, dict[str, str]] = {}
+        self.compares = False
+        #: Parameters that it has declared, or asked for.
+        self._named: set[str] = set()
         #: What was requested ahead, and how it was sent; what will be, with the next push.
         self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
         self._to_ask: _Wanted | None = None
@@ -166,6 +173,7 @@ class Worker:
             else:
                 break
         self.incarnation = mine
+        self.packages = {server: said.get("packages", {}) for server, said in found.items()}
         self.sets = WorkerSets(found[0]["workers"], found[0]["sets"])
         self.start = min(said["next"] for said in found.values())
         self._last_seen = [peer.version for peer in self.caller.peers]
@@ -241,7 +249,11 @@ class Worker:
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Operation[None]:
         """As in `Client`."""
         there = yield self._all(("known", ()))
-        check_same(self.partition, specs, [there[i] for i in sorted(there)])
+        known = [there[i] for i in sorted(there)]
+        check_same(self.partition, specs, known)
+        self._named.update(spec["name"] for spec in specs)
+        if self.compares:
+            check_renamed(specs, known, self._named)
         pieces = [[] for _ in range(self.servers)]
         for spec in specs:
             for server, part in enumerate(self.partition.split_spec(spec)):
@@ -260,6 +272,7 @@ class Worker:
         """As in `Client`."""
         there = yield self._all(("known", ()))
         names = known_among(self.partition, specs, [there[i] for i in sorted(there)])
+        self._named.update(spec["name"] for spec in specs)
         for spec in specs:
             if spec["kind"] == "dense" and spec["name"] in names:
                 self._shapes[spec["name"]] = tuple(spec["shape"])
@@ -279,6 +292,7 @@ class Worker:
         refresh: Refresh | None = None,
     ) -> Operation[dict[str, Array]]:
         """As in `Client`."""
+        self.compares = False
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers, of = dict(hyper), self.sets.at(step)

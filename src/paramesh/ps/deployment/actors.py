@@ -181,7 +181,10 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
 
     @names_shortage
     async def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
-        """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
+        """As `Server.hello`, and what this is.
+
+        That is: `pid`, `host`, the address of a `beacon`, or None, and the versions of `packages`.
+        """
         return self._state().hello(worker, incarnation, life) | self._whereabouts()
 
     @names_shortage

@@ -29,7 +29,8 @@ class RunFolder:
         servers: how many it has, and
         workers: how many workers, as far as its files say, and
         changed: that may be another number than this process was started with, and
-        generation: how often they were moved (see `moves`).
+        generation: how often they were moved (see `moves`), and
+        resumed: a run from before goes on, which this process was the first to enter.
 
     Raises:
         ParameterServerError: it is another user's link.
@@ -46,6 +47,7 @@ class RunFolder:
         self.workers = mine.worker_num
         self.changed = False
         self.generation = 0
+        self.resumed = False
 
     def check(self) -> None:
         """See whether the run can be entered; nothing is changed.
@@ -118,7 +120,8 @@ class RunFolder:
             before = session_in(self.path)
             first = self._lock.take(session)
             try:
-                if first and before != session and (self.path / identity.RUN).exists():
+                self.resumed = first and before != session and (self.path / identity.RUN).exists()
+                if self.resumed:
                     first_server = identity.server_folder(self.path, 0)
                     worker_files.settle(self.path, first_server)
                 mine = self._here(session)
