@@ -18,10 +18,10 @@ import pytest
 
 from paramesh import ps
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, run_lock
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, run_lock, whose_folder
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.durability.run_lock import RunLock, WorkerLock
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import RunConfig
@@ -261,7 +261,7 @@ def test_runs_from_before_there_were_such_files(snapshot: bool, tmp_path: Path) 
     fits = run(folder)
     fits.enter("again")
     fits.leave()
-    identity.check_server(folder / "server-1", str(fits.name), 1)
+    whose_folder.check_server(folder / "server-1", str(fits.name), 1)
     server = Server(folder / "server-1", RunConfig())
     server.hello(0, 2)
     assert server.version == 2
@@ -319,7 +319,7 @@ def test_a_second_worker_of_one_number(tmp_path: Path) -> None:
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 run = RunFolder(sys.argv[1], Identity(2), 0)
 run.enter("theirs")

@@ -26,7 +26,7 @@ from paramesh.ps.deployment.serving import Kill, Serving
 from paramesh.ps.deployment.shared_arena import Whereabouts
 from paramesh.ps.deployment.update_check import check_update
 from paramesh.ps.deployment.zmq_module import Admission
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import whose_folder
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.moves import MoveWatch
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
@@ -137,7 +137,7 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         try:
             self._check_home()
             if run is not None:
-                identity.check_server(self._folder, *run)
+                whose_folder.check_server(self._folder, *run)
             if pair:
                 self._follow()
             else:

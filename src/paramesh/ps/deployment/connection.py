@@ -28,8 +28,8 @@ from paramesh.ps.deployment.node import wait_for_cluster
 from paramesh.ps.deployment.package_versions import check_versions
 from paramesh.ps.deployment.transport import RayTransport, Transport
 from paramesh.ps.deployment.transports import check_carried, transport_for
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.refresh import Refresh
 from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder

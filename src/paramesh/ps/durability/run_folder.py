@@ -10,9 +10,9 @@ from pathlib import Path
 
 from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.run_lock import LaunchLock, RunLock, WorkerLock, session_in
+from paramesh.ps.durability.run_settings import Identity
 
 
 class RunFolder:
@@ -116,11 +116,13 @@ class RunFolder:
             return
         self.check()
         with _said_of_folders(self.path):
-            identity.own(self.path, make=True)
+            whose_folder.own(self.path, make=True)
             before = session_in(self.path)
             first = self._lock.take(session)
             try:
-                self.resumed = first and before != session and (self.path / identity.RUN).exists()
+                self.resumed = (
+                    first and before != session and (self.path / whose_folder.RUN).exists()
+                )
                 if self.resumed:
                     first_server = identity.server_folder(self.path, 0)
                     worker_files.settle(self.path, first_server)
@@ -159,7 +161,7 @@ def launching(path: Path) -> Generator[None]:
     """
     with _said_of_folders(path):
         folder = followed(Path(os.path.abspath(path)))
-        identity.own(folder, make=True)
+        whose_folder.own(folder, make=True)
         lock = LaunchLock(folder)
         lock.take()
     try:
