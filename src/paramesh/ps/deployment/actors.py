@@ -57,10 +57,6 @@ Array = np.ndarray[Any, Any]
 #: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
 SIGNS = "signs"
 
-#: Seconds between two times at which a server gives back what the largest of its steps have left:
-#: it takes some hundredths of a second, of which the next step takes half.
-GIVE_BACK = 5.0
-
 
 class ServerActor(Serving, CheckpointCalls, ChangeCalls):
     """A server in a process of its own; made by `cluster`, through Ray.
@@ -121,7 +117,6 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         }
         #: When the folder was looked at for another number of workers.
         self._looked = float("-inf")
-        self._gave_back = self._host.clock()
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
@@ -276,10 +271,7 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
             raise reported from None
         if server.version != before:
             self._move()
-        now = self._host.clock()
-        if now > self._gave_back + GIVE_BACK:
-            self._gave_back = now
-            self._host.give_back()
+        self._host.give_back_soon()
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
