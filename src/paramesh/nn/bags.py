@@ -154,33 +154,38 @@ class Extent(NamedTuple):
 
     what: str
     ids: int
-    facts: Any
+    facts: jax.Array
 
     @property
-    def fits(self) -> Any:
+    def fits(self) -> jax.Array:
         """Whether they fit; traced."""
         return (self.facts[0] == 0) & (self.facts[1] >= 0) & (self.facts[2] <= self.ids)
 
-    def check(self, owner: str, facts: np.ndarray[Any, Any]) -> None:
-        """Raise ValueError if they do not fit.
 
-        Args:
-            owner: the layer, for the message.
-            facts: the values of `facts`; of several devices, one after another.
-        """
-        for first, least, last in facts.reshape(-1, 3).tolist():
-            if first == 0 and least >= 0 and last <= self.ids:
-                continue
-            if self.what == "offsets":
-                raise ValueError(
-                    f"{owner}: offsets must begin with 0, ascend, and be at most the number of "
-                    f"ids, {self.ids}; the first is {first}, the last {last}, and the least step "
-                    f"from one to the next {least}."
-                )
+def check_extent(
+    owner: str, what: str, ids: int, facts: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+) -> None:
+    """Raise ValueError if offsets or lengths do not fit.
+
+    Args:
+        owner: the layer, for the message.
+        what: as in `Extent`.
+        ids: as in `Extent`.
+        facts: the values of `Extent.facts`; of several devices, one after another.
+    """
+    for first, least, last in facts.reshape(-1, 3).tolist():
+        if first == 0 and least >= 0 and last <= ids:
+            continue
+        if what == "offsets":
             raise ValueError(
-                f"{owner}: row_lengths must not be negative, and add up to at most the number of "
-                f"ids, {self.ids}; the least is {least}, and they add up to {last}."
+                f"{owner}: offsets must begin with 0, ascend, and be at most the number of ids, "
+                f"{ids}; the first is {first}, the last {last}, and the least step from one to the "
+                f"next {least}."
             )
+        raise ValueError(
+            f"{owner}: row_lengths must not be negative, and add up to at most the number of ids, "
+            f"{ids}; the least is {least}, and they add up to {last}."
+        )
 
 
 def extent_of_offsets(offsets: jax.Array, ids: int) -> Extent | None:

@@ -33,11 +33,11 @@ class _ExtentKey(PrefetchKey):
     def __init__(self, owner: str, extent: Extent) -> None:
         super().__init__(f"the {extent.what} of an {owner}", (3,), int32)
         self.per_device = True
-        self._owner, self._extent = owner, extent._replace(facts=None)
+        self._owner, self._what, self._ids = owner, extent.what, extent.ids
 
-    def check(self, value: Any) -> None:
-        """As `Extent.check`."""
-        self._extent.check(self._owner, np.asarray(value))
+    def check(self, value: object) -> None:
+        """As `bags.check_extent`."""
+        bags.check_extent(self._owner, self._what, self._ids, np.asarray(value))
 
 
 class EmbeddingBag(EmbeddingLookup):

@@ -131,7 +131,7 @@ class ProgramPlacement:
         """The outputs of a program as the user receives them."""
         return arrays
 
-    def require(self, table: Any, key: PrefetchKey, value: Any) -> bool:
+    def require(self, table: object, key: PrefetchKey, value: object) -> bool:
         """Have a value that belongs to a lookup checked before the running program's steps.
 
         Args:

@@ -31,6 +31,7 @@ from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
 from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.peer import Reply
+from paramesh.ps.client.row_request import Wanted
 from paramesh.ps.client.whole_tables import dump_rows, put_rows
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
 from paramesh.ps.specification.packing import (
@@ -73,32 +74,6 @@ class _InFlight(NamedTuple):
     calls: dict[int, Call]
     sent: dict[int, Request]
     wanted: list[str]
-
-
-class _Wanted(NamedTuple):
-    """A request for rows of tables.
-
-    Attributes:
-        step: that reads them.
-        packed: the ids of all tables.
-        splits: by server, the places of its ids and how many each table has there; None: one
-            server has all of them.
-        calls: by server.
-    """
-
-    step: int
-    packed: PackedIds
-    splits: dict[int, tuple[Array, Array]] | None
-    calls: dict[int, Call]
-
-    def same(self, step: int, packed: PackedIds) -> bool:
-        """Whether it is the request for these ids."""
-        return (
-            step == self.step
-            and packed.names == self.packed.names
-            and np.array_equal(packed.counts, self.packed.counts)
-            and np.array_equal(packed.ids, self.packed.ids)
-        )
 
 
 class Worker:
@@ -152,8 +127,8 @@ class Worker:
         #: Parameters that it has declared, or asked for.
         self._named: set[str] = set()
         #: What was requested ahead, and how it was sent; what will be, with the next push.
-        self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
-        self._to_ask: _Wanted | None = None
+        self._ahead: tuple[Wanted, dict[int, Request]] | None = None
+        self._to_ask: Wanted | None = None
 
     def greet(self) -> Operation[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
@@ -395,9 +370,9 @@ class Worker:
         replies = yield FanOut(request.calls)
         return self._rows(request, replies)
 
-    def _request(self, step: int, packed: PackedIds) -> _Wanted:
+    def _request(self, step: int, packed: PackedIds) -> Wanted:
         if self.servers == 1:
-            return _Wanted(step, packed, None, {0: ("pull_tables", (step, packed))})
+            return Wanted(step, packed, None, {0: ("pull_tables", (step, packed))})
         home = self.partition.servers_of_rows(packed.ids)
         splits = {
             server: (places, counts)
@@ -408,9 +383,9 @@ class Worker:
             server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
             for server, (places, counts) in splits.items()
         }
-        return _Wanted(step, packed, splits, calls)
+        return Wanted(step, packed, splits, calls)
 
-    def _rows(self, request: _Wanted, replies: dict[int, Reply]) -> dict[str, Array]:
+    def _rows(self, request: Wanted, replies: dict[int, Reply]) -> dict[str, Array]:
         packed = request.packed
         parts = {server: reply.rows for server, reply in replies.items() if reply.rows}
         if request.splits is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from paramesh.ps.client.exchange import Call, Died, Replied
 from paramesh.ps.deployment import frames
@@ -32,6 +32,26 @@ PAUSE = 0.5
 
 #: What a worker does: nothing, asks to be let in, opens a connection, has one.
 NONE, ASKING, OPENING, OPEN = range(4)
+
+
+class Context(Protocol):
+    """What of ZeroMQ's context a connection needs."""
+
+    def socket(self, socket_type: int) -> Any:
+        """A new socket."""
+        ...
+
+
+class Poller(Protocol):
+    """What of ZeroMQ's poller a connection needs."""
+
+    def register(self, socket: object, flags: int) -> None:
+        """Wait for a socket, or an open file, too."""
+        ...
+
+    def unregister(self, socket: object) -> None:
+        """Wait for it no more."""
+        ...
 
 
 class Sent:
@@ -85,7 +105,9 @@ class Channel:
         """What the actor's short frames come by; None: they come by the socket."""
         return self.window.pipe if self.piped and self.window is not None else None
 
-    def connect(self, zmq: ModuleType, context: Any, poller: Any, admission: Admission) -> None:
+    def connect(
+        self, zmq: ModuleType, context: Context, poller: Poller, admission: Admission
+    ) -> None:
         """Begin to open the connection to an actor that lets this worker in.
 
         Args:
@@ -122,7 +144,7 @@ class Channel:
         self.receipts = Receipts(self.window)
         socket.connect(admission.address)
 
-    def close(self, poller: Any) -> None:
+    def close(self, poller: Poller) -> None:
         """There is no connection any more, and nothing that is shared."""
         if self.socket is not None:
             poller.unregister(self.socket)

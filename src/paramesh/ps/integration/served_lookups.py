@@ -107,7 +107,7 @@ class ServedLookups(ServedValues):
         tracing.write(rows.wanted, ids.reshape(-1))
         return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
 
-    def require(self, table: Any, key: PrefetchKey, value: Any) -> bool:
+    def require(self, table: object, key: PrefetchKey, value: object) -> bool:
         """As in `Placement`; of tables on the servers, whose ids are known then."""
         if not (isinstance(table, Parameter) and is_table(table)) or self._trace.lookups is None:
             return False

@@ -139,7 +139,7 @@ def check_renamed(
 
 
 def _alike(spec: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
-    whole = spec if spec["kind"] == "rows" else spec | {"whole": spec["shape"]}
+    whole = spec if spec["kind"] == "rows" else {**spec, "whole": spec["shape"]}
     return all(whole.get(key) == piece.get(key) for key in _READ_BY if key != "shape")
 
 
