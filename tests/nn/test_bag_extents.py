@@ -106,3 +106,15 @@ def test_gradients_of_bags_that_fit_are_as_without_the_check() -> None:
     expected = np.zeros((ROWS, 2), np.float32)
     expected[:3] = 1
     np.testing.assert_array_equal(mine.asnumpy(), expected)
+
+
+def test_each_device_has_its_own_ids() -> None:
+    context.set_auto_parallel_context(parallel_mode="data_parallel")
+    bag = layer(served=True, combiner="sum")
+    step = compiled(bag, "row_lengths")
+    ids = Tensor(np.arange(16, dtype=np.int32) % ROWS)
+    lengths = np.array([1, 1] * 8, np.int32)
+    assert np.isfinite(step(ids, Tensor(lengths)).asnumpy()).all()
+    lengths[11] = 2
+    with pytest.raises(ValueError, match="number of ids, 2; the least is 1, and they add up to 3"):
+        step(ids, Tensor(lengths))
