@@ -1,7 +1,8 @@
 """What a checkpoint of a table on servers takes: `python benchmarks/server_checkpoint.py`.
 
 A table of 1,000,000 rows of 64 (Float32, Adagrad), all trained, on one or two servers in processes
-of their own, and one worker. It is saved
+of their own, and one worker. When it has been trained, and nobody asks the servers for a while
+(`rest`), it is saved
 
     one file    the worker gets all rows and writes them (`net.safetensors`)
     sharded     each server writes its part (`net.sharded`), while the worker waits
@@ -40,6 +41,7 @@ import paramesh
 import processor_time
 import record
 from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
+from paramesh.ps.deployment.host import GIVE_BACK
 from paramesh.ps.integration import session as sessions
 
 WIDTH, BATCH = 64, 50_000
@@ -159,6 +161,8 @@ def run(rows: int, servers: int, place: Path) -> None:
         cell(batch(rows, number))
     label = f"{servers} server{'s' if servers > 1 else ''}"
     mine = share()
+    time.sleep(GIVE_BACK + 1)
+    print(line(f"rest, {label}", measured(lambda: time.sleep(0.5)), mine), flush=True)
     saves: dict[str, Callable[[], Any]] = {
         "sharded": lambda: save_checkpoint(cell, place / "net.sharded"),
         "increment": lambda: save_checkpoint(

@@ -20,9 +20,9 @@ from paramesh.cli.joining_workers import joining
 from paramesh.cli.supervisor import Add, ProcessSpec, supervise
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.durability.run_lock import changer_lock
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.workers import Changed
 from paramesh.ps.specification.worker_sets import Verdict
 

@@ -22,8 +22,8 @@ from paramesh.ps.deployment import environment, registry
 from paramesh.ps.deployment.node_failure import what_ended
 from paramesh.ps.deployment.spread import ClusterHost
 from paramesh.ps.durability import run_lock
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from paramesh.ps.deployment.connection import RayClient
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.registry import runs
 from paramesh.ps.deployment.status import find_servers, look, rates
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import identity, whose_folder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.processes.descriptors import RESERVE
 from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.packing import pack_updates
@@ -116,8 +117,8 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
 
 def test_a_reader_of_a_run_that_trains(base: Cluster, tmp_path: Path) -> None:
     """It follows, and no step and no server knows of it; also when a server dies meanwhile."""
-    identity.own(tmp_path, make=True)
-    identity.write(tmp_path, identity.Identity(2), "session")
+    whose_folder.own(tmp_path, make=True)
+    identity.write(tmp_path, Identity(2), "session")
     client = connected(tmp_path, {1: [("logged", 5, 1)]}, snapshot_every=2)
     everything = np.arange(50)
     try:

@@ -25,7 +25,7 @@ from paramesh.checkpoint.formats import interface
 from paramesh.checkpoint.sharded import increments, ticket
 from paramesh.files import atomic
 from paramesh.ps.deployment import actors
-from paramesh.ps.durability import identity, log, marks, moves, worker_files
+from paramesh.ps.durability import former_runs, identity, log, marks, moves, worker_files
 from paramesh.ps.processes import descriptors
 from paramesh.ps.resizing import build, live, targets
 from paramesh.ps.server import background, loading, saves, server, snapshot_writer, standby
@@ -441,6 +441,7 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
         (actors, {"Path": SimPath}),
         (descriptors, {"os": fake, "time": clock}),
         (identity, {"os": fake, "Path": SimPath}),
+        (former_runs, {"os": fake, "Path": SimPath}),
         (moves, {"os": fake, "time": clock}),
         (marks, {"os": fake, "secrets": secrets}),
         (worker_files, {"os": fake}),

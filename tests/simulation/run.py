@@ -25,9 +25,9 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Call, Died, Event
 from paramesh.ps.client.peer import state_in
 from paramesh.ps.deployment import actors, serving
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.moves import MoveEnded
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.build import Resized
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS
@@ -202,7 +202,7 @@ class Run:
                     mine = Identity(
                         config.servers, config.workers, config.mode, config.staleness, SHARDS
                     )
-                    identity.own(self.folder, make=True)
+                    whose_folder.own(self.folder, make=True)
                     identity.write(self.folder, mine, "session")
                     for seconds, servers in config.resizes:
                         world.after(seconds, self._resize, servers)

@@ -78,6 +78,9 @@ class SimHost:
     def give_back(self) -> None:
         pass
 
+    def give_back_soon(self) -> None:
+        pass
+
     def event(self) -> Signal:
         return Signal(self._process.main)
 

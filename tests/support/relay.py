@@ -149,23 +149,23 @@ def far_away(delay: float, rate: float = 0.0) -> Iterator[list[Relay]]:
     ends with, and what is too long for frames.
     """
     from paramesh.ps.deployment import zmq_transport
-    from paramesh.ps.deployment.zmq_transport import ZmqTransport
+    from paramesh.ps.deployment.zmq_channel import Channel
 
     relays: list[Relay] = []
-    before, arenas = ZmqTransport._open, zmq_transport.arena_if_any
+    before, arenas = Channel.connect, zmq_transport.arena_if_any
 
-    def through_relay(self: Any, channel: Any, admission: Any) -> None:
+    def through_relay(self: Any, zmq: Any, context: Any, poller: Any, admission: Any) -> None:
         relay = Relay(admission.address.removeprefix("tcp://"), delay, rate)
         relays.append(relay)
         far = admission._replace(address=f"tcp://{relay.address}", arena=None, window=False)
-        before(self, channel, far)
+        before(self, zmq, context, poller, far)
 
-    ZmqTransport._open = through_relay  # type: ignore[method-assign]
+    Channel.connect = through_relay  # type: ignore[method-assign]
     zmq_transport.arena_if_any = lambda: None
     try:
         yield relays
     finally:
-        ZmqTransport._open = before  # type: ignore[method-assign]
+        Channel.connect = before  # type: ignore[method-assign]
         zmq_transport.arena_if_any = arenas
         for relay in relays:
             relay.close()

@@ -9,7 +9,7 @@ import numpy as np
 
 from paramesh.initializer import initializer
 from paramesh.ps.durability import identity
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.initial_values import initial_values_of

@@ -170,7 +170,7 @@ class LoopClient(RayClient):
             note=lambda *_, **__: None,
         )
         self.worker = Worker(self.delivery.caller, life=1, eager=eager, staleness=staleness)
-        self._run(self.worker.greet)
+        self._greet()
         self.start = self.worker.start
         if isinstance(carrier, ZmqTransport):
             assert carrier.open_all(20.0) == dict.fromkeys(range(len(servers)), True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from paramesh.cli.errors import CommandError
 from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity, worker_files
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.run_lock import changer_lock, is_live, session_in
 from paramesh.ps.resizing.workers import change_at_rest
 from paramesh.ps.specification.worker_sets import Verdict
@@ -36,7 +36,7 @@ def change_workers(wal_dir: Path, workers: int, timeout: float, console: Console
     try:
         folder = followed(Path(os.path.abspath(wal_dir)))
         identity.read(folder)
-        identity.own(folder)
+        whose_folder.own(folder)
         if not is_live(folder):
             _change_at_rest(wal_dir, folder, workers, console)
             return

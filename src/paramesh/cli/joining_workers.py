@@ -16,7 +16,7 @@ from paramesh.cli.supervisor import Add, ProcessSpec
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.registry import runs
-from paramesh.ps.durability import identity, worker_files
+from paramesh.ps.durability import identity, whose_folder, worker_files
 
 #: Seconds between two looks at the folder of the run.
 LOOK = 0.5
@@ -34,7 +34,7 @@ def folder_of_run(wal_dir: Path | None, variables: Mapping[str, str]) -> Callabl
         if wal_dir is not None:
             return wal_dir.absolute()
         scratch = Path(variables.get(environment.SCRATCH, ""))
-        if (scratch / identity.RUN).exists():
+        if (scratch / whose_folder.RUN).exists():
             return scratch
         # The script has given one; its workers have told where they are.
         address, job = variables.get(environment.ADDRESS), variables.get(environment.JOB)
@@ -63,7 +63,7 @@ def joining(
             # The folder is not there yet, or away: the next time.
             with contextlib.suppress(ParameterServerError, OSError):
                 folder = place()
-                if folder is not None and (folder / identity.RUN).exists():
+                if folder is not None and (folder / whose_folder.RUN).exists():
                     _start(folder, seen, joiner, add)
 
     thread = threading.Thread(target=look, name="joining workers", daemon=True)

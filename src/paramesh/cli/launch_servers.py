@@ -21,6 +21,7 @@ from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.access import given_token, token_variables
 from paramesh.ps.deployment.cluster import HOST, check_address, join
 from paramesh.ps.deployment.crew import Crew
+from paramesh.ps.deployment.host_needs import check_host
 from paramesh.ps.deployment.node import (
     check_installed,
     free_port,
@@ -166,6 +167,7 @@ def _on_own_node(servers: Servers, variables: dict[str, str]) -> Generator[Deplo
     entry: Entry | None = None
     raise_limit()  # processes that are started later inherit it, also Ray's own
     try:
+        check_host(folder, HOST)
         port, token, job = free_port(), token_variables(), servers.job or "default"
         variables |= {environment.ADDRESS: f"{HOST}:{port}", environment.JOB: job, **token}
         variables[environment.SCRATCH] = str(folder / "servers")

@@ -114,7 +114,8 @@ def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[
     snapshot = new["last_snapshot"]
     last = "failed" if "failed" in snapshot else "none"
     if "version" in snapshot:
-        last = f"at {snapshot['version']:.0f}, {time.time() - snapshot['time']:.0f} s ago"
+        since = max(0.0, time.time() - snapshot["time"])  # clocks are set back
+        last = f"at {snapshot['version']:.0f}, {since:.0f} s ago"
     staged = sorted({worker for workers in new["staged"].values() for worker in workers})
     return {
         "starts": str(new["incarnation"]),

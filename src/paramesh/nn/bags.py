@@ -142,6 +142,71 @@ def check_lengths(owner: str, lengths: jax.Array, ids: int) -> None:
         )
 
 
+class Extent(NamedTuple):
+    """What of traced offsets or lengths says whether they fit; to be looked at later.
+
+    Attributes:
+        what: "offsets" or "row_lengths".
+        ids: how many ids there are.
+        facts: (3,) Int32: of offsets the first, the least step from one to the next, and the last;
+            of lengths 0, the least, and their sum.
+    """
+
+    what: str
+    ids: int
+    facts: jax.Array
+
+    @property
+    def fits(self) -> jax.Array:
+        """Whether they fit; traced."""
+        return (self.facts[0] == 0) & (self.facts[1] >= 0) & (self.facts[2] <= self.ids)
+
+
+def check_extent(
+    owner: str, what: str, ids: int, facts: np.ndarray[tuple[int, ...], np.dtype[np.int32]]
+) -> None:
+    """Raise ValueError if offsets or lengths do not fit.
+
+    Args:
+        owner: the layer, for the message.
+        what: as in `Extent`.
+        ids: as in `Extent`.
+        facts: the values of `Extent.facts`; of several devices, one after another.
+    """
+    for first, least, last in facts.reshape(-1, 3).tolist():
+        if first == 0 and least >= 0 and last <= ids:
+            continue
+        if what == "offsets":
+            raise ValueError(
+                f"{owner}: offsets must begin with 0, ascend, and be at most the number of ids, "
+                f"{ids}; the first is {first}, the last {last}, and the least step from one to the "
+                f"next {least}."
+            )
+        raise ValueError(
+            f"{owner}: row_lengths must not be negative, and add up to at most the number of ids, "
+            f"{ids}; the least is {least}, and they add up to {last}."
+        )
+
+
+def extent_of_offsets(offsets: jax.Array, ids: int) -> Extent | None:
+    """The extent of traced offsets; None: they are known, and were checked, or there are none."""
+    if not isinstance(offsets, jax.core.Tracer) or not len(offsets):
+        return None
+    begins = offsets.astype(jnp.int32)
+    least = jnp.diff(begins).min(initial=0)
+    return Extent("offsets", ids, jnp.stack([begins[0], least, begins[-1]]))
+
+
+def extent_of_lengths(lengths: jax.Array, ids: int) -> Extent | None:
+    """As `extent_of_offsets`, of lengths."""
+    if not isinstance(lengths, jax.core.Tracer) or not len(lengths):
+        return None
+    counts = lengths.astype(jnp.int32)
+    return Extent(
+        "row_lengths", ids, jnp.stack([jnp.zeros_like(counts[0]), counts.min(), counts.sum()])
+    )
+
+
 def check_numbers(owner: str, name: str, numbers: jax.Array, count: int) -> None:
     """Raise unless these are integers from 0 to `count - 1`, where their values are known.
 

@@ -13,16 +13,31 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import float32, x64
+from paramesh.dtype import float32, int32, x64
 from paramesh.nn import arguments, bags
 from paramesh.nn.arguments import Init
-from paramesh.nn.bags import Bags
+from paramesh.nn.bags import Bags, Extent
 from paramesh.nn.embedding import EmbeddingLookup, holds
+from paramesh.state import placement
+from paramesh.state.placement import PrefetchKey
 from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 #: The signed types of ids, by the bytes of unsigned ones.
 _SIGNED = {1: np.int16, 2: np.int32, 4: np.int64, 8: np.int64}
+
+
+class _ExtentKey(PrefetchKey):
+    """Offsets or lengths that are looked at before a step, where its ids are."""
+
+    def __init__(self, owner: str, extent: Extent) -> None:
+        super().__init__(f"the {extent.what} of an {owner}", (3,), int32)
+        self.per_device = True
+        self._owner, self._what, self._ids = owner, extent.what, extent.ids
+
+    def check(self, value: object) -> None:
+        """As `bags.check_extent`."""
+        bags.check_extent(self._owner, self._what, self._ids, np.asarray(value))
 
 
 class EmbeddingBag(EmbeddingLookup):
@@ -106,9 +121,10 @@ class EmbeddingBag(EmbeddingLookup):
         Raises:
             TypeError: ids, offsets or lengths that are not integers.
             ValueError: shapes that do not fit, both offsets and lengths, weights for `max`. Offsets
-                that do not ascend from 0 and lengths that exceed the ids are found where their
-                values are known: outside of compiled programs. An index outside a table on the
-                parameter server.
+                that do not ascend from 0, and lengths that are negative or exceed the ids, outside
+                of compiled programs, and before each step where the table lives on the parameter
+                server; in other compiled programs all bags of that call are NaN then. An index
+                outside a table on the parameter server.
         """
         flat, shares = _raw(ids), None if weights is None else _raw(weights)
         owner = f"EmbeddingBag of '{self.embedding_table.name}'"
@@ -122,7 +138,11 @@ class EmbeddingBag(EmbeddingLookup):
                 f"{owner}: weights have no effect on combiner='max'. Leave them out, or use sum, "
                 f"mean or sqrtn."
             )
-        groups = self._bags(owner, flat, offsets, row_lengths)
+        groups, extent = self._bags(owner, flat, offsets, row_lengths)
+        if extent is not None:
+            key = _ExtentKey(owner, extent)
+            if placement.current().require(self.embedding_table, key, extent.facts):
+                extent = None
         padding = self.padding_idx
         # The type of ids that has one which is no row (see `_with_spare`) may have 64 bits.
         spare = row_lengths is not None and (self.vocab_size is None or flat.dtype == np.uint32)
@@ -133,18 +153,21 @@ class EmbeddingBag(EmbeddingLookup):
         rows = raw(self._limited(self._padded_rows(flat, padding)))
         values = (rows,) if shares is None else (rows, shares)
         with x64(*values):
-            return wrap(bags.pooled(rows, groups, self.combiner, inside, shares))
+            out = bags.pooled(rows, groups, self.combiner, inside, shares)
+            if extent is not None:
+                out = jnp.where(extent.fits, out, jnp.asarray(jnp.nan, out.dtype))
+            return wrap(out)
 
     def _bags(
         self, owner: str, ids: TensorLike, offsets: TensorLike | None, lengths: TensorLike | None
-    ) -> Bags:
+    ) -> tuple[Bags, Extent | None]:
         if offsets is None and lengths is None:
             if ids.ndim < 2:
                 raise ValueError(
                     f"{owner}: ids of shape {tuple(ids.shape)} need offsets or row_lengths, which "
                     f"say where bags begin; padded bags are (bags, length)."
                 )
-            return Bags()
+            return Bags(), None
         if offsets is not None and lengths is not None:
             raise ValueError(f"{owner}: give offsets or row_lengths, not both.")
         if ids.ndim != 1:
@@ -156,11 +179,12 @@ class EmbeddingBag(EmbeddingLookup):
             begins = _raw(offsets)
             bags.check_offsets(owner, begins, len(ids), self.include_last_offset)
             with x64(begins):
-                return bags.of_offsets(begins, len(ids), self.include_last_offset)
+                found = bags.of_offsets(begins, len(ids), self.include_last_offset)
+                return found, bags.extent_of_offsets(begins, len(ids))
         counts = _raw(lengths)
         bags.check_lengths(owner, counts, len(ids))
         with x64(counts):
-            return bags.of_lengths(counts, len(ids))
+            return bags.of_lengths(counts, len(ids)), bags.extent_of_lengths(counts, len(ids))
 
     def _without_rest(self, ids: Any, groups: Bags) -> tuple[Any, int]:
         """Ids with an index of padding in place of those of no bag, and that index."""

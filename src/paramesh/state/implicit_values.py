@@ -58,3 +58,10 @@ class ImplicitValue:
 
 class PrefetchKey(ImplicitValue):
     """An implicit value that programs write, and that is known before they run."""
+
+    def check(self, value: object) -> None:
+        """Raise an error if a program must not run with this value.
+
+        Args:
+            value: what it will write, as a numpy array.
+        """

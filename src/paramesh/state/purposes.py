@@ -20,6 +20,7 @@ from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state.divided import Divided
+from paramesh.state.implicit_values import PrefetchKey
 from paramesh.state.participants import Participants
 from paramesh.state.protocols import State
 
@@ -129,6 +130,19 @@ class ProgramPlacement:
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """The outputs of a program as the user receives them."""
         return arrays
+
+    def require(self, table: object, key: PrefetchKey, value: object) -> bool:
+        """Have a value that belongs to a lookup checked before the running program's steps.
+
+        Args:
+            table: in which rows are looked up.
+            key: checks it.
+            value: traced.
+
+        Returns:
+            Whether it will be; False: nothing is known of this table before a program runs.
+        """
+        return False
 
     def before_step(
         self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from paramesh.ps.deployment.actors import ServerActor
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.specification.worker_sets import Verdict
 from server_loops import LoopClient, LoopHost, LoopServer
 
@@ -91,7 +91,7 @@ def test_two_then_three_then_one(
         pytest.importorskip("zmq")
     monkeypatch.setattr("paramesh.ps.deployment.change_calls.LOOK", 0.01)
     folder, last = tmp_path / "run", [math.inf]
-    identity.own(folder, make=True)
+    whose_folder.own(folder, make=True)
     identity.write(folder, Identity(2, 2), "s")
     with contextlib.ExitStack() as stack:
         servers = [RunServer(folder, number) for number in range(2)]

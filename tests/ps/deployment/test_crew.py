@@ -18,7 +18,7 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import crew as crews
 from paramesh.ps.deployment.crew import Crew, _trouble
-from paramesh.ps.deployment.host_agent import versions
+from paramesh.ps.deployment.package_versions import versions
 from paramesh.ps.deployment.shared_folder import answered, asked
 from paramesh.ps.processes.child import End
 
@@ -152,7 +152,8 @@ for order in orders():
     if order["do"] == "see":
         sys.path[:0] = {path!r}
         from pathlib import Path
-        from paramesh.ps.deployment.host_agent import digest, versions
+        from paramesh.ps.deployment.host_agent import digest
+        from paramesh.ps.deployment.package_versions import versions
         from paramesh.ps.deployment.shared_folder import answered
         program = digest(Path(order["program"]))
         saw = {{"folder": answered(Path(order["folder"]), order["token"], "b"), "cwd": True}}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from paramesh.ps.deployment import host_agent
-from paramesh.ps.deployment.host_agent import HostAgent, digest, versions
+from paramesh.ps.deployment.host_agent import HostAgent, digest
+from paramesh.ps.deployment.package_versions import PACKAGES, versions
 from paramesh.ps.deployment.shared_folder import Answer, asked, trouble_with
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="hosts are reached on POSIX alone")
@@ -126,5 +127,5 @@ def test_what_it_sees(agent: HostAgent, tmp_path: Path) -> None:
 def test_its_versions(agent: HostAgent) -> None:
     facts = agent.facts()
     assert facts["versions"] == versions()
-    assert set(versions()) == {"Python", *host_agent.PACKAGES}
+    assert set(versions()) == {"Python", *PACKAGES}
     assert versions()["jax"] != "none"

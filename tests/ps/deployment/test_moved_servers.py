@@ -14,8 +14,8 @@ from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.deployment.zmq_module import zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
 from paramesh.ps.durability import identity
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.live import resize_live
 from server_loops import RAY, LoopClient, LoopHost, LoopServer, LoopTransport
 from server_runs import table_spec

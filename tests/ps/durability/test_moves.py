@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, moves
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, moves, whose_folder
 from paramesh.ps.durability.moves import LEASE, Move, MoveEnded, MoveWatch
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 
 TWO, THREE = Identity(2), Identity(3)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    identity.own(tmp_path / "run", make=True)
+    whose_folder.own(tmp_path / "run", make=True)
     identity.write(tmp_path / "run", TWO, "session")
     return tmp_path / "run"
 
@@ -39,17 +39,17 @@ class Clock:
 
 
 def test_the_end_moves_the_run_before_run_json_does(folder: Path) -> None:
-    before = (folder / identity.RUN).read_bytes()
+    before = (folder / whose_folder.RUN).read_bytes()
     move = begun(folder)
     assert moves.open_move(folder) == move.number == 1
     move.finish(identity.said_of(THREE, "new", "resized-1"))
     move.close()
-    assert (folder / identity.RUN).read_bytes() == before
+    assert (folder / whose_folder.RUN).read_bytes() == before
     assert identity.read(folder) == THREE
     assert identity.servers_place(folder) == folder / "resized-1"
     assert (identity.generation(folder), identity.run_name(folder)) == (1, "new")
     identity.settle(folder)
-    assert (folder / identity.RUN).read_bytes() != before
+    assert (folder / whose_folder.RUN).read_bytes() != before
     assert identity.read(folder) == THREE
     assert not moves.open_move(folder)
 
@@ -127,10 +127,10 @@ def test_a_process_of_the_same_session_goes_on_with_the_new_number(folder: Path)
     first.enter("one")
     said = identity.said_of_moved(folder, THREE, "new", "resized-1", "one")
     place = folder / "resized-1"
-    identity.own(place, make=True)
+    whose_folder.own(place, make=True)
     for number in range(3):
-        identity.own(place / f"server-{number}", make=True)
-        identity.write_server(place / f"server-{number}", "new", number)
+        whose_folder.own(place / f"server-{number}", make=True)
+        whose_folder.write_server(place / f"server-{number}", "new", number)
     move = begun(folder)
     move.finish(said)
     move.close()

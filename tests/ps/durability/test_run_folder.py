@@ -18,10 +18,10 @@ import pytest
 
 from paramesh import ps
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, run_lock
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, run_lock, whose_folder
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.durability.run_lock import RunLock, WorkerLock
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import RunConfig
@@ -37,6 +37,9 @@ DENSE: dict[str, Any] = {
     "recipe": None,
     "optimizer": MOMENTUM,
 }
+
+
+TWO_WORKERS = Identity(2, 2)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -206,6 +209,23 @@ def test_what_fits_goes_on_by_the_same_name(tmp_path: Path) -> None:
     assert names == {json.loads((tmp_path / "run" / "run.json").read_text())["run"]}
 
 
+def test_who_goes_on_with_a_run_from_before(tmp_path: Path) -> None:
+    found: list[bool] = []
+    for session in ("first", "second"):
+        entered = [run(tmp_path / "run", TWO_WORKERS) for _ in range(2)]
+        for rank, worker in enumerate(entered):
+            worker.enter(session)
+            found.append(worker.resumed)
+            if rank == 1:  # killed, and started again in the same session
+                worker.leave()
+                again = run(tmp_path / "run", TWO_WORKERS)
+                again.enter(session)
+                found.append(again.resumed)
+                again.leave()
+        entered[0].leave()
+    assert found == [False, False, False, True, False, False]
+
+
 def test_a_start_that_came_to_nothing_is_made_again(tmp_path: Path) -> None:
     """It died before it wrote which run it is: another number of servers may begin there."""
     first = run(tmp_path / "run")
@@ -241,7 +261,7 @@ def test_runs_from_before_there_were_such_files(snapshot: bool, tmp_path: Path) 
     fits = run(folder)
     fits.enter("again")
     fits.leave()
-    identity.check_server(folder / "server-1", str(fits.name), 1)
+    whose_folder.check_server(folder / "server-1", str(fits.name), 1)
     server = Server(folder / "server-1", RunConfig())
     server.hello(0, 2)
     assert server.version == 2
@@ -299,7 +319,7 @@ def test_a_second_worker_of_one_number(tmp_path: Path) -> None:
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 run = RunFolder(sys.argv[1], Identity(2), 0)
 run.enter("theirs")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.log import latest_incarnation
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.worker_changes import WorkerChanges
 from paramesh.ps.specification.protocol import RunConfig
@@ -18,7 +18,7 @@ from paramesh.ps.specification.worker_sets import Change, Verdict
 
 
 def made(folder: Path, workers: int = 2) -> None:
-    identity.own(folder, make=True)
+    whose_folder.own(folder, make=True)
     identity.write(folder, Identity(1, workers), "session")
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.workers import Changed, change_at_rest
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.protocol import RunConfig
@@ -30,7 +30,7 @@ class Run:
     def __init__(self, folder: Path, mode: str = "sync", servers: int = 2) -> None:
         self.folder = folder
         self.mine = Identity(servers, 2, mode, 1 if mode == "stale" else 0)
-        identity.own(folder, make=True)
+        whose_folder.own(folder, make=True)
         identity.write(folder, self.mine, "session")
 
     def server(self, number: int) -> Server:

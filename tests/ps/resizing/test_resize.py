@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from paramesh import ps
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.initializer import initializer
-from paramesh.ps.durability import identity, snapshot_view
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, snapshot_view, whose_folder
 from paramesh.ps.durability.run_lock import LaunchLock, RunLock
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing import build as builds
 from paramesh.ps.resizing import targets
 from paramesh.ps.resizing.plan import make_plan
@@ -90,7 +90,7 @@ class Fleet:
         self.folder, self.config = folder, config
         self.partition = Partition(servers)
         mine = Identity(servers, config.workers, config.mode, config.staleness)
-        identity.own(folder, make=True)
+        whose_folder.own(folder, make=True)
         identity.write(folder, mine, "session")
         self.servers = [Server(identity.server_folder(folder, at), config) for at in range(servers)]
         self.incarnations: list[int] = []

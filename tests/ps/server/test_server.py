@@ -27,7 +27,7 @@ from paramesh.ps.specification.protocol import (
     RunConfig,
     VersionGone,
 )
-from server_runs import NUMBERS, Model, Run, contents, updates_of
+from server_runs import NUMBERS, SPECS, START, Model, Run, contents, updates_of
 
 SYNC = RunConfig(workers=2, snapshot_every=3)
 STALE = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
@@ -149,6 +149,13 @@ def test_pushes_that_cannot_be(tmp_path: Path) -> None:
     other = good | {"w": {"grad": good["w"]["grad"] + 1}}
     with pytest.raises(ParameterServerError, match="step 0 twice, with different gradients"):
         server.push(0, 1, 0, other, NUMBERS)
+    without = {"t": good["t"]}
+    with pytest.raises(ParameterServerError, match="of 'w' in step 0, and worker 1 did not: their"):
+        server.push(1, 1, 0, without, NUMBERS)
+    server.declare([SPECS[0] | {"name": "v[0:6]"}], {"v[0:6]": START["w"]})
+    more = good | {"v[0:6]": good["w"]}
+    with pytest.raises(ParameterServerError, match="worker 1 pushed gradients of 'v' in step 0"):
+        server.push(1, 1, 0, more, NUMBERS)
     with pytest.raises(ParameterServerError, match="with different hyperparameters"):
         server.push(1, 1, 0, good, NUMBERS | {"learning_rate": 0.2})
     with pytest.raises(ParameterServerError, match="worker 2 does not exist"):

@@ -31,6 +31,7 @@ from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
 from paramesh.ps.client.fan_out import FanOut, Operation
 from paramesh.ps.client.peer import Reply
+from paramesh.ps.client.row_request import Wanted
 from paramesh.ps.client.whole_tables import dump_rows, put_rows
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
 from paramesh.ps.specification.packing import (
@@ -45,7 +46,7 @@ from paramesh.ps.specification.packing import (
 )
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
-from paramesh.ps.specification.specs import check_same, known_among
+from paramesh.ps.specification.specs import check_renamed, check_same, known_among
 from paramesh.ps.specification.worker_sets import WorkerSets
 
 Array = np.ndarray[Any, Any]
@@ -75,32 +76,6 @@ class _InFlight(NamedTuple):
     wanted: list[str]
 
 
-class _Wanted(NamedTuple):
-    """A request for rows of tables.
-
-    Attributes:
-        step: that reads them.
-        packed: the ids of all tables.
-        splits: by server, the places of its ids and how many each table has there; None: one
-            server has all of them.
-        calls: by server.
-    """
-
-    step: int
-    packed: PackedIds
-    splits: dict[int, tuple[Array, Array]] | None
-    calls: dict[int, Call]
-
-    def same(self, step: int, packed: PackedIds) -> bool:
-        """Whether it is the request for these ids."""
-        return (
-            step == self.step
-            and packed.names == self.packed.names
-            and np.array_equal(packed.counts, self.packed.counts)
-            and np.array_equal(packed.ids, self.packed.ids)
-        )
-
-
 class Worker:
     """What one worker says to the servers.
 
@@ -118,6 +93,9 @@ class Worker:
         moves: the servers have changed, and do not know this worker's pushes yet.
         sets: how many workers there are at which step, as far as it is told.
         divides: the script divides its batches anew when that changes.
+        packages: of each server, the versions of the packages that it has.
+        compares: its script may have changed since the run was stopped: up to its first step, new
+            Parameters are compared with those of the run (see `check_renamed`).
     """
 
     def __init__(
@@ -144,9 +122,13 @@ class Worker:
         self.moves = False
         self.sets = WorkerSets(caller.workers)
         self.divides = False
+        self.packages: dict[int, dict[str, str]] = {}
+        self.compares = False
+        #: Parameters that it has declared, or asked for.
+        self._named: set[str] = set()
         #: What was requested ahead, and how it was sent; what will be, with the next push.
-        self._ahead: tuple[_Wanted, dict[int, Request]] | None = None
-        self._to_ask: _Wanted | None = None
+        self._ahead: tuple[Wanted, dict[int, Request]] | None = None
+        self._to_ask: Wanted | None = None
 
     def greet(self) -> Operation[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
@@ -166,6 +148,7 @@ class Worker:
             else:
                 break
         self.incarnation = mine
+        self.packages = {server: said.get("packages", {}) for server, said in found.items()}
         self.sets = WorkerSets(found[0]["workers"], found[0]["sets"])
         self.start = min(said["next"] for said in found.values())
         self._last_seen = [peer.version for peer in self.caller.peers]
@@ -241,7 +224,11 @@ class Worker:
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Operation[None]:
         """As in `Client`."""
         there = yield self._all(("known", ()))
-        check_same(self.partition, specs, [there[i] for i in sorted(there)])
+        known = [there[i] for i in sorted(there)]
+        check_same(self.partition, specs, known)
+        self._named.update(spec["name"] for spec in specs)
+        if self.compares:
+            check_renamed(specs, known, self._named)
         pieces = [[] for _ in range(self.servers)]
         for spec in specs:
             for server, part in enumerate(self.partition.split_spec(spec)):
@@ -260,6 +247,7 @@ class Worker:
         """As in `Client`."""
         there = yield self._all(("known", ()))
         names = known_among(self.partition, specs, [there[i] for i in sorted(there)])
+        self._named.update(spec["name"] for spec in specs)
         for spec in specs:
             if spec["kind"] == "dense" and spec["name"] in names:
                 self._shapes[spec["name"]] = tuple(spec["shape"])
@@ -279,6 +267,7 @@ class Worker:
         refresh: Refresh | None = None,
     ) -> Operation[dict[str, Array]]:
         """As in `Client`."""
+        self.compares = False
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers, of = dict(hyper), self.sets.at(step)
@@ -381,9 +370,9 @@ class Worker:
         replies = yield FanOut(request.calls)
         return self._rows(request, replies)
 
-    def _request(self, step: int, packed: PackedIds) -> _Wanted:
+    def _request(self, step: int, packed: PackedIds) -> Wanted:
         if self.servers == 1:
-            return _Wanted(step, packed, None, {0: ("pull_tables", (step, packed))})
+            return Wanted(step, packed, None, {0: ("pull_tables", (step, packed))})
         home = self.partition.servers_of_rows(packed.ids)
         splits = {
             server: (places, counts)
@@ -394,9 +383,9 @@ class Worker:
             server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
             for server, (places, counts) in splits.items()
         }
-        return _Wanted(step, packed, splits, calls)
+        return Wanted(step, packed, splits, calls)
 
-    def _rows(self, request: _Wanted, replies: dict[int, Reply]) -> dict[str, Array]:
+    def _rows(self, request: Wanted, replies: dict[int, Reply]) -> dict[str, Array]:
         packed = request.packed
         parts = {server: reply.rows for server, reply in replies.items() if reply.rows}
         if request.splits is None:

@@ -26,7 +26,7 @@ from paramesh.ps.deployment.serving import Kill, Serving
 from paramesh.ps.deployment.shared_arena import Whereabouts
 from paramesh.ps.deployment.update_check import check_update
 from paramesh.ps.deployment.zmq_module import Admission
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import whose_folder
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.moves import MoveWatch
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
@@ -56,10 +56,6 @@ Array = np.ndarray[Any, Any]
 #: The concurrency group of `ping`. Whoever is asked to wait has to learn that a server is busy, not
 #: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
 SIGNS = "signs"
-
-#: Seconds between two times at which a server gives back what the largest of its steps have left:
-#: it takes some hundredths of a second, of which the next step takes half.
-GIVE_BACK = 5.0
 
 
 class ServerActor(Serving, CheckpointCalls, ChangeCalls):
@@ -121,7 +117,6 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         }
         #: When the folder was looked at for another number of workers.
         self._looked = float("-inf")
-        self._gave_back = self._host.clock()
         self._moved = self._host.event()
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
@@ -137,7 +132,7 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         try:
             self._check_home()
             if run is not None:
-                identity.check_server(self._folder, *run)
+                whose_folder.check_server(self._folder, *run)
             if pair:
                 self._follow()
             else:
@@ -181,7 +176,10 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
 
     @names_shortage
     async def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
-        """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
+        """As `Server.hello`, and what this is.
+
+        That is: `pid`, `host`, the address of a `beacon`, or None, and the versions of `packages`.
+        """
         return self._state().hello(worker, incarnation, life) | self._whereabouts()
 
     @names_shortage
@@ -273,10 +271,7 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
             raise reported from None
         if server.version != before:
             self._move()
-        now = self._host.clock()
-        if now > self._gave_back + GIVE_BACK:
-            self._gave_back = now
-            self._host.give_back()
+        self._host.give_back_soon()
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:

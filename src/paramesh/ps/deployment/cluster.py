@@ -34,6 +34,7 @@ from paramesh.ps.deployment.access import (
 )
 from paramesh.ps.deployment.actors import SIGNS, ServerActor
 from paramesh.ps.deployment.cluster_hosts import at_home, hosts_of
+from paramesh.ps.deployment.host_needs import check_host, hint
 from paramesh.ps.deployment.node_failure import NodeWatch
 from paramesh.ps.deployment.registry import Entry
 from paramesh.ps.deployment.spread import Home, homes_of_servers
@@ -205,10 +206,12 @@ class Cluster:
                 raise
             except Exception as error:  # Ray raises all kinds, plain ones too
                 where = "on this host" if address is None else f"at address={address!r}"
-                maybe = "" if address is None else ", or the address wrong"
+                look = "Check whether the host is overloaded, or the address wrong."
+                if address is None:
+                    look = hint(self._scratch or Path(tempfile.gettempdir()))
                 raise ParameterServerError(
-                    f"the Ray cluster of the servers could not be started {where}: {error}. "
-                    f"Check whether the host is overloaded{maybe}."
+                    f"the Ray cluster of the servers could not be started {where}: "
+                    f"{str(error).rstrip('.')}. {look}"
                 ) from error
             if run is not None:
                 run.enter(f"{self._head()}/{job}")
@@ -281,6 +284,11 @@ class Cluster:
     def fixed_workers(self) -> bool:
         """Whether the run has had one number of workers since it was started this time."""
         return self._run is not None and not self._run.changed
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run is one from before, which this process was the first to enter."""
+        return self._run is not None and self._run.resumed
 
     @property
     def generation(self) -> int:
@@ -379,6 +387,7 @@ class Cluster:
             return
         # The paths of sockets have a low limit: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
+        check_host(scratch, HOST)
         self._set_environment(token_variables(_TOKEN) | marked(scratch))
         read_again()
         self._own = True

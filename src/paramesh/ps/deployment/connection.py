@@ -25,10 +25,11 @@ from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.metrics import WorkerWatch
 from paramesh.ps.deployment.node import wait_for_cluster
+from paramesh.ps.deployment.package_versions import check_versions
 from paramesh.ps.deployment.transport import RayTransport, Transport
 from paramesh.ps.deployment.transports import check_carried, transport_for
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.server.refresh import Refresh
 from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
@@ -106,7 +107,7 @@ class RayClient:
         )
         life = secrets.randbits(63) | 1
         self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
-        self._run(self.worker.greet)
+        self._greet()
         #: Others may join, or have left.
         self._placed = workers > 1 or environment.is_placed()
         atexit.register(self.close)
@@ -117,6 +118,8 @@ class RayClient:
             print(f"paramesh: {left}", file=sys.stderr, flush=True)
             raise left
         self.start = self.worker.start
+        # Its script may have changed since; that of a worker that was killed has not.
+        self.worker.compares = cluster.resumed and self.start > 0
         needed = self.worker.sets.at(self.start)
         if cluster.fixed_workers and needed > workers:
             self.close()
@@ -147,6 +150,10 @@ class RayClient:
     def rows_pulled(self) -> int:
         """How many rows of tables this worker was sent."""
         return self.worker.rows_pulled
+
+    def _greet(self) -> None:
+        self._run(self.worker.greet)
+        check_versions(self.worker.packages)
 
     def _delivery_to(
         self, actors: list[list[Any]], transport: Transport, timeout: float

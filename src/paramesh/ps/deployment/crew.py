@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.deployment.host_agent import digest, versions
+from paramesh.ps.deployment.host_agent import digest
 from paramesh.ps.deployment.journals import JournalCopies
+from paramesh.ps.deployment.package_versions import versions
 from paramesh.ps.deployment.shared_folder import Answer, Question, asked, trouble_with
 from paramesh.ps.deployment.spread import ClusterHost
 from paramesh.ps.processes.child import End, Line

@@ -33,8 +33,15 @@ T = TypeVar("T")
 Turns = Callable[[Callable[[], bool]], Iterator[float]]
 
 
+#: Seconds until a server gives back what the largest of its steps have left: it takes some
+#: hundredths of a second, of which the next step takes half.
+GIVE_BACK = 5.0
+
+
 class Host:
     """This process."""
+
+    _giving_back: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -107,6 +114,19 @@ class Host:
     def give_back(self) -> None:
         """Give memory that was freed back to the system (see `freed_memory`)."""
         freed_memory.give_back()
+
+    def give_back_soon(self) -> None:
+        """As `give_back`, `GIVE_BACK` seconds after this is asked for first; of steps.
+
+        So a server that nobody asks anything keeps nothing of its last steps.
+        """
+        if self._giving_back is None:
+            loop = asyncio.get_running_loop()
+            self._giving_back = loop.call_later(GIVE_BACK, self._give_back_now)
+
+    def _give_back_now(self) -> None:
+        self._giving_back = None
+        self.give_back()
 
     async def pause(self, seconds: float) -> None:
         """Let others have a turn for a while."""

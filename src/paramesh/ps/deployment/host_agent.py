@@ -15,7 +15,6 @@ Glossary
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import queue
 import signal
@@ -29,27 +28,14 @@ from typing import Any
 
 from paramesh._compat import ray as ray_inside
 from paramesh.ps.deployment.journals import journals_of
+from paramesh.ps.deployment.package_versions import versions
 from paramesh.ps.deployment.shared_folder import Answer, answered
 from paramesh.ps.processes.child import KILL, Child, End
 from paramesh.ps.processes.janitor import Janitor
 from paramesh.ps.processes.mailbox import Mailbox
 
-#: Packages that compute, or speak to each other: another version gives other bits, or none.
-PACKAGES = ("paramesh", "jax", "numpy", "ray")
-
 #: Seconds that a question for reports waits for one.
 PATIENCE = 5.0
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that have to be the same on all hosts; "none": not there."""
-    found = {"Python": ".".join(map(str, sys.version_info[:3]))}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "none"
-    return found
 
 
 class HostAgent:

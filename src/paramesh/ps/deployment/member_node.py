@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.deployment.cluster import HOST
+from paramesh.ps.deployment.host_needs import check_host
 from paramesh.ps.deployment.node import node_variables, start_command
 from paramesh.ps.deployment.node_failure import what_ended, what_to_do, without_noise
 from paramesh.ps.processes.descriptors import raise_limit
@@ -34,6 +36,7 @@ def node_here(
         more: for `start_command`.
     """
     janitor = Janitor(folder)
+    check_host(folder, HOST if more.get("host") == HOST else None)
     raise_limit()  # the node has it too
     try:
         with open(folder / "node.log", "wb") as log:

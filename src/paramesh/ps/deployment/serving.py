@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.host import Host
+from paramesh.ps.deployment.package_versions import package_versions
 from paramesh.ps.durability import identity, moves
 from paramesh.ps.durability.log import Fenced, latest_incarnation
 from paramesh.ps.durability.moves import MoveWatch
@@ -162,7 +163,8 @@ class Serving:
 
     def _whereabouts(self) -> dict[str, Any]:
         host = self._host
-        return {"pid": host.pid, "host": host.identity(), "beacon": self._beacon}
+        where = {"pid": host.pid, "host": host.identity(), "beacon": self._beacon}
+        return where | {"packages": package_versions()}
 
     def _at(self, name: str) -> None:
         server = self._server

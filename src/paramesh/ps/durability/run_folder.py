@@ -10,9 +10,9 @@ from pathlib import Path
 
 from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder, worker_files
 from paramesh.ps.durability.run_lock import LaunchLock, RunLock, WorkerLock, session_in
+from paramesh.ps.durability.run_settings import Identity
 
 
 class RunFolder:
@@ -29,7 +29,8 @@ class RunFolder:
         servers: how many it has, and
         workers: how many workers, as far as its files say, and
         changed: that may be another number than this process was started with, and
-        generation: how often they were moved (see `moves`).
+        generation: how often they were moved (see `moves`), and
+        resumed: a run from before goes on, which this process was the first to enter.
 
     Raises:
         ParameterServerError: it is another user's link.
@@ -46,6 +47,7 @@ class RunFolder:
         self.workers = mine.worker_num
         self.changed = False
         self.generation = 0
+        self.resumed = False
 
     def check(self) -> None:
         """See whether the run can be entered; nothing is changed.
@@ -114,11 +116,14 @@ class RunFolder:
             return
         self.check()
         with _said_of_folders(self.path):
-            identity.own(self.path, make=True)
+            whose_folder.own(self.path, make=True)
             before = session_in(self.path)
             first = self._lock.take(session)
             try:
-                if first and before != session and (self.path / identity.RUN).exists():
+                self.resumed = (
+                    first and before != session and (self.path / whose_folder.RUN).exists()
+                )
+                if self.resumed:
                     first_server = identity.server_folder(self.path, 0)
                     worker_files.settle(self.path, first_server)
                 mine = self._here(session)
@@ -156,7 +161,7 @@ def launching(path: Path) -> Generator[None]:
     """
     with _said_of_folders(path):
         folder = followed(Path(os.path.abspath(path)))
-        identity.own(folder, make=True)
+        whose_folder.own(folder, make=True)
         lock = LaunchLock(folder)
         lock.take()
     try:

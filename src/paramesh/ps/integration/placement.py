@@ -142,6 +142,8 @@ class Served(ServedLookups):
         if gradients:
             step_rows.begin()
         known = {state: self.out(array) for state, array in compute_keys().items()}
+        for key, value in known.items():
+            key.check(value)
         by_table = _by_table(rows)
         for state in rows:
             state.ids = checked(state.table, known[state.wanted], state.padding)

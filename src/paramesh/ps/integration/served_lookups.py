@@ -33,7 +33,7 @@ from paramesh.ps.integration.served_values import Array, ServedValues, on_device
 from paramesh.ps.specification.initial_values import rows_of_many
 from paramesh.ps.specification.specs import is_table, table_initial_values
 from paramesh.state import tracing
-from paramesh.state.placement import Placement
+from paramesh.state.placement import Placement, PrefetchKey
 
 
 class Trace(threading.local):
@@ -106,6 +106,13 @@ class ServedLookups(ServedValues):
         self._trace.met += (rows,)
         tracing.write(rows.wanted, ids.reshape(-1))
         return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
+
+    def require(self, table: object, key: PrefetchKey, value: object) -> bool:
+        """As in `Placement`; of tables on the servers, whose ids are known then."""
+        if not (isinstance(table, Parameter) and is_table(table)) or self._trace.lookups is None:
+            return False
+        tracing.write(key, value)
+        return True
 
     def _looked_up_now(self, lookups: dict[Parameter, list[Array]]) -> dict[Parameter, list[Array]]:
         """The rows of lookups, by table; each row is requested once, all in one request.

@@ -53,6 +53,14 @@ def raise_limit(reserve: int = 0) -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def most_files() -> int | None:
+    """How many files the system allows this process to open; None: any number, or it is unknown."""
+    if resource is None:
+        return None
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return None if hard == resource.RLIM_INFINITY else hard
+
+
 def patiently(call: Callable[[], _T], patience: float | None = None) -> _T:
     """What a call returns; if it finds no file left to open, it is made again.
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ParameterServerError, ParameterStateError
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import identity, whose_folder
 from paramesh.ps.server.follower import LogFollower
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.id_range import inside, range_of
@@ -99,7 +99,7 @@ class RunReader:
         name = identity.run_name(self._folder)
         try:
             for number, folder in enumerate(folders):
-                identity.check_belongs(folder, name, number)
+                whose_folder.check_belongs(folder, name, number)
         except ParameterServerError as error:
             return error
         return None

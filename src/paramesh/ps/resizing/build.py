@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import identity
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder
 from paramesh.ps.durability.record import Record
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.plan import make_plan
 from paramesh.ps.resizing.sources import (
     Cut,
@@ -131,7 +131,7 @@ def build(
         if not any([source.look_at_arrays() for source in sources]):
             raise
         shutil.rmtree(place)
-        identity.own(place, make=True)
+        whose_folder.own(place, make=True)
         return attempt()
 
 

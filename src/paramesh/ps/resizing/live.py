@@ -37,11 +37,11 @@ from typing import TypeVar
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import directory_to_disk
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity, moves
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, moves, whose_folder
 from paramesh.ps.durability.log import start_incarnation
 from paramesh.ps.durability.moves import Move, MoveEnded, MoveWatch
 from paramesh.ps.durability.run_lock import AT_REST, RunTaken, mover_lock, session_in
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.build import (
     Point,
     Resized,
@@ -113,7 +113,7 @@ def resize_live(
     try:
         folder = followed(Path(os.path.abspath(wal_dir)))
         mine = identity.read(folder)
-        identity.own(folder)
+        whose_folder.own(folder)
     except OSError as error:
         raise ParameterServerError(
             f"wal_dir='{wal_dir}' cannot be read: {error.strerror or error}"
@@ -254,7 +254,7 @@ def _built(
     left = _TRIES
     while True:
         try:
-            identity.own(place, make=True)
+            whose_folder.own(place, make=True)
             found = build(folder, mine, place, run, after, point, live=True)
         except NotYet:
             raise

@@ -23,8 +23,8 @@ from pathlib import Path
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import directory_to_disk
 from paramesh.files.ownership import followed
-from paramesh.ps.durability import identity
-from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability import identity, whose_folder
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.at_rest import at_rest
 from paramesh.ps.resizing.build import (
     Point,
@@ -70,7 +70,7 @@ def resize(
     try:
         folder = followed(Path(os.path.abspath(wal_dir)))
         mine = identity.read(folder)
-        identity.own(folder)
+        whose_folder.own(folder)
     except OSError as error:
         raise ParameterServerError(
             f"wal_dir='{wal_dir}' cannot be read: {error.strerror or error}"
@@ -103,7 +103,7 @@ def _in_place(folder: Path, mine: Identity, after: Partition, point: Point) -> R
     place = identity.next_place(folder)
     run = new_name(folder)
     try:
-        identity.own(place, make=True)
+        whose_folder.own(place, make=True)
         version, rows = build(folder, mine, place, run, after, point)
         directory_to_disk(place)
         directory_to_disk(folder)
@@ -126,7 +126,7 @@ def _copied(folder: Path, mine: Identity, after: Partition, target: Path, point:
     place = target.with_name(f".{target.name}.{secrets.token_hex(4)}.resizing")
     run = new_name(folder)
     try:
-        identity.own(place, make=True)
+        whose_folder.own(place, make=True)
         version, rows = build(folder, mine, place, run, after, point)
         identity.write_run(place, with_servers(mine, after), run)
         directory_to_disk(place)

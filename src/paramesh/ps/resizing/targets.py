@@ -15,7 +15,7 @@ import numpy as np
 
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import directory_to_disk, write_atomically
-from paramesh.ps.durability import identity
+from paramesh.ps.durability import whose_folder
 from paramesh.ps.durability.log import Log
 from paramesh.ps.durability.record import (
     Array,
@@ -98,8 +98,8 @@ class Targets:
         self._accounts: dict[str, list[Mapping[str, Array]]] = {}
         self.rows: dict[str, int] = {}
         for number, folder in enumerate(self._folders):
-            identity.own(folder, make=True)
-            identity.write_server(folder, run, number)
+            whose_folder.own(folder, make=True)
+            whose_folder.write_server(folder, run, number)
             counter = folder / "incarnation"
             write_atomically(counter, f"{self._incarnation}\n".encode())
             counter.chmod(0o600)

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.durability import identity, worker_files
-from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.log import Log, start_incarnation
 from paramesh.ps.durability.run_lock import changer_lock
+from paramesh.ps.durability.run_settings import Identity
 from paramesh.ps.resizing.at_rest import at_rest
 from paramesh.ps.resizing.build import sources_of
 from paramesh.ps.resizing.sources import Source, common_cut

@@ -25,6 +25,7 @@ from paramesh.ps.server.store import Update
 from paramesh.ps.server.sums import reduce_updates
 from paramesh.ps.server.updated import Updated
 from paramesh.ps.specification.protocol import PushesMissing
+from paramesh.ps.specification.specs import owner_of
 from paramesh.ps.specification.worker_sets import Verdict
 
 
@@ -73,7 +74,8 @@ class Pushed(Updated):
             Replaced: a later incarnation of the worker is known.
             PushesMissing: earlier steps of the worker are not here.
             ParameterServerError: a step too early, other gradients than this worker has pushed for
-                this step before, or a log that cannot be written: nothing is acknowledged.
+                this step before, other Parameters or hyperparameters than another worker, or a log
+                that cannot be written: nothing is acknowledged.
             ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
         """
         self.workers.check(worker, incarnation)
@@ -94,7 +96,8 @@ class Pushed(Updated):
         staged = self._staged.setdefault(step, {})
         mine = (updates, dict(hyper))
         if worker not in staged:
-            for other, (_, theirs) in staged.items():
+            for other, (pushed, theirs) in staged.items():
+                _check_same_parameters(step, {other: pushed, worker: updates})
                 if theirs != mine[1]:
                     raise ParameterServerError(
                         f"workers {other} and {worker} pushed step {step} with different "
@@ -204,6 +207,24 @@ class Pushed(Updated):
             self._set_workers(Verdict(0, number, step))
         self._update(reduce_updates([updates]), dict(hyper), (worker, step))
         self._snapshot_if_due()
+
+
+def _check_same_parameters(step: int, pushed: Mapping[int, Update]) -> None:
+    """Raise ParameterServerError unless two workers have gradients of the same dense Parameters.
+
+    One that a worker leaves out would be trained by a part of its gradient. Of a table a worker may
+    have no rows.
+    """
+    one, other = pushed
+    mine, theirs = ({name for name, u in pushed[w].items() if "ids" not in u} for w in pushed)
+    for worker, names, without in ((one, mine - theirs, other), (other, theirs - mine, one)):
+        if names:
+            parameters = sorted({owner_of({"name": name, "kind": "dense"}) for name in names})
+            raise ParameterServerError(
+                f"worker {worker} pushed gradients of {', '.join(map(repr, parameters))} in step "
+                f"{step}, and worker {without} did not: their steps train other Parameters. Check "
+                "that all workers run the same script with the same settings."
+            )
 
 
 def _same(a: Update, b: Update) -> bool:

@@ -9,7 +9,7 @@ Glossary
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from paramesh.errors import ParameterServerError
@@ -102,6 +102,45 @@ def check_same(
                     piece[key] != other[key] for key in _READ_BY if key in piece and key in other
                 ):
                     raise _another(spec, other)
+
+
+def check_renamed(
+    specs: Sequence[Mapping[str, Any]],
+    there: Sequence[Iterable[Mapping[str, Any]]],
+    named: Collection[str],
+) -> None:
+    """Raise ParameterServerError if a Parameter of a run seems to have another name in a script.
+
+    It would begin with its initial values, beside others that are trained.
+
+    Args:
+        specs: of the full Parameters of the script's first step.
+        there: as for `known_among`.
+        named: all that the script has named so far, those of `specs` too.
+    """
+    known = {owner_of(piece): piece for theirs in there for piece in theirs}
+    for spec in specs:
+        if spec["name"] in known:
+            continue
+        alike = sorted(
+            name
+            for name, other in known.items()
+            if name not in named and other.get("optimizer") and _alike(spec, other)
+        )
+        if alike:
+            raise ParameterServerError(
+                f"Parameter '{spec['name']}' is not in the run that the servers continue, which "
+                f"has {', '.join(map(repr, alike))} of the same shape and type, that "
+                f"this script does not train: it was renamed, or another script was started. Under "
+                f"the new name it would begin with its initial values. Restore the name (of the "
+                f"attribute that holds it, or of the Cell around it). For another network use a "
+                f"new wal_dir, and transfer what fits with a checkpoint."
+            )
+
+
+def _alike(spec: Mapping[str, Any], piece: Mapping[str, Any]) -> bool:
+    whole = spec if spec["kind"] == "rows" else {**spec, "whole": spec["shape"]}
+    return all(whole.get(key) == piece.get(key) for key in _READ_BY if key != "shape")
 
 
 def owner_of(piece: Mapping[str, Any]) -> str:
