@@ -26,7 +26,7 @@ from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import x64_enabled, x64_if, x64_set
 from paramesh.parameter import Parameter, materialise
 from paramesh.state import placement, storage, tracing
-from paramesh.transforms.carriers import refuse_carriers, runs_later
+from paramesh.transforms.carriers import finished, refuse_carriers, runs_later
 from paramesh.transforms.handoff import Handoff, State
 from paramesh.transforms.relocation import placed_arrays
 from paramesh.transforms.uninterrupted import run_on_own_thread
@@ -206,7 +206,7 @@ class Outputs:
     def __init__(self, out: Tree, name: str) -> None:
         """`name` is that of the function, for the error if a leaf has traced values in it."""
         self.arrays: list[Array | HostArray] = []
-        leaves, self._tree = jax.tree_util.tree_flatten(out, is_leaf=runs_later)
+        leaves, self._tree = jax.tree_util.tree_flatten(finished(out, name), is_leaf=runs_later)
         self._slots: list[tuple[bool, Any]] = []
         for leaf in leaves:
             if isinstance(leaf, jax.Array | np.ndarray):
