@@ -34,11 +34,14 @@ from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.not_finite import located
+from paramesh.transforms.outside import Watch
 from paramesh.transforms.reachability import is_cell, parameters_of
 from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
 from paramesh.transforms.static_arguments import programs_of
 
+#: For how many values of a number outside of it a function is compiled.
+_MANY_VALUES = 4
 #: This many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
 
@@ -127,7 +130,7 @@ class CompiledFunction:
                 for executable in self._executables.get(key, ()):
                     if executable.current():
                         return executable.run(leaves)
-                executable = self._trace(leaves, rebuild)
+                executable = self._watched_trace(key, leaves, rebuild)
                 if before_first_run is not None:  # what it does not let run is not remembered
                     before_first_run(self, executable, args, kwargs)
                 self._remember(key, executable)
@@ -268,6 +271,27 @@ class CompiledFunction:
                     "of a program; pass a Tensor (or a float) for a number that changes.",
                     stacklevel=4,
                 )
+
+    def _watched_trace(
+        self, key: Hashable, leaves: list[ArrayLike], rebuild: Callable[..., Any]
+    ) -> Executable:
+        """Trace; under `paramesh run`, refuse what changes or reads changing values of python."""
+        if not providers.by_operators or placement.current().count > 1:
+            return self._trace(leaves, rebuild)
+        watch = Watch(self.__name__, self)
+        known = [e.outside for e in self._executables.get(key, ()) if e.outside is not None]
+        values = [name for outside, v in known if (name := outside.changed(v)) is not None]
+        if len(values) >= _MANY_VALUES:
+            raise TraceError(f"'{self.__name__}' reads {values[-1]}, which changes between calls.")
+        watch.begin()
+        try:
+            executable = self._trace(leaves, rebuild)
+        except TraceError:
+            watch.restore()
+            raise
+        watch.check()
+        executable.outside = (watch.outside, watch.values)
+        return executable
 
     def _trace(self, leaves: list[ArrayLike], rebuild: Callable[..., Any]) -> Executable:
         form_waiting()
