@@ -204,3 +204,13 @@ def test_a_warning_says_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "by_operators", False)
     first = paramesh.jit(_counting(Case()))  # elsewhere a program has python's values of its trace
     assert [float(first(X)), float(first(X))] == [2, 2]
+
+
+def test_a_script_that_chooses_graph_mode_has_the_values_of_the_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in MindSpore's graphs."""
+    monkeypatch.setattr(providers, "by_operators", True)
+    paramesh.set_context(mode=paramesh.GRAPH_MODE)
+    fn = paramesh.jit(_numpy(Case()))
+    assert float(fn(X)) == float(fn(X))

@@ -443,12 +443,31 @@ class ArrayMethods(Arithmetic):
             fill = jnp.asarray(fill, here.dtype)
             return self._wrap(jnp.where(where, fill, here))
 
-    def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
+    def split(
+        self,
+        split_size: int | Sequence[int] | None = None,
+        axis: int = 0,
+        output_num: int | None = None,
+    ) -> tuple[Self, ...]:
         """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
-        sizes.
+        sizes; with `output_num`, MindSpore 1.x's argument, into so many of one size.
+
+        Raises:
+            TypeError: neither or both are given. ValueError: sizes that do not fit the axis.
         """
         value = self._get()
         total = value.shape[axis]
+        if (split_size is None) == (output_num is None):
+            raise TypeError(
+                f"split: give split_size or output_num, got {split_size!r} and {output_num!r}."
+            )
+        if output_num is not None:
+            if output_num < 1 or total % output_num:
+                raise ValueError(
+                    f"split: axis {axis} has {total}, which {output_num} pieces do not divide."
+                )
+            split_size = total // output_num
+        assert split_size is not None
         if isinstance(split_size, int):
             cuts = list(range(split_size, total, split_size))
         else:

@@ -69,13 +69,12 @@ def finished(out: Tree, name: str) -> Tree:
     return jax.tree_util.tree_unflatten(tree, [_finished(leaf, name) for leaf in leaves])
 
 
-def _finished(leaf: Any, name: str) -> Tree:
+def _finished(leaf: object, name: str) -> Tree:
     how = _FINISHED.get(type(leaf))
-    if how is None:
+    if how is None or not isinstance(leaf, Iterable):
         return leaf
     kind = how if isinstance(how, type) else how(leaf)
-    elements: Iterable[Any] = leaf
-    row = list(itertools.islice(elements, _MOST + 1))
+    row = list(itertools.islice(leaf, _MOST + 1))
     if len(row) > _MOST:
         raise TraceError(
             f"'{name}' returns {_article(type(leaf).__name__)} of more than {_MOST:,} elements: a "

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from paramesh import random, tracebacks
+from paramesh import context, random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
@@ -275,8 +275,14 @@ class CompiledFunction:
     def _watched_trace(
         self, key: Hashable, leaves: list[ArrayLike], rebuild: Callable[..., Any]
     ) -> Executable:
-        """Trace; under `paramesh run`, refuse what changes or reads changing values of python."""
-        if not providers.by_operators or placement.current().count > 1:
+        """Trace; under `paramesh run`, refuse what changes or reads changing values of python.
+
+        A script that chooses graph mode has MindSpore trace once, as here.
+        """
+        in_graphs = context.was_given("mode") and (
+            context.get_context("mode") == context.GRAPH_MODE
+        )
+        if not providers.by_operators or in_graphs or placement.current().count > 1:
             return self._trace(leaves, rebuild)
         watch = Watch(self.__name__, self)
         known = [e.outside for e in self._executables.get(key, ()) if e.outside is not None]

@@ -21,7 +21,7 @@ import re
 import sysconfig
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -44,7 +44,11 @@ _OF_RANDOM = re.compile("rand|choice|shuffle|sampl|normal|uniform|permut|gauss|b
 _LIBRARIES = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "purelib", "platlib")})
 
 #: (the object that holds it, how it is read, how it is written, what it is called).
-Place = tuple[Callable[[], Any], Callable[[Any], None], str]
+Place = tuple[Callable[[], object], Callable[[object], None], str]
+#: The state of what draws random numbers.
+State: TypeAlias = Any
+#: What draws random numbers.
+Generators = np.random.Generator | np.random.RandomState | random.Random
 
 
 class Outside:
@@ -55,8 +59,8 @@ class Outside:
     """
 
     def __init__(self, thing: object) -> None:
-        self._places: dict[tuple[int, Any], Place] = {}
-        self._generators: dict[int, Any] = {}
+        self._places: dict[tuple[int, object], Place] = {}
+        self._generators: dict[int, Generators] = {}
         self._iterators: dict[int, str] = {}
         self._kept: list[object] = []  # so that no address is used again
         self._seen: set[int] = set()
@@ -66,17 +70,17 @@ class Outside:
             for part in _all_cells(cell):
                 self._method(type(part), "construct", _DEPTH)
 
-    def values(self) -> list[Any]:
+    def values(self) -> list[object]:
         """The plain values, as they are now."""
         return [read() for read, _, _ in self._places.values()]
 
-    def restore(self, values: list[Any]) -> None:
+    def restore(self, values: list[object]) -> None:
         """Write these values where they differ from the present ones."""
         for (read, write, _), value in zip(self._places.values(), values, strict=True):
             if not _same(read(), value):
                 write(value.given() if isinstance(value, _Shown) else value)
 
-    def changed(self, values: list[Any]) -> str | None:
+    def changed(self, values: list[object]) -> str | None:
         """What one is called that has another value than here; None if there is none."""
         for (read, _, name), value in zip(self._places.values(), values, strict=True):
             if not _same(read(), value):
@@ -109,23 +113,26 @@ class Outside:
 
     # Finding places.
 
-    def _follow(self, thing: Any, depth: int) -> None:
+    def _follow(self, thing: object, depth: int) -> None:
         if depth < 0 or thing is None or id(thing) in self._seen:
             return
         if hasattr(type(thing), "_function_inside"):
-            self._follow(thing._function_inside(), depth)
+            self._inside(thing, depth)
         elif isinstance(thing, functools.partial):
             for each in (thing.func, *thing.args):
                 self._follow(each, depth)
         elif isinstance(thing, types.MethodType):
-            owner: Any = thing.__self__
-            if hasattr(type(owner), "_function_inside"):
-                self._follow(owner._function_inside(), depth)
-            self._follow(thing.__func__, depth)
-            if not is_cell(owner) and _of_a_script(thing.__func__):
-                self._object(owner, "self", _names(thing.__func__), depth)
+            owner, fn = thing.__self__, thing.__func__
+            self._inside(owner, depth)
+            self._follow(fn, depth)
+            if isinstance(fn, types.FunctionType) and not is_cell(owner) and _of_a_script(fn):
+                self._object(owner, "self", _names(fn), depth)
         elif isinstance(thing, types.FunctionType):
             self._function(thing, depth)
+
+    def _inside(self, thing: object, depth: int) -> None:
+        if hasattr(type(thing), "_function_inside"):
+            self._follow(getattr(thing, "_function_inside")(), depth)  # noqa: B009
 
     def _function(self, fn: types.FunctionType, depth: int) -> None:
         fn = getattr(fn, "__wrapped__", fn)
@@ -144,12 +151,12 @@ class Outside:
             self._closure(cell, name, names, depth)
 
     def _entry(
-        self, holder: dict[Any, Any], key: Any, called: str, names: frozenset[str], depth: int
+        self, holder: dict[str, Any], key: str, called: str, names: frozenset[str], depth: int
     ) -> None:
         value = holder.get(key, _MISSING)
         if value is _MISSING or _is_plain(value):
 
-            def write(value: Any) -> None:
+            def write(value: object) -> None:
                 if value is _MISSING:
                     holder.pop(key, None)
                 else:
@@ -173,7 +180,7 @@ class Outside:
         else:
             self._referred(value, name, names, depth)
 
-    def _referred(self, value: Any, called: str, names: frozenset[str], depth: int) -> None:
+    def _referred(self, value: object, called: str, names: frozenset[str], depth: int) -> None:
         if isinstance(value, np.random.Generator | np.random.RandomState | random.Random):
             self._generators.setdefault(id(value), value)
         elif isinstance(value, Iterator):
@@ -189,7 +196,7 @@ class Outside:
         else:
             self._object(value, called, names, depth)
 
-    def _object(self, value: Any, called: str, names: frozenset[str], depth: int) -> None:
+    def _object(self, value: object, called: str, names: frozenset[str], depth: int) -> None:
         kind = type(value)
         if (
             depth < 0
@@ -207,7 +214,7 @@ class Outside:
                 self._follow(method, depth - 1)
                 self._fields(value, called, _names(method), depth)
 
-    def _fields(self, value: Any, called: str, names: frozenset[str], depth: int) -> None:
+    def _fields(self, value: object, called: str, names: frozenset[str], depth: int) -> None:
         fields = vars(value)
         # A plain attribute of the class is a default, which an assignment hides.
         kind = type(value)
@@ -226,7 +233,7 @@ class Outside:
             if isinstance(vars(kind).get(other), types.FunctionType):
                 self._method(kind, other, depth - 1)
 
-    def _add(self, holder: object, key: Any, place: Place) -> None:
+    def _add(self, holder: object, key: object, place: Place) -> None:
         if (id(holder), key) not in self._places:
             self._kept.append(holder)
             self._places[id(holder), key] = place
@@ -284,16 +291,19 @@ class Watch:
         )
 
 
+Listed = list[Any] | np.ndarray[Any, Any] | Tensor
+
+
 class _Shown:
     """A list by its elements, an array or a Tensor by its identity and what is in it."""
 
     __slots__ = ("_held", "_value")
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Listed) -> None:
         self._value = value
         self._held = (
             tuple(value)
-            if type(value) is list
+            if isinstance(value, list)
             else _At(value._contents)
             if isinstance(value, Tensor)
             else value.tobytes()
@@ -301,7 +311,7 @@ class _Shown:
             else None
         )
 
-    def given(self) -> Any:
+    def given(self) -> Listed:
         """What was looked at."""
         return list(self._held) if isinstance(self._held, tuple) else self._value
 
@@ -328,25 +338,26 @@ class _At:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: object) -> object:
     return _Shown(value) if isinstance(value, list | np.ndarray | Tensor) else value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, (*_PLAIN, np.ndarray)):
         return True
     if isinstance(value, Tensor):
         return not isinstance(value, Parameter)
-    rows = type(value) in (tuple, list) and len(value) <= _SHORT
-    return rows and all(isinstance(each, _PLAIN) for each in value)
+    if not isinstance(value, tuple | list) or type(value) not in (tuple, list):
+        return False
+    return len(value) <= _SHORT and all(isinstance(each, _PLAIN) for each in value)
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     # nan is the same as nan, and 1 is not True.
     return a is b or (type(a) is type(b) and bool(a == b))
 
 
-def _names(fn: Any) -> frozenset[str]:
+def _names(fn: types.FunctionType) -> frozenset[str]:
     """The names and texts in a function's code, and in that of functions inside it."""
     return _in_code(fn.__code__)[0]
 
@@ -377,13 +388,13 @@ def _all_cells(cell: VisitedCell) -> Iterator[Any]:
         yield from (part for _, part in named())
 
 
-def _state(generator: Any) -> Any:
+def _state(generator: Generators) -> State:
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
 
 
-def _set_state(generator: Any, state: Any) -> None:
+def _set_state(generator: Generators, state: State) -> None:
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, random.Random):
@@ -392,11 +403,15 @@ def _set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
 
 
-def _same_state(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray):
+def _same_state(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return bool(np.array_equal(a, b))
-    if isinstance(a, dict):
+    if isinstance(a, dict) and isinstance(b, dict):
         return all(_same_state(a[key], b[key]) for key in a)
-    if isinstance(a, tuple) and any(isinstance(each, np.ndarray) for each in a):
+    if (
+        isinstance(a, tuple)
+        and isinstance(b, tuple)
+        and any(isinstance(each, np.ndarray) for each in a)
+    ):
         return all(map(_same_state, a, b))
     return bool(a == b)
