@@ -21,6 +21,7 @@ from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor import borders
+from paramesh.tensor.axis_names import other_names, with_indices_of
 from paramesh.tensor.method_errors import name_errors_of
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
@@ -211,6 +212,7 @@ class ArrayMethods(Arithmetic):
 
     # numpy's functions (np.sum(tensor)) call these methods, and give `dtype` and `out` by name.
 
+    @other_names
     def sum(
         self,
         axis: Axis = None,
@@ -226,6 +228,7 @@ class ArrayMethods(Arithmetic):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
             return self._wrap(total)
 
+    @other_names
     def prod(
         self,
         axis: Axis = None,
@@ -240,6 +243,7 @@ class ArrayMethods(Arithmetic):
         with x64(value):
             return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
 
+    @other_names
     def mean(
         self,
         axis: Axis = None,
@@ -252,6 +256,7 @@ class ArrayMethods(Arithmetic):
         _refuse_out("mean", out)
         return self._cast_first(dtype)._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
 
+    @other_names
     def var(
         self,
         axis: Axis = None,
@@ -266,6 +271,7 @@ class ArrayMethods(Arithmetic):
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
 
+    @other_names
     def std(
         self,
         axis: Axis = None,
@@ -280,12 +286,14 @@ class ArrayMethods(Arithmetic):
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
 
+    @with_indices_of("argmax")
     def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Largest element over axes."""
         _refuse_out("max", out)
         fn = borders.first_largest if isinstance(axis, int) else jnp.max
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
+    @with_indices_of("argmin")
     def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Smallest element over axes."""
         _refuse_out("min", out)
@@ -295,10 +303,12 @@ class ArrayMethods(Arithmetic):
     def _cast_first(self, dtype: DTypeLike | None) -> Self:
         return self if dtype is None else self._wrap(cast(self._get(), to_dtype(dtype)))
 
+    @other_names
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Self:
         """Index (Int64) of the largest element, of the first where several are equal."""
         return self._index_of(jnp.argmax, axis, keepdims)
 
+    @other_names
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Self:
         """Index (Int64) of the smallest element, of the first where several are equal."""
         return self._index_of(jnp.argmin, axis, keepdims)
@@ -309,17 +319,20 @@ class ArrayMethods(Arithmetic):
             index = fn(value, axis, keepdims=keepdims)
         return self._wrap(cast(index, _dtype.int64))
 
+    @other_names
     def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
         """Running sum along `axis` (None: of the flattened Tensor)."""
         value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
+    @other_names
     def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Whether all elements are true, over axes."""
         _refuse_out("all", out)
         return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
 
+    @other_names
     def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
         """Whether any element is true, over axes."""
         _refuse_out("any", out)

@@ -29,6 +29,7 @@ from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
+from paramesh.transforms.branch_effects import ControlFlowError
 from paramesh.transforms.call_arguments import parse_call, parse_concrete, without_values
 from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
@@ -61,7 +62,9 @@ _thread = _Thread()
 
 def _only_by_operators(error: Exception) -> bool:
     """Whether what ended a trace is no error where operators run one by one, as they may here."""
-    return isinstance(error, TraceError if providers.by_operators else ValueNeededError)
+    if providers.by_operators:
+        return isinstance(error, TraceError | ControlFlowError)
+    return isinstance(error, ValueNeededError)
 
 
 class CompiledFunction:
