@@ -14,7 +14,10 @@ Programs:
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
     Primitive               an operator of one's own; ad, batching and mlir have its rules
-    settings_of_calls       what JAX keys compiled calls by, besides their arguments
+    settings_of_traces      what JAX keys traces by, besides their arguments
+    settings_of_calls       what it keys compiled calls by
+    mesh_is_entered         whether `jax.set_mesh` holds; no_mesh: where it does not
+    without_programs        whether operators run one by one where programs are called
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
     Forks                   whether this process is one
@@ -39,10 +42,12 @@ Numbers:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jax._src import config as _config
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
@@ -103,13 +108,37 @@ def dtype_of(atom: Atom) -> object:
 outside_of_transforms: Callable[[], bool] = _trace_ctx.is_top_level
 
 
+def settings_of_traces() -> Hashable:
+    """The settings by which JAX tells traces apart, of this thread and of the process.
+
+    The precision of products, strict promotion, an entered mesh, …: a function that is called with
+    others is another program. Equal values compare as equal.
+    """
+    return _config.trace_context()  # pyright: ignore
+
+
+def without_programs() -> bool:
+    """Whether `jax.disable_jit()` holds: operators run one by one where programs are called."""
+    return bool(jax.config.jax_disable_jit)  # pyright: ignore
+
+
+def mesh_is_entered() -> bool:
+    """Whether the caller is inside of `jax.set_mesh`."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def no_mesh() -> AbstractContextManager[object]:
+    """Inside of it, `jax.set_mesh` of the caller does not hold."""
+    return jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ()))
+
+
 def settings_of_calls() -> Any:
     """The settings by which JAX tells compiled calls apart, of this thread and of the process.
 
     Where they differ from an earlier call's, a compiled program is looked up by Python code of
     JAX's. Equal values compare as equal.
     """
-    return _config.trace_context(), jax.config.jax_default_device  # pyright: ignore
+    return settings_of_traces(), jax.config.jax_default_device  # pyright: ignore
 
 
 def native_call(compiled: Any) -> Callable[..., Any] | None:
