@@ -169,7 +169,12 @@ def var_mean(
 
 @tuple_function
 def top_k(input_x: Array, k: int, sorted: bool = True) -> Any:
-    """(the k largest elements along the last axis, where they are: Int32)."""
+    """(the k largest elements along the last axis, where they are: Int32).
+
+    Not `sorted`, all elements stay where they are; fewer are always sorted.
+    """
+    if not sorted and k == input_x.shape[-1]:
+        return input_x, jax.lax.broadcasted_iota(int32.np_dtype, input_x.shape, input_x.ndim - 1)
     values, at = jax.lax.top_k(input_x, k)
     return values, cast(at, int32)
 

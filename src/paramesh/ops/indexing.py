@@ -561,7 +561,7 @@ def topk(
         k: how many.
         dim: the axis; None: the last.
         largest: False for the smallest.
-        sorted: they always are.
+        sorted: False leaves all elements where they are, as in MindSpore; fewer are always sorted.
 
     Returns:
         (values, indices (Int32)).
@@ -573,6 +573,8 @@ def topk(
     count = _count(k)
     if not 0 <= count <= input.shape[axis]:
         raise ValueError(f"k={count} is outside the {input.shape[axis]} elements of axis {axis}.")
+    if not sorted and count == input.shape[axis]:
+        return input, jax.lax.broadcasted_iota(np.int32, input.shape, axis)
     if largest:
         values, indices = jax.lax.top_k(jnp.moveaxis(input, axis, -1), count)
         values, indices = (jnp.moveaxis(v, -1, axis) for v in (values, indices))

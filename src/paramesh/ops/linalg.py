@@ -82,8 +82,21 @@ def baddbmm(
 
 
 @function
-def dot(input: Operand, other: Operand) -> Any:
-    """The last axis of one against the last but one of the other, as `numpy.dot`."""
+def dot(
+    input: Operand | None = None,
+    other: Operand | None = None,
+    *,
+    x1: Operand | None = None,
+    x2: Operand | None = None,
+) -> Any:
+    """The last axis of one against the last but one of the other, as `numpy.dot`.
+
+    `x1` and `x2` are the names of the factors in MindSpore 1.x.
+    """
+    input, other = x1 if input is None else input, x2 if other is None else other
+    if input is None or other is None:
+        missing = "input" if input is None else "other"
+        raise TypeError(f"dot needs two factors, input and other: {missing} is missing.")
     left, right = jnp.shape(input), jnp.shape(other)
     if left and right and left[-1] != right[-min(len(right), 2)]:
         raise ValueError(f"inner sizes differ: {left} and {right}.")

@@ -21,6 +21,7 @@ from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor import borders
+from paramesh.tensor.axis_names import other_names, with_indices_of
 from paramesh.tensor.method_errors import name_errors_of
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
@@ -214,6 +215,7 @@ class ArrayMethods(Arithmetic):
 
     # numpy's functions (np.sum(tensor)) call these methods, and give `dtype` and `out` by name.
 
+    @other_names
     def sum(
         self,
         axis: Axis = None,
@@ -229,6 +231,7 @@ class ArrayMethods(Arithmetic):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
             return self._wrap(total)
 
+    @other_names
     def prod(
         self,
         axis: Axis = None,
@@ -243,6 +246,7 @@ class ArrayMethods(Arithmetic):
         with x64(value):
             return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
 
+    @other_names
     def mean(
         self,
         axis: Axis = None,
@@ -255,6 +259,7 @@ class ArrayMethods(Arithmetic):
         _refuse_out("mean", out)
         return self._cast_first(dtype)._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
 
+    @other_names
     def var(
         self,
         axis: Axis = None,
@@ -269,6 +274,7 @@ class ArrayMethods(Arithmetic):
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
 
+    @other_names
     def std(
         self,
         axis: Axis = None,
@@ -283,12 +289,14 @@ class ArrayMethods(Arithmetic):
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
 
+    @with_indices_of("argmax")
     def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Largest element over axes."""
         _refuse_out("max", out)
         fn = borders.first_largest if isinstance(axis, int) else jnp.max
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
+    @with_indices_of("argmin")
     def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Smallest element over axes."""
         _refuse_out("min", out)
@@ -298,10 +306,12 @@ class ArrayMethods(Arithmetic):
     def _cast_first(self, dtype: DTypeLike | None) -> ArrayMethods:
         return self if dtype is None else self._wrap(cast(self._get(), to_dtype(dtype)))
 
+    @other_names
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Index (Int64) of the largest element, of the first where several are equal."""
         return self._index_of(jnp.argmax, axis, keepdims)
 
+    @other_names
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Index (Int64) of the smallest element, of the first where several are equal."""
         return self._index_of(jnp.argmin, axis, keepdims)
@@ -312,17 +322,20 @@ class ArrayMethods(Arithmetic):
             index = fn(value, axis, keepdims=keepdims)
         return self._wrap(cast(index, _dtype.int64))
 
+    @other_names
     def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
         """Running sum along `axis` (None: of the flattened Tensor)."""
         value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
+    @other_names
     def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Whether all elements are true, over axes."""
         _refuse_out("all", out)
         return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
 
+    @other_names
     def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Whether any element is true, over axes."""
         _refuse_out("any", out)
@@ -446,12 +459,31 @@ class ArrayMethods(Arithmetic):
             fill = jnp.asarray(fill, here.dtype)
             return self._wrap(jnp.where(where, fill, here))
 
-    def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
+    def split(
+        self,
+        split_size: int | Sequence[int] | None = None,
+        axis: int = 0,
+        output_num: int | None = None,
+    ) -> tuple[Tensor, ...]:
         """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
-        sizes.
+        sizes; with `output_num`, MindSpore 1.x's argument, into so many of one size.
+
+        Raises:
+            TypeError: neither or both are given. ValueError: sizes that do not fit the axis.
         """
         value = self._get()
         total = value.shape[axis]
+        if (split_size is None) == (output_num is None):
+            raise TypeError(
+                f"split: give split_size or output_num, got {split_size!r} and {output_num!r}."
+            )
+        if output_num is not None:
+            if output_num < 1 or total % output_num:
+                raise ValueError(
+                    f"split: axis {axis} has {total}, which {output_num} pieces do not divide."
+                )
+            split_size = total // output_num
+        assert split_size is not None
         if isinstance(split_size, int):
             cuts = list(range(split_size, total, split_size))
         else:

@@ -20,7 +20,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, ov
 
 import jax
 
-from paramesh import random, tracebacks
+from paramesh import context, random, tracebacks
 from paramesh._compat.jax import (
     NOT_FINITE,
     mesh_is_entered,
@@ -35,16 +35,20 @@ from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
+from paramesh.transforms.branch_effects import ControlFlowError
 from paramesh.transforms.call_arguments import parse_call, parse_concrete, without_values
 from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.not_finite import located
+from paramesh.transforms.outside import Watch
 from paramesh.transforms.reachability import is_cell, parameters_of
 from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
 from paramesh.transforms.static_arguments import programs_of
 
+#: For how many values of a number outside of it a function is compiled.
+_MANY_VALUES = 4
 #: This many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
 
@@ -68,7 +72,9 @@ R = TypeVar("R")
 
 def _only_by_operators(error: Exception) -> bool:
     """Whether what ended a trace is no error where operators run one by one, as they may here."""
-    return isinstance(error, TraceError if providers.by_operators else ValueNeededError)
+    if providers.by_operators:
+        return isinstance(error, TraceError | ControlFlowError)
+    return isinstance(error, ValueNeededError)
 
 
 class CompiledFunction(Generic[P, R]):
@@ -149,7 +155,7 @@ class CompiledFunction(Generic[P, R]):
                 if placement.current().count > 1 and mesh_is_entered():
                     with no_mesh():  # the program's devices are a mesh of its own
                         return self(*args, **kwargs)
-                executable = self._trace(leaves, rebuild)
+                executable = self._watched_trace(key, leaves, rebuild)
                 if before_first_run is not None:  # what it does not let run is not remembered
                     before_first_run(self, executable, args, kwargs)
                 self._remember(key, executable)
@@ -304,6 +310,33 @@ class CompiledFunction(Generic[P, R]):
                     "of a program; pass a Tensor (or a float) for a number that changes.",
                     stacklevel=4,
                 )
+
+    def _watched_trace(
+        self, key: Hashable, leaves: list[ArrayLike], rebuild: Callable[..., Any]
+    ) -> Executable:
+        """Trace; under `paramesh run`, refuse what changes or reads changing values of python.
+
+        A script that chooses graph mode has MindSpore trace once, as here.
+        """
+        in_graphs = context.was_given("mode") and (
+            context.get_context("mode") == context.GRAPH_MODE
+        )
+        if not providers.by_operators or in_graphs or placement.current().count > 1:
+            return self._trace(leaves, rebuild)
+        watch = Watch(self.__name__, self)
+        known = [e.outside for e in self._executables.get(key, ()) if e.outside is not None]
+        values = [name for outside, v in known if (name := outside.changed(v)) is not None]
+        if len(values) >= _MANY_VALUES:
+            raise TraceError(f"'{self.__name__}' reads {values[-1]}, which changes between calls.")
+        watch.begin()
+        try:
+            executable = self._trace(leaves, rebuild)
+        except TraceError:
+            watch.restore()
+            raise
+        watch.check()
+        executable.outside = (watch.outside, watch.values)
+        return executable
 
     def _trace(self, leaves: list[ArrayLike], rebuild: Callable[..., Any]) -> Executable:
         form_waiting()
