@@ -91,6 +91,12 @@ def test_it_is_not_possible_over_several_devices() -> None:
     assert not one_call.possible()
 
 
+def test_it_is_not_possible_where_jax_compiles_nothing() -> None:
+    with jax.disable_jit():
+        assert not one_call.possible()
+    assert one_call.possible()
+
+
 def test_inputs_and_outputs_are_not_kept_twice() -> None:
     call = OneCall(lambda x, y: jnp.exp(x) * y, "scaled")
     _, kept = call.forward((True, True), (X, X))

@@ -18,7 +18,10 @@ Programs:
     Primitive               an operator of one's own; ad, batching and mlir have its rules
     define_linearization    how a gradient goes through such an operator
     define_way_back         how cotangents go back through one that is linear
-    settings_of_calls       what JAX keys compiled calls by, besides their arguments
+    settings_of_traces      what JAX keys traces by, besides their arguments
+    settings_of_calls       what it keys compiled calls by
+    mesh_is_entered         whether `jax.set_mesh` holds; no_mesh: where it does not
+    without_programs        whether operators run one by one where programs are called
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
     Forks                   whether this process is one
@@ -43,10 +46,12 @@ Numbers:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
 from jax._src import custom_partitioning as _partitioning
@@ -164,13 +169,37 @@ def define_way_back(primitive: Primitive, rule: Callable[..., Any]) -> None:
     _partial_eval.custom_staging_rules[primitive] = stage
 
 
+def settings_of_traces() -> Hashable:
+    """The settings by which JAX tells traces apart, of this thread and of the process.
+
+    The precision of products, strict promotion, an entered mesh, …: a function that is called with
+    others is another program. Equal values compare as equal.
+    """
+    return _config.trace_context()  # pyright: ignore
+
+
+def without_programs() -> bool:
+    """Whether `jax.disable_jit()` holds: operators run one by one where programs are called."""
+    return bool(jax.config.jax_disable_jit)  # pyright: ignore
+
+
+def mesh_is_entered() -> bool:
+    """Whether the caller is inside of `jax.set_mesh`."""
+    return not jax.sharding.get_abstract_mesh().empty
+
+
+def no_mesh() -> AbstractContextManager[object]:
+    """Inside of it, `jax.set_mesh` of the caller does not hold."""
+    return jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ()))
+
+
 def settings_of_calls() -> Any:
     """The settings by which JAX tells compiled calls apart, of this thread and of the process.
 
     Where they differ from an earlier call's, a compiled program is looked up by Python code of
     JAX's. Equal values compare as equal.
     """
-    return _config.trace_context(), jax.config.jax_default_device  # pyright: ignore
+    return settings_of_traces(), jax.config.jax_default_device  # pyright: ignore
 
 
 def native_call(compiled: Any) -> Callable[..., Any] | None:

@@ -269,6 +269,7 @@ class Program(Frame):
         self.values.clear()
         self._parts.clear()
         self._trace = None
+        self._ranks = None
 
     def visit(self, cell: VisitedCell) -> None:
         """Record that the program went through a Cell, and may have used all Cells inside it.

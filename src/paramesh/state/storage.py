@@ -103,7 +103,8 @@ class Domain:
         turns: two locks. The first is held for a whole step by programs that must not hold `lock`
             for so long, and, once there is such a program, by all others that write states of the
             domain; the second by the end of such a step, for which its caller may not wait.
-        written_by: the hand-off that wrote contents last; None: something else did.
+        written_by: the version of a program that wrote contents last, of the kinds that it takes;
+            None: something else did.
         lent: while the domain is busy, the states whose arrays are given to the program.
         escaped: states with an escaped buffer since their last step.
         resharding: held while arrays are resharded, which may wait for other processes; never

@@ -32,6 +32,7 @@ from paramesh._compat.jax import (
     define_linearization,
     define_way_back,
     outside_of_transforms,
+    without_programs,
 )
 from paramesh.array_types import Array, ArrayLike, Tree
 from paramesh.dtype import meets_64bit, watch_64bit, x64_enabled
@@ -69,7 +70,7 @@ _thread = _Thread()
 
 def possible() -> bool:
     """Whether what is computed on this thread is computed now, on one device."""
-    return computes_now() and placement.current().plain
+    return computes_now() and placement.current().plain and not without_programs()
 
 
 def refuse_values() -> None:

@@ -21,10 +21,16 @@ from typing import Any
 import jax
 
 from paramesh import random, tracebacks
-from paramesh._compat.jax import NOT_FINITE
+from paramesh._compat.jax import (
+    NOT_FINITE,
+    mesh_is_entered,
+    no_mesh,
+    settings_of_traces,
+    without_programs,
+)
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
-from paramesh.errors import TraceError, UncompiledWarning, ValueNeededError
+from paramesh.errors import CompiledWarning, TraceError, UncompiledWarning, ValueNeededError
 from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
@@ -118,7 +124,8 @@ class CompiledFunction:
         call = parse_call(self, args, kwargs)
         if call is None:  # inside a JAX transform of the user: run as part of it
             return self.fn(*args, **kwargs)
-        key, leaves, rebuild = call
+        arguments, leaves, rebuild = call
+        key = (arguments, settings_of_traces())
         scope = trace_scope.thread.scope
         if key in self._uncompiled:
             return self._by_operators(args, kwargs)
@@ -128,6 +135,11 @@ class CompiledFunction:
                 for executable in self._executables.get(key, ()):
                     if executable.current():
                         return executable.run(leaves)
+                if without_programs():
+                    return self._not_compiled(args, kwargs)
+                if placement.current().count > 1 and mesh_is_entered():
+                    with no_mesh():  # the program's devices are a mesh of its own
+                        return self(*args, **kwargs)
                 # A function that runs anew must not have run before for what it appends to.
                 held = held or [(found, found.copy()) for found in containers_of(self.fn)]
                 executable = self._trace(leaves, rebuild)
@@ -156,6 +168,19 @@ class CompiledFunction:
         found = self._by_operators(args, kwargs)
         self._uncompiled.add(key)
         return found
+
+    def _not_compiled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run under `jax.disable_jit()`: by operators, where devices need no program."""
+        if not placement.current().needs_programs:
+            return self._by_operators(args, kwargs)
+        warnings.warn(
+            f"'{self.__name__}' runs as a compiled program, under jax.disable_jit() too: it runs "
+            f"over {placement.current().count} devices, which meet in a program.",
+            CompiledWarning,
+            stacklevel=4,
+        )
+        with jax.disable_jit(False):
+            return self(*args, **kwargs)
 
     @tracing.public_call
     def _by_operators(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -200,7 +225,7 @@ class CompiledFunction:
         call = parse_call(self, args, kwargs)
         if call is None:
             return
-        for executable in self._executables.get(call[0], ()):
+        for executable in self._executables.get((call[0], settings_of_traces()), ()):
             if executable.current():
                 executable.announce(call[1])
 
@@ -212,13 +237,14 @@ class CompiledFunction:
     def _traced(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Hashable, Executable, list[ArrayLike]]:
-        key, leaves, rebuild = parse_concrete(self, args, kwargs)
+        arguments, leaves, rebuild = parse_concrete(self, args, kwargs)
+        key = (arguments, settings_of_traces())
         for executable in self._executables.get(key, ()):
             if executable.current():
-                return key, executable, leaves
+                return arguments, executable, leaves
         executable = self._trace(leaves, rebuild)
         self._remember(key, executable)
-        return key, executable, leaves
+        return arguments, executable, leaves
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for these arguments before it is compiled.
@@ -265,7 +291,7 @@ class CompiledFunction:
                 )
         if len(self._executables) == _MANY_VERSIONS and not self._warned:
             self._warned = True
-            shapes = {k[1] for k in self._executables}
+            shapes = {arguments[1] for arguments, _ in self._executables}
             if len(shapes) == 1:
                 warnings.warn(
                     f"'{self.__name__}' has been compiled {_MANY_VERSIONS} times for different "
@@ -280,6 +306,9 @@ class CompiledFunction:
         # nothing, a second trace does.
         found: dict[Parameter | Pool, None] = {}
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
+        if self._executables:  # for other arguments or settings: it will use the same again
+            versions = next(reversed(self._executables.values()))
+            found.update(dict.fromkeys(versions[-1].params if versions else ()))
         for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
             found.update(dict.fromkeys(parameters_of(cell)))
         use_64bit = any(is_64bit(x) for x in leaves if not scalar_kind(x))

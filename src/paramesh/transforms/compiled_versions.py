@@ -7,7 +7,7 @@ not promise which calls of them run in C alone; this module measures it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -26,6 +26,7 @@ class CompiledVersion:
         call: how it is called; from the second call on natively, if that is possible.
         safe_calls: (settings, kinds of inputs) under which it was seen to run no Python code.
         safe_states: kinds of the states' arrays, likewise.
+        keeps_kinds: whether the states' arrays were of the same kinds after a run.
     """
 
     def __init__(self, compiled: jax.stages.Compiled, arguments: Sequence[object]) -> None:
@@ -33,6 +34,7 @@ class CompiledVersion:
         self.call: Callable[..., Any] = compiled
         self.safe_calls: list[object] = []
         self.safe_states: list[object] = []
+        self.keeps_kinds = False
         self._made_for = [getattr(value, "sharding", None) for value in arguments]
 
     def fits(self, arguments: Sequence[Any]) -> bool:
@@ -52,7 +54,7 @@ class CallWatch:
     """Measures whether a call runs Python code, on the thread that it is used on."""
 
     def __init__(self, version: CompiledVersion, leaves: list[ArrayLike]) -> None:
-        self._version = version
+        self.version = version
         self._key = (settings_of_calls(), list(map(call_kind, leaves)))
         self._states: list[object] = []
         self._frames = 0
@@ -63,13 +65,18 @@ class CallWatch:
         self._states = list(map(call_kind, states))
         return self
 
+    def look_at(self, after: Iterable[jax.Array]) -> None:
+        """The arrays that the first of the states have after the call."""
+        after_kinds = list(map(call_kind, after))
+        self.version.keeps_kinds = after_kinds == self._states[: len(after_kinds)]
+
     def __enter__(self) -> None:
         self._frames, self._before = 0, sys.getprofile()
         sys.setprofile(self._seen)
 
     def __exit__(self, *error: object) -> None:
         sys.setprofile(self._before)
-        version = self._version
+        version = self.version
         native = native_call(version.compiled)
         if not self._frames and version.call is native and error[0] is None:
             if self._key not in version.safe_calls:

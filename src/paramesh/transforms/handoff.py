@@ -30,7 +30,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar, cast
 
 import jax
@@ -197,10 +197,8 @@ class Handoff:
         key = (settings_of_calls(), list(map(call_kind, leaves)))
         for version in self._versions:
             if key in version.safe_calls:
-                try:
+                with suppress(_Unsafe):
                     return self._inside(place, leaves, current, version, version.call)
-                except _Unsafe:
-                    break
         version = self._version(place, leaves)
         use_64bit = x64_enabled()
         if any(domain.is_held_here() for domain in self._domains):
@@ -261,7 +259,9 @@ class Handoff:
                             else:
                                 with watch.over((*donated, *kept)):
                                     outputs = self._called(call, donated, kept, leaves)
-                            own.written_by = apart.written_by = self
+                            if watch is not None:
+                                watch.look_at(map(contents_of, self.donated))
+                            own.written_by = apart.written_by = _wrote(version, watch)
                             return outputs
             self._make_ready(place)
 
@@ -285,7 +285,7 @@ class Handoff:
         donated: list[Array],
         kept: list[Array],
     ) -> None:
-        if own.written_by is self and apart.written_by is self:
+        if version is not None and own.written_by is version and apart.written_by is version:
             return  # nothing has changed since arrays of this kind were donated
         if (
             version is not None
@@ -383,6 +383,15 @@ class Handoff:
         reserve_memory(version.compiled, getattr(self.program, "__name__", "program"))
         self._versions.append(version)
         return version
+
+
+def _wrote(version: CompiledVersion | None, watch: CallWatch | None) -> CompiledVersion | None:
+    """The version whose results may be its next arguments; None if it gives arrays of other kinds.
+
+    It does under `jax.set_mesh`: arrays of one device go in, and arrays over the mesh come out.
+    """
+    version = watch.version if watch is not None else version
+    return version if version is not None and version.keeps_kinds else None
 
 
 def _name_of(state: State) -> str:
