@@ -172,3 +172,18 @@ def test_64_bit_data_is_noticed_in_every_call() -> None:
             assert call((X,)).dtype == np.int64
             assert marks.met_64bit
     assert call.traces == 1
+
+
+def test_another_jax_differentiates_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paramesh._compat.jax._HAS_RULES", False)
+    context.set_context(mode=context.PYNATIVE_MODE)
+    seen: list[bool] = []
+
+    def loss(x: Any) -> Any:
+        seen.append(one_call.possible())
+        return paramesh.ops.tanh(x * 2.0).sum()
+
+    found = paramesh.grad(loss)(paramesh.Tensor(X))
+    assert seen == [False]
+    expected = jax.grad(lambda x: jnp.tanh(x * 2.0).sum())(X)
+    np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5)

@@ -117,15 +117,27 @@ def dtype_of(atom: Atom) -> object:
 outside_of_transforms: Callable[[], bool] = _trace_ctx.is_top_level
 
 
+#: Whether gradients ask operators for rules of their own, as they do in the JAX that is tested.
+_HAS_RULES = all(
+    hasattr(part, name)
+    for part, name in (
+        (_ad, "LinearizeTrace"),
+        (_ad, "primitive_linearizations"),
+        (_ad, "fancy_transposes"),
+        (_partial_eval, "custom_staging_rules"),
+    )
+)
+
+
 def computes_now() -> bool:
     """Whether what is computed on this thread is computed now.
 
     At the top, and in a gradient (`jax.vjp`, `jax.grad`) that is taken there and not inside of
-    another transform. What is computed in a program that is traced, or in a forward derivative or
-    a batch, is not.
+    another transform, if the JAX that is installed takes `define_linearization`. What is computed
+    in a program that is traced, or in a forward derivative or a batch, is not.
     """
     trace: _Internal = _trace_ctx.trace
-    if type(trace) is _ad.LinearizeTrace and trace.is_vjp:
+    if _HAS_RULES and type(trace) is _ad.LinearizeTrace and trace.is_vjp:
         trace = trace.parent_trace
     return type(trace) is _core.EvalTrace
 
@@ -139,7 +151,8 @@ def define_linearization(primitive: Primitive, rule: Callable[..., Any]) -> None
             operator's settings. It gives the outputs, for each whether it moves, anything, and a
             function: of that and the tangents of the inputs, to those of the outputs.
     """
-    _ad.primitive_linearizations[primitive] = rule
+    if _HAS_RULES:
+        _ad.primitive_linearizations[primitive] = rule
 
 
 def define_way_back(primitive: Primitive, rule: Callable[..., Any]) -> None:
@@ -165,8 +178,9 @@ def define_way_back(primitive: Primitive, rule: Callable[..., Any]) -> None:
             trace.frame.add_eqn(equation)
         return outputs
 
-    _ad.fancy_transposes[primitive] = accumulate
-    _partial_eval.custom_staging_rules[primitive] = stage
+    if _HAS_RULES:
+        _ad.fancy_transposes[primitive] = accumulate
+        _partial_eval.custom_staging_rules[primitive] = stage
 
 
 def settings_of_traces() -> Hashable:
