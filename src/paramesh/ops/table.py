@@ -40,8 +40,10 @@ from paramesh.errors import TracedValueError
 from paramesh.ops import autocast
 from paramesh.ops.operator_errors import BARE, bind, explained, needing_values
 from paramesh.state import placement, tracing
+from paramesh.tensor import one_call
 from paramesh.tensor.argument_types import Ints
 from paramesh.tensor.base import Tensor, as_value, raw, wrap
+from paramesh.tensor.kept_calls import APART, Apart, Arguments, Calls, in_one_call
 from paramesh.tensor.promotion import (
     align,
     broadcasting,
@@ -89,8 +91,11 @@ class Operator:
     kinds: dict[str, Kind]
     classes: dict[str, type[Primitive]] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
+    #: Whether numbers among its operands are as good as arrays.
+    elementwise: bool = False
 
     def __post_init__(self) -> None:
+        self.calls = Calls(self.name)
         code = self.compute.__code__
         self._positional = code.co_varnames[: code.co_argcount]
         after = code.co_argcount + code.co_kwonlyargcount
@@ -136,7 +141,10 @@ class Operator:
             if rule is not None:
                 values = autocast.inputs(rule, self.name, values, self.kinds)
             with x64(*arrays), broadcasting():
-                result = self._compute(values)
+                result = self._in_one_call(values) if one_call.possible() else APART
+                if isinstance(result, Apart):
+                    apart, result = result, self._compute(values)
+                    apart.done()
             if rule is not None:
                 result = autocast.outputs(rule, self.name, result)
         except (TracedValueError, jax.errors.ConcretizationTypeError) as error:
@@ -148,6 +156,12 @@ class Operator:
                 raise explained(error, name, given, self.compute, conversions) from error
             raise
         return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
+
+    def _in_one_call(self, values: dict[str, Any]) -> Any:
+        """The result, or an `Apart`."""
+        arguments = Arguments(values, self._lists, self._operands if self.elementwise else ())
+        rule = autocast.thread.rule
+        return in_one_call(self.calls, rule, self._compute, arguments)
 
     def _compute(self, values: dict[str, Any]) -> Any:
         if self._many is None:
@@ -465,6 +479,7 @@ def binary(
         "Either side may be a number."
     )
     call = _named(name, compute, {"input": Kind.OPERAND, "other": Kind.OPERAND})
+    operator_of(call).elementwise = fn is not jnp.power
     return call, primitive(class_name, call)
 
 

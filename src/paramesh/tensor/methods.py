@@ -22,6 +22,7 @@ from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor import borders
 from paramesh.tensor.axis_names import other_names, with_indices_of
+from paramesh.tensor.kept_calls import in_gradient
 from paramesh.tensor.method_errors import name_errors_of
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
@@ -75,7 +76,7 @@ class ArrayMethods(Arithmetic):
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = self._get()
         with x64(value), broadcasting():
-            return self._wrap(fn(value, *args, **kwargs))
+            return self._wrap(in_gradient(fn, value, *args, **kwargs))
 
     def _raw(self, value: object) -> Any:
         """The raw value of an argument."""
@@ -89,7 +90,7 @@ class ArrayMethods(Arithmetic):
     def _apply_float(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = floating(self._get())
         with x64(value), broadcasting():
-            return self._wrap(fn(value, *args, **kwargs))
+            return self._wrap(in_gradient(fn, value, *args, **kwargs))
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
         """A Tensor of these values in another element type."""

@@ -22,6 +22,7 @@ from paramesh.errors import ValueNeededError
 from paramesh.state import trace_scope
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide
+from paramesh.tensor.kept_calls import in_gradient, of_operands
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: Array | complex, b: Arra
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
     with x64(a, b), broadcasting():
-        return fn(a, b)
+        return of_operands(fn, a, b)
 
 
 def true_divide(a: Any, b: Any) -> Any:
@@ -50,7 +51,7 @@ def true_divide(a: Any, b: Any) -> Any:
     a = a if scalar_kind(a) else floating(a)
     b = b if scalar_kind(b) else floating(b)
     with x64(a, b), broadcasting():
-        return jnp.true_divide(a, b)
+        return of_operands(jnp.true_divide, a, b)
 
 
 class Arithmetic:
@@ -202,7 +203,7 @@ class Arithmetic:
     def __neg__(self) -> Tensor:
         value = self._get()
         with x64(value):
-            return self._wrap(jnp.negative(value))
+            return self._wrap(in_gradient(jnp.negative, value))
 
     def __pos__(self) -> Tensor:
         return self._wrap(self._get())
@@ -210,7 +211,7 @@ class Arithmetic:
     def __abs__(self) -> Tensor:
         value = self._get()
         with x64(value):
-            return self._wrap(absolute(value))
+            return self._wrap(in_gradient(absolute, value))
 
     def __invert__(self) -> Tensor:
         value = self._get()
@@ -461,4 +462,4 @@ def matmul(a: Any, b: Any) -> Any:
             "the last axis of the left must equal the second-last of the right."
         )
     with x64(a, b), broadcasting():
-        return jnp.matmul(a, b)
+        return of_operands(jnp.matmul, a, b)

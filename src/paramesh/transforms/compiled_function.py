@@ -42,7 +42,7 @@ from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.not_finite import located
 from paramesh.transforms.outside import Watch
-from paramesh.transforms.reachability import is_cell, parameters_of
+from paramesh.transforms.reachability import containers_of, is_cell, parameters_of
 from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
 from paramesh.transforms.static_arguments import programs_of
@@ -145,6 +145,7 @@ class CompiledFunction(Generic[P, R]):
         scope = trace_scope.thread.scope
         if key in self._uncompiled:
             return self._by_operators(args, kwargs)
+        held: list[tuple[Any, Any]] = []
         while True:
             try:
                 for executable in self._executables.get(key, ()):
@@ -155,6 +156,8 @@ class CompiledFunction(Generic[P, R]):
                 if placement.current().count > 1 and mesh_is_entered():
                     with no_mesh():  # the program's devices are a mesh of its own
                         return self(*args, **kwargs)
+                # A function that runs anew must not have run before for what it appends to.
+                held = held or [(found, found.copy()) for found in containers_of(self.fn)]
                 executable = self._watched_trace(key, leaves, rebuild)
                 if before_first_run is not None:  # what it does not let run is not remembered
                     before_first_run(self, executable, args, kwargs)
@@ -168,8 +171,10 @@ class CompiledFunction(Generic[P, R]):
             except Exception as error:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if isinstance(error, TraceError) and providers.convert_control_flow(error):
+                    trace_scope.give_back(held)
                     continue
                 if _only_by_operators(error) and placement.current().count == 1:
+                    trace_scope.give_back(held)
                     self._warn_of(error)
                     break
                 tracebacks.shorten(error)
