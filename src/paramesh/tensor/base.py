@@ -60,7 +60,7 @@ _INSTEAD = {
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(OperatorMethods, TableMethods, ArrayMethods, JaxMethods):
+class Tensor(OperatorMethods, TableMethods, ArrayMethods["Tensor"], JaxMethods):
     """A multi-dimensional array of one element type.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,8 @@ from paramesh.tensor import borders
 from paramesh.tensor.axis_names import other_names, with_indices_of
 from paramesh.tensor.kept_calls import in_gradient
 from paramesh.tensor.method_errors import name_errors_of
-from paramesh.tensor.operators import Arithmetic, Operand
+from paramesh.tensor.operators import Arithmetic, Operand, T
 from paramesh.tensor.promotion import broadcasting, cast, floating
-
-if TYPE_CHECKING:
-    from paramesh.tensor.base import Tensor
 
 Axis = int | Sequence[int] | None
 #: What other libraries take in place of an element type.
@@ -68,7 +65,7 @@ def _refuse_out(name: str, out: object) -> None:
 
 
 @name_errors_of
-class ArrayMethods(Arithmetic):
+class ArrayMethods(Arithmetic[T]):
     """Computing methods in terms of `_get` and `_wrap`."""
 
     __slots__ = ()
@@ -92,11 +89,11 @@ class ArrayMethods(Arithmetic):
         with x64(value), broadcasting():
             return self._wrap(in_gradient(fn, value, *args, **kwargs))
 
-    def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> T:
         """A Tensor of these values in another element type."""
         return self._wrap(cast(self._get(), to_dtype(dtype)))
 
-    def to(self, dtype: DTypeLike) -> Tensor:
+    def to(self, dtype: DTypeLike) -> T:
         """The same as `astype`."""
         if isinstance(dtype, str) and dtype.partition(":")[0].lower() in _DEVICES:
             raise TypeError(
@@ -105,27 +102,27 @@ class ArrayMethods(Arithmetic):
             )
         return self.astype(dtype)
 
-    def bool(self) -> Tensor:
+    def bool(self) -> T:
         """Cast to Bool."""
         return self.astype(_dtype.bool_)
 
-    def int(self) -> Tensor:
+    def int(self) -> T:
         """Cast to Int32."""
         return self.astype(_dtype.int32)
 
-    def long(self) -> Tensor:
+    def long(self) -> T:
         """Cast to Int64."""
         return self.astype(_dtype.int64)
 
-    def half(self) -> Tensor:
+    def half(self) -> T:
         """Cast to Float16."""
         return self.astype(_dtype.float16)
 
-    def float(self) -> Tensor:
+    def float(self) -> T:
         """Cast to Float32."""
         return self.astype(_dtype.float32)
 
-    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+    def reshape(self, *shape: int | Sequence[int]) -> T:
         """The same elements in another shape; one size may be -1."""
         value, wanted = self._get(), _shape(shape)
         known = math.prod(n for n in wanted if n != -1)
@@ -138,15 +135,15 @@ class ArrayMethods(Arithmetic):
             )
         return self._apply(jnp.reshape, wanted)
 
-    def view(self, *shape: int | Sequence[int]) -> Tensor:
+    def view(self, *shape: int | Sequence[int]) -> T:
         """The same as `reshape`."""
         return self.reshape(*shape)
 
-    def view_as(self, other: HasShape) -> Tensor:
+    def view_as(self, other: HasShape) -> T:
         """Reshaped to the shape of `other`."""
         return self.reshape(tuple(other.shape))
 
-    def transpose(self, *axes: int | Sequence[int] | None) -> Tensor:
+    def transpose(self, *axes: int | Sequence[int] | None) -> T:
         """Axes in another order; without arguments, reversed.
 
         Raises:
@@ -161,55 +158,55 @@ class ArrayMethods(Arithmetic):
             )
         return self._apply(jnp.transpose, order)
 
-    def permute(self, *axes: int | Sequence[int] | None) -> Tensor:
+    def permute(self, *axes: int | Sequence[int] | None) -> T:
         """The same as `transpose` with axes."""
         return self.transpose(*axes)
 
     @property
-    def T(self) -> Tensor:  # noqa: N802 - the name that numpy and MindSpore give it
+    def T(self) -> T:  # noqa: N802 - the name that numpy and MindSpore give it
         """All axes reversed."""
         return self.transpose()
 
-    def swapaxes(self, axis0: int, axis1: int) -> Tensor:
+    def swapaxes(self, axis0: int, axis1: int) -> T:
         """Two axes exchanged."""
         return self._apply(jnp.swapaxes, axis0, axis1)
 
-    def squeeze(self, axis: Axis = None) -> Tensor:
+    def squeeze(self, axis: Axis = None) -> T:
         """Without the axes of size 1 (all, or those given)."""
         return self._apply(jnp.squeeze, axis=_axes(axis))
 
-    def expand_dims(self, axis: int) -> Tensor:
+    def expand_dims(self, axis: int) -> T:
         """With a new axis of size 1 at `axis`."""
         return self._apply(jnp.expand_dims, axis)
 
-    def unsqueeze(self, dim: int) -> Tensor:
+    def unsqueeze(self, dim: int) -> T:
         """The same as `expand_dims`."""
         return self.expand_dims(dim)
 
-    def flatten(self, order: str = "C") -> Tensor:
+    def flatten(self, order: str = "C") -> T:
         """All elements in one axis, row by row (`"C"`) or column by column (`"F"`)."""
         if order not in ("C", "F"):
             raise ValueError(f"flatten: order must be 'C' or 'F', got {order!r}.")
         return self._apply(jnp.ravel, order=order)
 
-    def ravel(self) -> Tensor:
+    def ravel(self) -> T:
         """All elements in one axis, row by row."""
         return self._apply(jnp.ravel)
 
-    def broadcast_to(self, shape: Sequence[int]) -> Tensor:
+    def broadcast_to(self, shape: Sequence[int]) -> T:
         """Repeated along new and size-1 axes up to `shape`."""
         check_countable(shape, "broadcast_to(shape)")
         return self._apply(jnp.broadcast_to, tuple(shape))
 
-    def expand_as(self, other: HasShape) -> Tensor:
+    def expand_as(self, other: HasShape) -> T:
         """Broadcast to the shape of `other`."""
         return self.broadcast_to(tuple(other.shape))
 
-    def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
+    def repeat(self, repeats: int, axis: int | None = None) -> T:
         """Each element `repeats` times along `axis` (None: of the flattened Tensor)."""
         return self._apply(jnp.repeat, repeats, axis)
 
-    def tile(self, reps: Sequence[int]) -> Tensor:
+    def tile(self, reps: Sequence[int]) -> T:
         """The whole Tensor repeated `reps[i]` times along axis i."""
         check_countable((reps,) if isinstance(reps, int) else reps, "tile(reps)")
         return self._apply(jnp.tile, reps)
@@ -224,7 +221,7 @@ class ArrayMethods(Arithmetic):
         keepdims: bool = False,
         *,
         out: None = None,
-    ) -> Tensor:
+    ) -> T:
         """Sum over axes. bool and signed integers are summed as Int64."""
         _refuse_out("sum", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
@@ -240,7 +237,7 @@ class ArrayMethods(Arithmetic):
         keepdims: bool = False,
         *,
         out: None = None,
-    ) -> Tensor:
+    ) -> T:
         """Product over axes. bool and signed integers are multiplied as Int64."""
         _refuse_out("prod", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
@@ -255,7 +252,7 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Tensor:
+    ) -> T:
         """Mean over axes; of integers, a Float32. `dtype`: elements are cast first."""
         _refuse_out("mean", out)
         return self._cast_first(dtype)._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
@@ -269,7 +266,7 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Tensor:
+    ) -> T:
         """Variance over axes, divided by n - ddof. `dtype`: elements are cast first."""
         _refuse_out("var", out)
         cast = self._cast_first(dtype)
@@ -284,136 +281,136 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Tensor:
+    ) -> T:
         """Standard deviation over axes, divided by n - ddof. `dtype`: elements are cast first."""
         _refuse_out("std", out)
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
 
     @with_indices_of("argmax")
-    def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
+    def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> T:
         """Largest element over axes."""
         _refuse_out("max", out)
         fn = borders.first_largest if isinstance(axis, int) else jnp.max
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
     @with_indices_of("argmin")
-    def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
+    def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> T:
         """Smallest element over axes."""
         _refuse_out("min", out)
         fn = borders.first_smallest if isinstance(axis, int) else jnp.min
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
-    def _cast_first(self, dtype: DTypeLike | None) -> ArrayMethods:
+    def _cast_first(self, dtype: DTypeLike | None) -> ArrayMethods[T]:
         return self if dtype is None else self._wrap(cast(self._get(), to_dtype(dtype)))
 
     @other_names
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> T:
         """Index (Int64) of the largest element, of the first where several are equal."""
         return self._index_of(jnp.argmax, axis, keepdims)
 
     @other_names
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> T:
         """Index (Int64) of the smallest element, of the first where several are equal."""
         return self._index_of(jnp.argmin, axis, keepdims)
 
-    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> Tensor:
+    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> T:
         value = self._get()
         with x64(value):
             index = fn(value, axis, keepdims=keepdims)
         return self._wrap(cast(index, _dtype.int64))
 
     @other_names
-    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> T:
         """Running sum along `axis` (None: of the flattened Tensor)."""
         value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
     @other_names
-    def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
+    def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> T:
         """Whether all elements are true, over axes."""
         _refuse_out("all", out)
         return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
 
     @other_names
-    def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
+    def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> T:
         """Whether any element is true, over axes."""
         _refuse_out("any", out)
         return self._apply(jnp.any, _axes(axis), keepdims=keepdims)
 
-    def clip(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    def clip(self, min: Operand | None = None, max: Operand | None = None) -> T:
         """Elements limited to the interval [min, max]; None is open."""
         low, high = (self._raw(v) if v is not None else None for v in (min, max))
         return self._apply(borders.clipped, low, high)
 
-    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
+    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> T:
         """The same as `clip`."""
         return self.clip(min, max)
 
-    def abs(self) -> Tensor:
+    def abs(self) -> T:
         """Absolute values."""
         return abs(self)
 
-    def sqrt(self) -> Tensor:
+    def sqrt(self) -> T:
         """Square roots."""
         return self._apply_float(jnp.sqrt)
 
-    def rsqrt(self) -> Tensor:
+    def rsqrt(self) -> T:
         """1 / square roots."""
         return self._apply_float(jax.lax.rsqrt)
 
-    def square(self) -> Tensor:
+    def square(self) -> T:
         """Squares."""
         return self._apply(jnp.square)
 
-    def exp(self) -> Tensor:
+    def exp(self) -> T:
         """Exponentials."""
         return self._apply_float(jnp.exp)
 
-    def log(self) -> Tensor:
+    def log(self) -> T:
         """Natural logarithms."""
         return self._apply_float(jnp.log)
 
-    def sin(self) -> Tensor:
+    def sin(self) -> T:
         """Sines."""
         return self._apply_float(jnp.sin)
 
-    def cos(self) -> Tensor:
+    def cos(self) -> T:
         """Cosines."""
         return self._apply_float(jnp.cos)
 
-    def tanh(self) -> Tensor:
+    def tanh(self) -> T:
         """Hyperbolic tangents."""
         return self._apply_float(jnp.tanh)
 
-    def sigmoid(self) -> Tensor:
+    def sigmoid(self) -> T:
         """Logistic functions."""
         return self._apply_float(jax.nn.sigmoid)
 
-    def pow(self, exponent: Operand) -> Tensor:
+    def pow(self, exponent: Operand) -> T:
         """To the power of `exponent`."""
         return self**exponent
 
-    def isnan(self) -> Tensor:
+    def isnan(self) -> T:
         """Bool: is NaN."""
         return self._apply(jnp.isnan)
 
-    def isfinite(self) -> Tensor:
+    def isfinite(self) -> T:
         """Bool: is neither infinite nor NaN."""
         return self._apply(jnp.isfinite)
 
-    def matmul(self, other: Operand) -> Tensor:
+    def matmul(self, other: Operand) -> T:
         """Matrix product with `other`."""
         return self @ other
 
-    def take(self, indices: Operand, axis: int | None = None) -> Tensor:
+    def take(self, indices: Operand, axis: int | None = None) -> T:
         """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
         value, index = self._get(), self._raw(indices)
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
 
-    def itemset(self, *args: int | float | tuple[int, ...]) -> Tensor:
+    def itemset(self, *args: int | float | tuple[int, ...]) -> T:
         """A copy with another element: `itemset(index, number)`, or `itemset(number)` of one.
 
         As in MindSpore, and unlike numpy, this Tensor stays as it is. An index is an int (of the
@@ -452,7 +449,7 @@ class ArrayMethods(Arithmetic):
             changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
             return self._wrap(changed.reshape(here.shape))
 
-    def masked_fill(self, mask: Operand, value: Operand) -> Tensor:
+    def masked_fill(self, mask: Operand, value: Operand) -> T:
         """`value` where `mask` is true, these elements elsewhere."""
         here = self._get()
         where, fill = self._raw(mask), self._raw(value)
@@ -465,7 +462,7 @@ class ArrayMethods(Arithmetic):
         split_size: int | Sequence[int] | None = None,
         axis: int = 0,
         output_num: int | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[T, ...]:
         """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
         sizes; with `output_num`, MindSpore 1.x's argument, into so many of one size.
 
@@ -497,7 +494,7 @@ class ArrayMethods(Arithmetic):
         with x64(value):
             return tuple(self._wrap(piece) for piece in jnp.split(value, cuts, axis))
 
-    def sort(self, axis: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+    def sort(self, axis: int = -1, descending: bool = False) -> tuple[T, T]:
         """Sorted values along `axis` and their indices (Int64)."""
         value = self._get()
         with x64(value):
@@ -505,11 +502,11 @@ class ArrayMethods(Arithmetic):
             picked = jnp.take_along_axis(value, order, axis)
         return self._wrap(picked), self._wrap(cast(order, _dtype.int64))
 
-    def argsort(self, axis: int = -1, descending: bool = False) -> Tensor:
+    def argsort(self, axis: int = -1, descending: bool = False) -> T:
         """Indices (Int64) that sort along `axis`."""
         return self.sort(axis, descending)[1]
 
-    def topk(self, k: int) -> tuple[Tensor, Tensor]:
+    def topk(self, k: int) -> tuple[T, T]:
         """The k largest values along the last axis and their indices (Int32)."""
         value = self._get()
         with x64(value):

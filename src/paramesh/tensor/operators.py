@@ -8,7 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import jax
 import jax.core
@@ -25,12 +25,11 @@ from paramesh.tensor.division import floor_divide
 from paramesh.tensor.kept_calls import in_gradient, of_operands
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
-if TYPE_CHECKING:
-    from paramesh.tensor.base import Tensor
-
-Operand: TypeAlias = "Arithmetic | ArrayLike | Sequence[object]"
+#: The class of what they give: Tensor, which this floor does not know.
+T = TypeVar("T", bound="Arithmetic[Any]")
+Operand: TypeAlias = "Arithmetic[Any] | ArrayLike | Sequence[object]"
 IndexPart: TypeAlias = (
-    "int | slice | EllipsisType | range | list[Any] | Arithmetic | Array | HostArray | None"
+    "int | slice | EllipsisType | range | list[Any] | Arithmetic[Any] | Array | HostArray | None"
 )
 Index: TypeAlias = "IndexPart | tuple[IndexPart, ...]"
 
@@ -54,7 +53,7 @@ def true_divide(a: Any, b: Any) -> Any:
         return of_operands(jnp.true_divide, a, b)
 
 
-class Arithmetic:
+class Arithmetic(Generic[T]):
     """Operators in terms of `_get` (the raw value), `_wrap` and `_put` (replace the value)."""
 
     __slots__ = ()
@@ -103,117 +102,117 @@ class Arithmetic:
                     return self._wrap(jnp.full(value.shape, answer, np.bool_))
         return self._binary(name, fn, other)
 
-    def __add__(self, other: Operand) -> Tensor:
+    def __add__(self, other: Operand) -> T:
         return self._binary("+", jnp.add, other)
 
-    def __radd__(self, other: Operand) -> Tensor:
+    def __radd__(self, other: Operand) -> T:
         return self._binary("+", jnp.add, other, swap=True)
 
-    def __sub__(self, other: Operand) -> Tensor:
+    def __sub__(self, other: Operand) -> T:
         return self._binary("-", _subtract, other)
 
-    def __rsub__(self, other: Operand) -> Tensor:
+    def __rsub__(self, other: Operand) -> T:
         return self._binary("-", _subtract, other, swap=True)
 
-    def __mul__(self, other: Operand) -> Tensor:
+    def __mul__(self, other: Operand) -> T:
         return self._binary("*", jnp.multiply, other)
 
-    def __rmul__(self, other: Operand) -> Tensor:
+    def __rmul__(self, other: Operand) -> T:
         return self._binary("*", jnp.multiply, other, swap=True)
 
-    def __truediv__(self, other: Operand) -> Tensor:
+    def __truediv__(self, other: Operand) -> T:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(self._get(), b))
 
-    def __rtruediv__(self, other: Operand) -> Tensor:
+    def __rtruediv__(self, other: Operand) -> T:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
 
-    def __floordiv__(self, other: Operand) -> Tensor:
+    def __floordiv__(self, other: Operand) -> T:
         return self._binary("//", floor_divide, other)
 
-    def __rfloordiv__(self, other: Operand) -> Tensor:
+    def __rfloordiv__(self, other: Operand) -> T:
         return self._binary("//", floor_divide, other, swap=True)
 
-    def __mod__(self, other: Operand) -> Tensor:
+    def __mod__(self, other: Operand) -> T:
         return self._binary("%", jnp.mod, other)
 
-    def __rmod__(self, other: Operand) -> Tensor:
+    def __rmod__(self, other: Operand) -> T:
         return self._binary("%", jnp.mod, other, swap=True)
 
-    def __pow__(self, other: Operand) -> Tensor:
+    def __pow__(self, other: Operand) -> T:
         return self._binary("**", jnp.power, other)
 
-    def __rpow__(self, other: Operand) -> Tensor:
+    def __rpow__(self, other: Operand) -> T:
         return self._binary("**", jnp.power, other, swap=True)
 
-    def __matmul__(self, other: Operand) -> Tensor:
+    def __matmul__(self, other: Operand) -> T:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(self._get(), b))
 
-    def __rmatmul__(self, other: Operand) -> Tensor:
+    def __rmatmul__(self, other: Operand) -> T:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(b, self._get()))
 
-    def __and__(self, other: Operand) -> Tensor:
+    def __and__(self, other: Operand) -> T:
         return self._binary("&", jnp.bitwise_and, other)
 
-    def __rand__(self, other: Operand) -> Tensor:
+    def __rand__(self, other: Operand) -> T:
         return self._binary("&", jnp.bitwise_and, other, swap=True)
 
-    def __or__(self, other: Operand) -> Tensor:
+    def __or__(self, other: Operand) -> T:
         return self._binary("|", jnp.bitwise_or, other)
 
-    def __ror__(self, other: Operand) -> Tensor:
+    def __ror__(self, other: Operand) -> T:
         return self._binary("|", jnp.bitwise_or, other, swap=True)
 
-    def __xor__(self, other: Operand) -> Tensor:
+    def __xor__(self, other: Operand) -> T:
         return self._binary("^", jnp.bitwise_xor, other)
 
-    def __rxor__(self, other: Operand) -> Tensor:
+    def __rxor__(self, other: Operand) -> T:
         return self._binary("^", jnp.bitwise_xor, other, swap=True)
 
-    def __lshift__(self, other: Operand) -> Tensor:
+    def __lshift__(self, other: Operand) -> T:
         return self._binary("<<", jnp.left_shift, other)
 
-    def __rshift__(self, other: Operand) -> Tensor:
+    def __rshift__(self, other: Operand) -> T:
         return self._binary(">>", jnp.right_shift, other)
 
-    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+    def __eq__(self, other: object) -> T:  # type: ignore[override]
         return self._compare("==", jnp.equal, operator.eq, other)
 
-    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+    def __ne__(self, other: object) -> T:  # type: ignore[override]
         return self._compare("!=", jnp.not_equal, operator.ne, other)
 
-    def __lt__(self, other: Operand) -> Tensor:
+    def __lt__(self, other: Operand) -> T:
         return self._compare("<", jnp.less, operator.lt, other)
 
-    def __le__(self, other: Operand) -> Tensor:
+    def __le__(self, other: Operand) -> T:
         return self._compare("<=", jnp.less_equal, operator.le, other)
 
-    def __gt__(self, other: Operand) -> Tensor:
+    def __gt__(self, other: Operand) -> T:
         return self._compare(">", jnp.greater, operator.gt, other)
 
-    def __ge__(self, other: Operand) -> Tensor:
+    def __ge__(self, other: Operand) -> T:
         return self._compare(">=", jnp.greater_equal, operator.ge, other)
 
     def __hash__(self) -> int:
         return id(self) >> 4
 
-    def __neg__(self) -> Tensor:
+    def __neg__(self) -> T:
         value = self._get()
         with x64(value):
             return self._wrap(in_gradient(jnp.negative, value))
 
-    def __pos__(self) -> Tensor:
+    def __pos__(self) -> T:
         return self._wrap(self._get())
 
-    def __abs__(self) -> Tensor:
+    def __abs__(self) -> T:
         value = self._get()
         with x64(value):
             return self._wrap(in_gradient(absolute, value))
 
-    def __invert__(self) -> Tensor:
+    def __invert__(self) -> T:
         value = self._get()
         with x64(value):
             return self._wrap(jnp.invert(value))
@@ -257,14 +256,14 @@ class Arithmetic:
             raise TypeError("len() of a 0-d Tensor: it has no axis to count.")
         return shape[0]
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[T]:
         for i in range(len(self)):
             yield self[i]
 
     def __contains__(self, item: object) -> bool:
         return _python(bool, (self == item)._get().any(), "`in`")
 
-    def __getitem__(self, index: Index) -> Tensor:
+    def __getitem__(self, index: Index) -> T:
         value = self._get()
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)):
