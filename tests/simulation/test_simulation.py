@@ -101,6 +101,14 @@ def test_changes_that_once_failed(seed: int) -> None:
     assert not simulate(seed, changed(draw(seed), random.Random(seed))).ended
 
 
+def test_saves_that_once_failed() -> None:
+    """A log is damaged before the snapshot that a server starts from, while it saves."""
+    # Five are saved, the last one by the server that has started; an older version is gone.
+    result = simulate(1_001_030)
+    assert result.saved == 5
+    assert "this server has versions 2 to 3" in result.ended
+
+
 @pytest.mark.slow
 def test_moves_to_other_numbers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = range(2000)
