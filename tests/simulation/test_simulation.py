@@ -101,14 +101,11 @@ def test_changes_that_once_failed(seed: int) -> None:
     assert not simulate(seed, changed(draw(seed), random.Random(seed))).ended
 
 
-@pytest.mark.parametrize("seed", [1_001_030, 1_002_166])
-def test_saves_that_once_failed(seed: int) -> None:
-    """A log is damaged before the snapshot that a server starts from, while it saves; a worker
-    wakes up after its commit, two others having saved into the folder.
-    """
-    result = simulate(seed)
+def test_a_save_that_once_failed() -> None:
+    """A worker wakes up after its commit, and two others have saved into the folder."""
+    result = simulate(1_002_166)
     assert result.saved >= 4
-    assert not result.ended or "this server has versions" in result.ended
+    assert not result.ended
 
 
 @pytest.mark.slow
