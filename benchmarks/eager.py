@@ -1,10 +1,11 @@
 """What a forward and backward pass costs when nothing is compiled as a whole (PyNative mode).
 
-Run `python benchmarks/eager.py [--network B] [--passes N] [--only KEY ...]
+Run `python benchmarks/eager.py [--network B] [--train] [--passes N] [--only KEY ...]
 [--mindspore-python PATH] [--json FILE]`. All contestants have the same weights and batch, and
 compute the loss and the gradients of all weights, operator by operator: paramesh and MindSpore in
 PyNative mode, the others without `jit`. They take turns of ten passes; a first turn does not count,
-and results are waited for. The table has medians, and their ratio to plain JAX.
+and results are waited for. The table has medians, and their ratio to plain JAX. With `--train` a
+pass is a training step: the optimizer is called too, as in a script's own loop, and the loss read.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ TITLES = {
 class Here:
     """A contestant that runs in this process."""
 
-    def __init__(self, contestant: Contestant, network: Network) -> None:
+    def __init__(self, contestant: Contestant, network: Network, train: bool) -> None:
         self.version = contestant.version()
         start, batch = definitions.start_values(network), definitions.batch(network)
-        self._run = contestant.eager(network, start, batch)
+        made = contestant.eager_training if train else contestant.eager
+        self._run = made(network, start, batch)
 
     def turn(self, steps: int) -> tuple[list[float], float]:
         """Run passes, as many as steps says; (the seconds of each, the loss)."""
@@ -78,7 +80,11 @@ class PyNative:
 
 
 def measure(
-    network: Network, contestants: list[Contestant], passes: int, python: str | None
+    network: Network,
+    contestants: list[Contestant],
+    passes: int,
+    python: str | None,
+    train: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for each contestant: times and loss, or why there are none."""
     runners: dict[str, harness.Runner] = {}
@@ -89,10 +95,12 @@ def measure(
         try:
             for contestant, row in zip(contestants, rows, strict=True):
                 try:
+                    if contestant.key == "mindspore" and train:
+                        raise Unavailable("measured without its optimizer only")
                     if contestant.key == "mindspore":
                         runner = PyNative(network, python, batches.path(network))
                     else:
-                        runner = Here(contestant, network)
+                        runner = Here(contestant, network, train)
                     row["version"] = runner.version
                     row["loss"] = runner.turn(TURN)[1]
                     runners[contestant.key] = runner
@@ -112,7 +120,7 @@ def measure(
     return rows
 
 
-def show(console: Console, network: Network, rows: list[dict[str, Any]]) -> None:
+def show(console: Console, network: Network, rows: list[dict[str, Any]], what: str) -> None:
     lines: list[tuple[str, ...]] = []
     for row in rows:
         remark = row.get("unavailable", "")
@@ -128,7 +136,7 @@ def show(console: Console, network: Network, rows: list[dict[str, Any]]) -> None
                 remark,
             )
         )
-    columns = ("", "version", "forward and backward (ms)", "ratio", "loss", "remark")
+    columns = ("", "version", f"{what} (ms)", "ratio", "loss", "remark")
     console.print(harness.table(f"eager, {network.key}: {network.title}", columns, lines))
 
 
@@ -137,6 +145,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", default="B", help="A, B, C, D, several letters, or all")
+    parser.add_argument("--train", action="store_true", help="training steps, with the optimizer")
     parser.add_argument("--passes", type=int, help="that count, of each; default by network")
     parser.add_argument("--only", nargs="+", choices=BY_KEY, metavar="KEY")
     parser.add_argument("--mindspore-python", metavar="PATH", help="a python that has MindSpore")
@@ -147,11 +156,12 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     for network in harness.networks(options.network):
         passes = options.passes or PASSES[network.key]
-        rows = measure(network, contestants, passes, options.mindspore_python)
-        show(console, network, rows)
+        rows = measure(network, contestants, passes, options.mindspore_python, options.train)
+        what = "training step" if options.train else "forward and backward"
+        show(console, network, rows, what)
         results += rows
         harness.write_json(options.json, "eager", results)
 
 
 if __name__ == "__main__":
-    record.run(main)
+    record.run(main, ["--train"])

@@ -20,10 +20,11 @@ Everything is on eight virtual devices; the cost model counts with the figures o
 
 Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices. `--unseen` takes the
 networks that predictions were not fitted to (`searched/unseen.py`), and `--fresh` those that were
-written after the prediction for GPUs (`searched/fresh.py`). `--kept FILE` keeps the costs
+written after the prediction for GPUs (`searched/fresh.py`); `--dropped` those with dropout
+(`searched/dropped.py`). `--kept FILE` keeps the costs
 of `quality` and what compilers said for `compiled`, so that a run may be stopped and go on. With
 `--record`, a part that is asked for as `--only=PART` has a section of its own, and so have
-`--unseen`, `--fresh` and `--meshes=MESH`.
+`--unseen`, `--fresh`, `--dropped` and `--meshes=MESH`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ from paramesh.parallel.planning.devices import (
     TargetDevices,
     target_devices,
 )
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied
@@ -72,13 +73,14 @@ from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import Plan, Program, find
 from paramesh.transforms.stages import compiled_for_target
 from searched import drec
+from searched.dropped import DROPPED
 from searched.fresh import FRESH
 from searched.networks import MEDIUM, NETWORKS, Network, gpt
 from searched.peers import compiled as compiled_peer
 from searched.peers import modelled, peers_of, problem_of, program_of
 from searched.unseen import UNSEEN
 
-ALL = {**NETWORKS, **UNSEEN, **FRESH}
+ALL = {**NETWORKS, **UNSEEN, **FRESH, **DROPPED}
 #: Name -> (mesh, hosts).
 MESHES: dict[str, tuple[tuple[int, ...], int]] = {
     "8": ((8,), 1),
@@ -401,6 +403,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=tuple(ALL))
     parser.add_argument("--unseen", action="store_true", help="take `searched/unseen.py`")
     parser.add_argument("--fresh", action="store_true", help="take `searched/fresh.py`")
+    parser.add_argument("--dropped", action="store_true", help="take `searched/dropped.py`")
     parser.add_argument("--devices", nargs="+", default=["cpu:8", "h100:8", "v5e:2x4"])
     parser.add_argument("--meshes", nargs="+", choices=tuple(MESHES), default=list(MESHES))
     parser.add_argument("--every", action="store_true", help="print all layouts of `quality`")
@@ -409,6 +412,7 @@ def main() -> None:
     given = parser.parse_args()
     console, target, kept = Console(), TARGETS[given.target], Kept(given.kept)
     sets = UNSEEN if given.unseen else FRESH if given.fresh else NETWORKS
+    sets = DROPPED if given.dropped else sets
     given.networks = given.networks or list(sets)
     todo: dict[str, Callable[[], None]] = {
         "time": lambda: times(console, given.layers, target),
@@ -425,5 +429,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    variants = ("--only", "--unseen", "--fresh", "--devices", *(f"--meshes={m}" for m in MESHES))
-    record.run(main, variants)
+    sets = ("--unseen", "--fresh", "--dropped")
+    record.run(main, ("--only", *sets, "--devices", *(f"--meshes={m}" for m in MESHES)))

@@ -19,11 +19,15 @@ from paramesh._compat.jax import (
     ClosedJaxpr,
     Jaxpr,
     Primitive,
+    ShapedArray,
     absent_devices,
     ad,
     batching,
     broadcast_one_to_all,
+    computes_now,
     dce_jaxpr,
+    define_linearization,
+    define_way_back,
     devices_are_open,
     eval_context,
     get_opaque_trace_state,
@@ -195,6 +199,59 @@ def test_an_operator_of_ones_own_is_seen_in_traces_and_derivatives() -> None:
     np.testing.assert_allclose(jax.jit(jax.grad(f))(x), jnp.cos(x), rtol=1e-6)
     eqns = jax.make_jaxpr(jax.grad(f))(x).jaxpr.eqns
     assert [eqn.params["back"] for eqn in eqns if eqn.primitive is marked] == [False, True]
+
+
+def test_what_is_computed_now() -> None:
+    seen: list[bool] = []
+
+    def see(x: Any) -> Any:
+        seen.append(computes_now())
+        return x.sum()
+
+    x = jnp.ones(3)
+    see(x)
+    jax.grad(see)(x)
+    jax.vjp(see, x)
+    assert seen == [True] * 3
+    seen.clear()
+    jax.jit(see)(x)
+    jax.vmap(see)(x[None])
+    jax.linearize(see, x)
+    jax.jvp(see, (x,), (x,))
+    jax.jit(jax.grad(see))(x)
+    jax.grad(jax.grad(lambda x: see(x[None]) ** 2))(1.0)
+    assert not any(seen)
+    assert seen
+
+
+def test_a_gradient_goes_through_an_operator_as_its_rules_say() -> None:
+    doubled, linear = Primitive("doubled"), Primitive("doubled_linear")
+    doubled.multiple_results = linear.multiple_results = True
+    asked: list[Any] = []
+
+    def linearize(reverse: bool, moves: Any, *inputs: Any, times: int) -> Any:
+        asked.append((reverse, list(moves), times))
+        box = [jnp.ones(3)]  # not to be hashed, and not to be held
+
+        def tangents(left: Any, *given: Any) -> Any:
+            asked.append(left)
+            moving = [t for t, move in zip(given, moves, strict=True) if move]
+            return linear.bind(*moving, box=box, shapes=[ShapedArray((3,), jnp.float32)])
+
+        return [inputs[0] * times], [True], "left", tangents
+
+    def back(cotangents: Any, box: Any, shapes: Any) -> Any:
+        return [cotangents[0] * 2 * box[0]]
+
+    doubled.def_impl(lambda *inputs, times: [inputs[0] * times])
+    define_linearization(doubled, linearize)
+    define_way_back(linear, back)
+
+    def f(x: Any) -> Any:
+        return (doubled.bind(x, jnp.ones(3), times=2)[0] ** 2).sum()
+
+    np.testing.assert_allclose(jax.grad(f)(jnp.arange(3.0)), 8 * np.arange(3.0))
+    assert asked == [(True, [True, False], 2), "left"]
 
 
 def test_the_hash_of_counters_is_that_of_its_paper() -> None:

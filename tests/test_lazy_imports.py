@@ -62,7 +62,7 @@ TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 def floors() -> dict[str, int]:
     """{module or package right under paramesh: its height}, from pyproject.toml."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-    (layers,) = [c["layers"] for c in settings["contracts"] if c["type"] == "layers"]
+    (layers,) = [c["layers"] for c in settings["contracts"] if c.get("containers") == ["paramesh"]]
     return {name.strip("()"): -i for i, name in enumerate(layers)}
 
 

@@ -276,3 +276,11 @@ def test_errors_name_the_function_and_show_what_it_was_given() -> None:
     ]:
         with pytest.raises(error, match=says):
             call()
+
+
+@pytest.mark.parametrize("name", ["add", "sum", "clip", "mean", "concatenate"])
+def test_nothing_is_written_into_tensors(name: str) -> None:
+    given = [Tensor(X)] if name in ("sum", "mean") else [Tensor(X), Tensor(Y)]
+    args = ([*given],) if name == "concatenate" else given
+    with pytest.raises(TypeError, match=rf"^numpy\.{name} takes no `out`"):
+        getattr(mnp, name)(*args, out=Tensor(X))

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -193,3 +194,23 @@ def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Arra
     x, y = map(jnp.asarray, batch)
     gradients = jax.value_and_grad(loss_of(network))
     return lambda: jax.block_until_ready(gradients(weights, x, y))
+
+
+def eager_training(
+    network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]
+) -> Step:
+    """One training step per call, operator by operator; the loss is read."""
+    rule = optimizer(network)
+    weights = jax.tree.map(lambda a: jnp.array(a), tree(network, start))
+    held = [weights, rule.init(weights)]
+    x, y = map(jnp.asarray, batch)
+    gradients = jax.value_and_grad(loss_of(network))
+
+    def run() -> Any:
+        loss, grads = gradients(held[0], x, y)
+        updates, held[1] = rule.update(grads, held[1], held[0])
+        held[0] = optax.apply_updates(held[0], updates)
+        jax.block_until_ready(held)
+        return np.asarray(loss), None
+
+    return run

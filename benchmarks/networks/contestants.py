@@ -85,6 +85,22 @@ class Contestant:
         """
         return self.load().eager(network, start, batch)
 
+    def eager_training(self, network: Network, start: Any, batch: Any) -> Callable[[], Any]:
+        """One training step per call, nothing compiled as a whole: (loss, None).
+
+        Args:
+            network: which.
+            start: the weights by name.
+            batch: inputs and targets.
+
+        Raises:
+            Unavailable: its package is not installed, or it has no such step here.
+        """
+        module = self.load()
+        if not hasattr(module, "eager_training"):
+            raise Unavailable("measured without its optimizer only")
+        return module.eager_training(network, start, batch)
+
 
 CONTESTANTS = (
     Contestant("jax", "hand-written JAX", "jax", "by_hand"),

@@ -203,3 +203,23 @@ def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Arra
     x, y = map(Tensor, batch)
     gradients = value_and_grad(loss_of(network, net), None, net.trainable_params())
     return lambda: jax.block_until_ready(gradients(x, y))
+
+
+def eager_training(
+    network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]
+) -> Step:
+    """One training step per call, in PyNative mode; the loss is read."""
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    net = filled(network, start)
+    params = net.trainable_params()
+    update = optimizer(network, params)
+    x, y = map(Tensor, batch)
+    gradients = value_and_grad(loss_of(network, net), None, params)
+
+    def run() -> Any:
+        loss, grads = gradients(x, y)
+        update(grads)
+        net.block_until_ready()
+        return loss.asnumpy(), None
+
+    return run

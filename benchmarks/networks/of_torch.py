@@ -283,3 +283,11 @@ def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Arra
         return loss.item(), [weight.grad for weight in weights]
 
     return run
+
+
+def eager_training(
+    network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]
+) -> Step:
+    """One training step per call, with torch's fused optimizers; the loss is read."""
+    step = build(network, start, batch, compiled=False)
+    return lambda: (step(), None)

@@ -118,6 +118,8 @@ _SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _JAX_SECONDS = 1.0
 
 _settings = dict(_DEFAULTS)
+#: The settings that `set_context` was given.
+_given: set[str] = set()
 _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
 #: Parallel settings that the user made, even to their defaults.
@@ -217,7 +219,13 @@ def set_context(**settings: object) -> None:
         if name in ignored_settings.SETTINGS:
             ignored_settings.note(name)
     _settings.update(checked)
+    _given.update(checked)
     _update_program_key()
+
+
+def was_given(name: str) -> bool:
+    """Whether `set_context` was called with this setting since the start, or since `reset`."""
+    return name in _given
 
 
 def _keep_programs_in(folder: str | None) -> None:
@@ -591,6 +599,7 @@ def reset() -> None:
         _keep_programs_in(None)
     _settings.clear()
     _settings.update(_DEFAULTS)
+    _given.clear()
     reset_auto_parallel_context()
     reset_ps_context()
 

@@ -255,6 +255,11 @@ def watch_64bit() -> Generator[_Marks]:
         _marks.met_64bit = _marks.met_64bit or outer
 
 
+def meets_64bit() -> None:
+    """Mark for `watch_64bit` that 64-bit data is there."""
+    _marks.met_64bit = True
+
+
 def x64_enabled() -> bool:
     """Whether JAX keeps 64-bit data on this thread now."""
     # The attribute is created at run time, so type checkers do not know it.

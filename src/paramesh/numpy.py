@@ -111,6 +111,8 @@ def _over(name: str) -> Callable[..., Any]:
 
     def run(*args: object, **kwargs: object) -> Any:
         wide: list[Any] = []
+        if kwargs.get("out") is not None:
+            raise TypeError(f"numpy.{name} takes no `out`: Tensors are not written into.")
         if first in kwargs:
             kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}
         for each in unnamed[len(args) :]:

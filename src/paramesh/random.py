@@ -24,6 +24,7 @@ from paramesh.parameter import Parameter
 from paramesh.sampling.seed import follow_seed, get_seed
 from paramesh.state import storage, tracing
 from paramesh.tensor.base import Tensor, TensorInput, raw
+from paramesh.tensor.kept_calls import as_one
 
 _LARGEST_SEED = 2**64 - 1
 
@@ -59,11 +60,8 @@ class Generator:
 
     def _advance(self) -> jax.Array:
         check_not_forked()
-        state = raw(self.state)
-        words = threefry_2x32(state[:2], state[2:])
-        low = state[3] + jnp.uint32(1)
-        high = state[2] + (low == 0).astype(jnp.uint32)
-        self.state.assign(jnp.stack([state[0], state[1], high, low]))
+        words, after = as_one(_advanced, raw(self.state))
+        self.state.assign(after)
         return words
 
     def manual_seed(self, seed: int) -> Generator:
@@ -92,6 +90,14 @@ class Generator:
             ParameterShapeError: it is not of shape (4,).
         """
         self.state.assign(state)
+
+
+def _advanced(state: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The words of the key at a position, and the next position."""
+    words = threefry_2x32(state[:2], state[2:])
+    low = state[3] + jnp.uint32(1)
+    high = state[2] + (low == 0).astype(jnp.uint32)
+    return words, jnp.stack([state[0], state[1], high, low])
 
 
 def _words(seed: int) -> np.ndarray[Any, Any]:

@@ -161,3 +161,31 @@ def test_printing_makes_no_numbers(case: Any) -> None:
     net = make(case.code)
     assert repr(net).startswith(case.layer)
     assert all(param.has_init for param in net.get_parameters())
+
+
+def test_errors_about_arguments_name_the_class() -> None:
+    shared = [
+        cls
+        for name in nn.__all__
+        if isinstance(cls := getattr(nn, name), type)
+        and issubclass(cls, nn.Cell)
+        and cls.__init__.__qualname__ != f"{cls.__qualname__}.__init__"
+    ]
+    assert not [cls for cls in shared if cls.__init__.__qualname__.startswith("_")]
+    with pytest.raises(TypeError, match=r"^LSTMCell.__init__\(\) missing 1 .* 'hidden_size'"):
+        nn.LSTMCell(3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^BatchNorm2d.__init__\(\) missing 1 .* 'num_features'"):
+        nn.BatchNorm2d()  # type: ignore[call-arg]
+
+
+def test_classes_of_scripts_share_what_they_write() -> None:
+    class _Base(nn.Cell):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.width = width
+
+    class Net(_Base):
+        pass
+
+    assert Net.__init__ is _Base.__init__
+    assert Net(3).width == 3

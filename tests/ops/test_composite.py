@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
 
+import paramesh.dtype as dt
 import paramesh.ops as ops
 from paramesh import context, nn
 from paramesh.parameter import Parameter, ParameterTuple
@@ -146,6 +150,63 @@ def test_multitype_func_graph() -> None:
     assert ops.HyperMap(ops.Partial()(scale, 2.0))((x, y)) == ("number, tensor",) * 2
 
 
+#: {what is registered: the arguments that MindSpore 2.10 calls it for, in a graph}.
+VALUES: dict[str, Any] = {
+    "int": 1, "float": 1.5, "bool": True, "Int64": Tensor(1), "Float32": Tensor(1.0), "text": "s",
+    "none": None, "tuple": (1,), "list": [1], "dict": {"a": 1}, "slice": slice(1),
+    "np.float32": np.float32(1), "np.int64": np.int64(2), "pair": (1, 2.0),
+    "Parameter": Parameter(1.0), "Int32": Tensor(1, dt.int32),
+}  # fmt: skip
+FITTING: dict[str, str] = {
+    "Int64": "int np.int64",
+    "int64": "int np.int64",
+    "Int32": "",
+    "Float32": "float np.float32",
+    "Bool": "bool",
+    "Int": "int np.int64",
+    "Float": "float np.float32",
+    "Number": "int float bool np.float32 np.int64",
+    "Tensor": "Int64 Float32 Parameter Int32",
+    "Tensor[Float32]": "Float32 Parameter",
+    "Tuple": "tuple pair",
+    "Tuple[Int64]": "tuple",
+    "Tuple[Int64, Float]": "pair",
+    "List": "list",
+    "Dictionary": "dict",
+    "Slice": "slice",
+    "String": "text",
+    "None": "none",
+}
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_which_arguments_a_registered_type_fits(name: str) -> None:
+    fn = ops.MultitypeFuncGraph("fn")
+    fn.register("Function")(lambda a: False)
+    fn.register(name)(lambda a: True)
+    found = []
+    for each, value in VALUES.items():
+        with contextlib.suppress(TypeError):
+            found += [each] if fn(value) else []
+    assert " ".join(found) == FITTING[name]
+
+
+def test_multitype_func_graph_of_element_types_and_of_one_implementation() -> None:
+    fn = ops.MultitypeFuncGraph("fn")
+    fn.register(dt.int64)(lambda a: "int")
+    assert fn(3) == "int"
+    with pytest.raises(TypeError, match=r"nothing for \(float\), only for \(Int64\)"):
+        fn(1.5)
+    context.set_context(mode=context.PYNATIVE_MODE)
+    assert fn(1.5) == "int"  # MindSpore asks no types where there is nothing to choose
+    fn.register("String")(lambda a: "text")
+    with pytest.raises(TypeError, match="nothing for"):
+        fn(1.5)
+    for wrong in ("Tensor[Foo]", "Tuple[Int64, Foo]", "int65"):
+        with pytest.raises(ValueError, match="is not a known type"):
+            fn.register(wrong)
+
+
 def test_clip_by_value() -> None:
     assert ops.clip_by_value(x, -1, 2).asnumpy().tolist() == [2, -1]
     clipped = ops.clip_by_value([x, y], clip_value_max=Tensor([1.0]))
@@ -154,8 +215,11 @@ def test_clip_by_value() -> None:
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_clip_by_global_norm(compiled: bool) -> None:
-    clip = (lambda *a: ops.clip_by_global_norm(a, 6.5)) if not compiled else None
-    clip = clip or jit(lambda *a: ops.clip_by_global_norm(a, 6.5))
+    def clip(*a: Tensor) -> Any:
+        return ops.clip_by_global_norm(a, 6.5)
+
+    if compiled:
+        clip = jit(clip)
     result = clip(x, y)  # the norm of (3, -4, 12) is 13
     assert type(result) is tuple
     np.testing.assert_allclose(result[0].asnumpy(), [1.5, -2], rtol=1e-6)

@@ -114,3 +114,24 @@ def test_sizes_and_scales_of_interpolate(given: dict[str, Any], placing: str | N
 def test_what_interpolate_refuses(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ops.interpolate(Tensor(IMAGE), **given)
+
+
+def test_pieces_of_a_tensor_and_factors_by_their_former_names() -> None:
+    x = Tensor(ROWS)
+    for one, other in zip(x.split(axis=1, output_num=3), np.split(ROWS, 3, 1), strict=True):
+        np.testing.assert_array_equal(one.asnumpy(), other)
+    with pytest.raises(ValueError, match="axis 1 has 6, which 4 pieces do not divide"):
+        x.split(axis=1, output_num=4)
+    with pytest.raises(TypeError, match="give split_size or output_num, got None and None"):
+        x.split()
+    np.testing.assert_allclose(ops.dot(x1=x, x2=x.T).asnumpy(), ROWS @ ROWS.T)
+    with pytest.raises(TypeError, match="dot needs two factors, input and other: other is missing"):
+        ops.dot(x1=x)
+
+
+def test_all_elements_that_are_not_to_be_sorted_stay_where_they_are() -> None:
+    x = np.array([[2.0, 0.0, 3.0, 1.0]], np.float32)
+    for found in (ops.topk(Tensor(x), 4, sorted=False), ops.TopK(False)(Tensor(x), 4)):
+        assert [v.tolist() for v in found] == [x.tolist(), [[0, 1, 2, 3]]]
+    values, where = ops.topk(Tensor(x), 2, sorted=False)
+    assert (values.tolist(), where.tolist()) == ([[3.0, 2.0]], [[2, 0]])

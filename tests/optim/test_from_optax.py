@@ -198,7 +198,7 @@ def test_a_line_search_tries_values_of_the_loss(kind: str) -> None:
         optimizer(slopes, value=value, value_fn=loss if kind == "reads" else by_name)
         return value
 
-    values = {p.name: jnp.asarray(p.asnumpy()) for p in params}
+    before = values = {p.name: jnp.asarray(p.asnumpy()) for p in params}
     theirs = optax.lbfgs()
     state = theirs.init(values)
     for _ in range(3):
@@ -207,9 +207,11 @@ def test_a_line_search_tries_values_of_the_loss(kind: str) -> None:
         updates, state = theirs.update(
             grads, state, values, value=value, grad=grads, value_fn=by_name
         )
-        values = named_leaves(optax.apply_updates(values, updates))
+        before, values = values, named_leaves(optax.apply_updates(values, updates))
     for param in params:
-        close(param.asnumpy(), values[param.name])
+        # The last step takes most of the values away: what is left has the error of what was there.
+        reach = 1e-6 * float(jnp.abs(before[param.name]).max())
+        np.testing.assert_allclose(param.asnumpy(), values[param.name], rtol=1e-6, atol=reach)
 
 
 def test_what_a_line_search_tries_is_not_kept() -> None:

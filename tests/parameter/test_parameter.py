@@ -7,7 +7,7 @@ import gc
 import pickle
 import threading
 import tracemalloc
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -563,7 +563,7 @@ def test_tuple_numbers_the_unnamed() -> None:
     [
         (lambda: ParameterTuple([weight(), weight()]), DuplicateNameError, "named 'net.w'"),
         (lambda: ParameterTuple(wrong([weight(), 1])), TypeError, "element 1 is a int"),
-        (lambda: ParameterTuple(weight()), TypeError, r"got a single one: write \(p,\)"),
+        (lambda: ParameterTuple(cast(Any, weight())), TypeError, r"got a single one: write \(p,\)"),
         (lambda: ParameterTuple(wrong(3)), TypeError, "iterable"),
         (
             lambda: ParameterTuple([weight()]).clone(wrong(1)),

@@ -238,7 +238,7 @@ class TestArguments:
 
     def test_containers_in_and_out(self) -> None:
         program = paramesh.jit(lambda d: {"sum": d["a"] + d["b"][0], "none": None, "n": 3})
-        out = program({"a": Tensor(X), "b": [Tensor(X)]})
+        out: dict[str, Any] = program({"a": Tensor(X), "b": [Tensor(X)]})
         assert out["none"] is None
         assert out["n"] == 3
         np.testing.assert_allclose(out["sum"].asnumpy(), 2 * X)

@@ -242,7 +242,7 @@ def jitted(x: Tensor) -> Tensor:
 
 class Decorated(nn.Cell):
     @paramesh.jit
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x: Tensor) -> Tensor:  # type: ignore[override]
         if x.sum() > 0:
             x = x + 1
         return x

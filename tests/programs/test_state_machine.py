@@ -32,6 +32,9 @@ from paramesh import Parameter, ParameterTuple, Tensor, context, nn
 from paramesh.initializer import Normal, initializer
 from programs import model
 
+#: The machine changes networks behind the backs of their optimizers, which say so.
+pytestmark = pytest.mark.filterwarnings("ignore::paramesh.errors.UntrainedWarning")
+
 Array = np.ndarray[Any, Any]
 
 #: Sizes from layer to layer: many small Parameters, and fewer than optimizers join.

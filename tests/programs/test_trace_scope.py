@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
+import itertools
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -368,15 +369,23 @@ CARRIERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "subclass": (lambda x: Named(a=x), "a Named with .*register_pytree_node"),
     "set": (lambda x: {x}, "a set with traced Tensors in it, which would never get values"),
     "closure": (lambda x: lambda: x, "a function with traced Tensors"),
-    "values": (lambda x: {"a": x}.values(), r"a dict_values with .* Return one of these\."),
+    "deque": (lambda x: deque([x]), r"a deque with .* Return one of these\."),
     "generator": (_later, "a generator, which would run after the trace"),
-    "map": (lambda x: map(abs, [x]), "a map, which would run after the trace"),
+    "reversed": (lambda x: reversed([x]), "a list_reverseiterator, which would run after the"),
+    "endless": (lambda x: zip(itertools.repeat(1)), "a zip of more than 100,000 elements"),
 }
 #: Ways in which a function returns more than a number.
 RETURNING: dict[str, Callable[[Any], Any]] = {
     "jit": paramesh.jit,
     "aux": lambda f: paramesh.value_and_grad(lambda x: (x.sum(), f(x)), has_aux=True),
     "remat": lambda f: paramesh.jit(lambda x: (paramesh.remat(f)(x), 0)[1]),
+}
+#: Ways in which it gives what was returned.
+GIVING: dict[str, Callable[[Any], Any]] = {
+    "jit": paramesh.jit,
+    "remat": lambda f: paramesh.jit(paramesh.remat(f)),
+    "aux": lambda f: lambda x: RETURNING["aux"](f)(x)[0][1],
+    "jvp": lambda f: lambda x: paramesh.jvp(lambda x: (x.sum(), f(x)), x, x, has_aux=True)[2][0],
 }
 
 
@@ -389,6 +398,36 @@ def test_a_result_that_a_program_cannot_give(name: str, way: str) -> None:
         paramesh.set_context(mode=mode)
         with pytest.raises(TraceError, match=f"returns {text}"):
             RETURNING[way](returned)(X2)
+
+
+#: {what a function returns: what its program returns, as MindSpore's graphs do}.
+FINISHED: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "map of a tuple": (lambda x: map(lambda a: a + 1, (x, x)), (3, 3)),
+    "map of lists": (lambda x: map(lambda a, b: a + b, [x, x], [1, 2]), [3, 4]),
+    "map of both": (lambda x: map(lambda a, b: a + b, [x, x], (1, 2)), (3, 4)),
+    "zip": (lambda x: {"k": [zip([x, 1], (2, x), strict=True)]}, {"k": [((2, 2), (1, 2))]}),
+    "enumerate": (lambda x: enumerate((x,)), ((0, 2),)),
+    "filter": (lambda x: filter(lambda a: a > 0, (1, -1, 2)), [1, 2]),
+    "range": (lambda x: (range(3), x), ((0, 1, 2), 2)),
+    "items": (lambda x: {"a": x}.items(), [("a", 2)]),
+    "keys": (lambda x: {"a": x}.keys(), ("a",)),
+    "values": (lambda x: {"a": map(abs, (x,))}.values(), ((2,),)),
+}
+
+
+@pytest.mark.parametrize("way", GIVING)
+@pytest.mark.parametrize("name", FINISHED)
+def test_iterators_among_results_are_run_in_the_trace(name: str, way: str) -> None:
+    returned, expected = FINISHED[name]
+
+    def numbers(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: numbers(v) for k, v in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(map(numbers, value))
+        return value if isinstance(value, str) else int(value)
+
+    assert numbers(GIVING[way](returned)(Tensor([2.0]))) == expected
 
 
 def test_a_result_without_traced_values() -> None:

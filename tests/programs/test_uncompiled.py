@@ -59,8 +59,9 @@ def test_a_known_mask_needs_no_values() -> None:
 
 
 def test_axes_of_a_tensor() -> None:
+    axis: Any = Tensor([0])
     with pytest.warns(UncompiledWarning, match="axes are values of a Tensor"):
-        found = paramesh.jit(ops.reduce_sum)(Tensor(X.reshape(2, 2)), Tensor([0]))
+        found = paramesh.jit(ops.reduce_sum)(Tensor(X.reshape(2, 2)), axis)
     assert np.array_equal(found.asnumpy(), [6, 3])
 
 
@@ -84,3 +85,45 @@ def test_methods_and_indexes(pick: Any, what: str) -> None:
 def test_inside_of_other_transforms_it_is_an_error() -> None:
     with pytest.raises(ValueNeededError, match="ops.unique: .*which a compiled program cannot"):
         ops.vmap(lambda x: ops.unique(x)[0])(Tensor(X.reshape(2, 2)))
+
+
+SEEN: list[str] = []
+
+
+class Noting(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        SEEN.append("cell")
+        return ops.unique(x)[0]
+
+
+def note(seen: Any) -> None:
+    seen.append("function")
+
+
+def test_lists_outside_of_cells_get_once_what_a_function_appends() -> None:
+    own: list[str] = []
+    counts = {"calls": 0}
+    net = Noting()
+
+    def f(x: Tensor) -> Tensor:
+        counts["calls"] += 1
+        note(own)
+        return net(x)
+
+    SEEN.clear()
+    with pytest.warns(UncompiledWarning):
+        paramesh.jit(f)(Tensor([3, 1, 3]))
+    assert (SEEN, own, counts) == (["cell"], ["function"], {"calls": 1})
+
+
+def test_an_error_leaves_them_as_the_function_did() -> None:
+    own: list[str] = []
+
+    @paramesh.jit
+    def f(x: Tensor) -> Tensor:
+        own.append("called")
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        f(Tensor([1.0]))
+    assert own == ["called"]

@@ -77,3 +77,21 @@ def test_elsewhere_a_program_that_reads_values_is_an_error() -> None:
         Reading()(X)
     with pytest.raises(TracedValueError, match=r"float\(\)"):
         jit(lambda x: x * float(x.sum()))(X)
+
+
+def test_scripts_may_have_branches_that_cannot_be_converted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As steps with a loss scale are written: `succ` is a bool, or what the optimizer gave."""
+
+    def step(x: Tensor, overflow: Tensor) -> Tensor:
+        if overflow:
+            succ = False
+        else:
+            succ = (True, True)
+        return x * 2 if succ else x
+
+    monkeypatch.setattr(providers, "by_operators", True)
+    with pytest.warns(UncompiledWarning, match="must be of one shape and element type"):
+        found = [jit(step)(X, Tensor(flag)).tolist() for flag in (False, True)]
+    assert found == [[[2.0, 4.0], [6.0, 10.0]], X.tolist()]

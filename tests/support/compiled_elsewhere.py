@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import find
 

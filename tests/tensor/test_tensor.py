@@ -633,3 +633,28 @@ def test_products_as_methods() -> None:
     assert v.cross(Tensor([0.0, 1.0, 0.0])).asnumpy().tolist() == [-3, 0, 1]
     with pytest.raises(TypeError, match=r"Tensor.cross: no axis has size 3, got shape \(2,\)"):
         v[:2].cross(v[:2])
+
+
+#: Methods that reduce, and what numpy calls them.
+REDUCING = ("sum", "prod", "mean", "var", "std", "all", "any", "argmax", "argmin")
+
+
+@pytest.mark.parametrize("name", REDUCING)
+def test_axes_by_the_names_that_mindspore_gives_them(name: str) -> None:
+    rows = np.array([[1.0, 5.0, 2.0], [3.0, 0.0, 4.0]], np.float32)
+    method = getattr(Tensor(rows), name)
+    for kept in ({"keepdim": True}, {"keep_dims": True}, {}):
+        expected = getattr(np, name)(rows, axis=1, keepdims=bool(kept))
+        np.testing.assert_allclose(method(dim=1, **kept).asnumpy(), expected, rtol=1e-6)
+    with pytest.raises(TypeError, match=f"{name}: axis and dim are one argument"):
+        method(axis=1, dim=1)
+
+
+def test_extremes_along_a_dim_come_with_their_indices() -> None:
+    rows = np.array([[1.0, 5.0, 2.0], [3.0, 0.0, 4.0]], np.float32)
+    values, places = untyped(Tensor(rows)).max(dim=1, keepdim=True)
+    assert (values.tolist(), places.tolist()) == ([[5.0], [4.0]], [[1], [2]])
+    values, places = untyped(Tensor(rows)).min(dim=0)
+    assert (values.tolist(), places.tolist()) == ([1.0, 0.0, 2.0], [0, 1, 0])
+    assert untyped(Tensor(rows)).max(axis=1, keep_dims=True).tolist() == [[5.0], [4.0]]
+    assert untyped(Tensor(rows)).cumsum(dim=1).tolist() == np.cumsum(rows, 1).tolist()

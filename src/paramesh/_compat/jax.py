@@ -3,6 +3,8 @@
 Tracing:
     eval_context            leaves the trace of this thread: what is computed inside is computed now
     outside_of_transforms   whether no transform of JAX runs a function on this thread
+    computes_now            whether what this thread computes is computed now, with or without a
+                            gradient
     get_opaque_trace_state  a value that says whether two moments belong to one trace
     to_concrete_value       the array of a tracer that has one (of a gradient outside of programs)
 
@@ -14,6 +16,8 @@ Programs:
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
     Primitive               an operator of one's own; ad, batching and mlir have its rules
+    define_linearization    how a gradient goes through such an operator
+    define_way_back         how cotangents go back through one that is linear
     settings_of_traces      what JAX keys traces by, besides their arguments
     settings_of_calls       what it keys compiled calls by
     mesh_is_entered         whether `jax.set_mesh` holds; no_mesh: where it does not
@@ -49,11 +53,14 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 from jax._src import config as _config
+from jax._src import core as _core
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
 from jax._src.api_util import InternalFloatingPointError
 from jax._src.core import to_concrete_value as to_concrete_value
 from jax._src.core import trace_ctx as _trace_ctx
+from jax._src.interpreters import ad as _ad
+from jax._src.interpreters import partial_eval as _partial_eval
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.core import ShapedArray as ShapedArray
 from jax.experimental import topologies as _topologies
@@ -85,6 +92,8 @@ from paramesh._compat.unbroken import eval_context as eval_context
 
 unbroken_collections()
 
+#: Traces and what they are made of: JAX declares no interface of them.
+_Internal: TypeAlias = Any
 #: A value in a traced program: an operand of an equation, or an output.
 Atom: TypeAlias = Var | Literal
 
@@ -106,6 +115,72 @@ def dtype_of(atom: Atom) -> object:
 
 #: Whether no transform of JAX runs a function on this thread: what is computed is computed now.
 outside_of_transforms: Callable[[], bool] = _trace_ctx.is_top_level
+
+
+#: Whether gradients ask operators for rules of their own, as they do in the JAX that is tested.
+_HAS_RULES = all(
+    hasattr(part, name)
+    for part, name in (
+        (_ad, "LinearizeTrace"),
+        (_ad, "primitive_linearizations"),
+        (_ad, "fancy_transposes"),
+        (_partial_eval, "custom_staging_rules"),
+    )
+)
+
+
+def computes_now() -> bool:
+    """Whether what is computed on this thread is computed now.
+
+    At the top, and in a gradient (`jax.vjp`, `jax.grad`) that is taken there and not inside of
+    another transform, if the JAX that is installed takes `define_linearization`. What is computed
+    in a program that is traced, or in a forward derivative or a batch, is not.
+    """
+    trace: _Internal = _trace_ctx.trace
+    if _HAS_RULES and type(trace) is _ad.LinearizeTrace and trace.is_vjp:
+        trace = trace.parent_trace
+    return type(trace) is _core.EvalTrace
+
+
+def define_linearization(primitive: Primitive, rule: Callable[..., Any]) -> None:
+    """Say how a gradient goes through an operator with several results.
+
+    Args:
+        primitive: the operator.
+        rule: takes whether it is a gradient, for each input whether it moves, the inputs, and the
+            operator's settings. It gives the outputs, for each whether it moves, anything, and a
+            function: of that and the tangents of the inputs, to those of the outputs.
+    """
+    if _HAS_RULES:
+        _ad.primitive_linearizations[primitive] = rule
+
+
+def define_way_back(primitive: Primitive, rule: Callable[..., Any]) -> None:
+    """Say how cotangents go back through a linear operator, all inputs of which move.
+
+    Args:
+        primitive: the operator; among its settings are `shapes`, those of its outputs.
+        rule: takes the cotangents of the outputs, and the settings; it gives those of the inputs.
+    """
+
+    def accumulate(cotangents: object, *inputs: _Internal, **settings: object) -> None:
+        for to, found in zip(inputs, rule(cotangents, **settings), strict=True):
+            to.accum(found)
+
+    def stage(trace: _Internal, source: object, *tracers: object, **settings: object) -> _Internal:
+        # By itself JAX would ask for the shapes, and keep all settings to know them again: arrays,
+        # too.
+        shapes = settings["shapes"]
+        equation, outputs = trace.make_eqn(
+            tracers, shapes, primitive, settings, _core.no_effects, source_info=source
+        )
+        if equation is not None:
+            trace.frame.add_eqn(equation)
+        return outputs
+
+    if _HAS_RULES:
+        _ad.fancy_transposes[primitive] = accumulate
+        _partial_eval.custom_staging_rules[primitive] = stage
 
 
 def settings_of_traces() -> Hashable:

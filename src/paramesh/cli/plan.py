@@ -75,9 +75,7 @@ def run_plan(asked: PlanOptions, console: Console) -> int:
         found = _found(asked)
     if isinstance(found, int):
         return found
-    from paramesh.parallel.planning.report import StepPlan
-
-    if asked.html is not None and isinstance(found, StepPlan):
+    if asked.html is not None:
         from paramesh.cli.plan_page import write_plan_page
 
         nbytes = write_plan_page(asked.html, found, asked.program)
@@ -98,17 +96,12 @@ def _found(asked: PlanOptions) -> StepPlan | PipelinePlan | int:
     from paramesh.errors import ParameshError
     from paramesh.parallel.planning.devices import target_devices
     from paramesh.parallel.planning.making import planned
-    from paramesh.parallel.planning.staged import has_stages, planned_stages
+    from paramesh.parallel.planning.stages.making import has_stages, planned_stages
     from paramesh.scripts.planning import is_update_alone
 
     fn, args, kwargs = step
     if is_update_alone(fn):
         sys.stderr.write(_UPDATE_ALONE.format(program=asked.program, name=fn.__name__))
-    if asked.html is not None and has_stages():
-        raise CommandError(
-            f"--html {asked.html}: there is no page of a plan with pipeline stages yet; leave it "
-            "out, or give --json"
-        )
     try:
         on = target_devices(asked.target)
         plan = planned_stages if has_stages() else planned

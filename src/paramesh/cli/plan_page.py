@@ -1,7 +1,8 @@
 """`paramesh plan --html`: one page about a plan, which needs nothing from elsewhere.
 
 Which device holds which part of each Parameter, what they send each other along the step, and where
-bytes and time go. Made as the page about a checkpoint is (`report.py`), and in its style.
+bytes and time go; of a step with pipeline stages, also which stage works on what when. Made as the
+page about a checkpoint is (`report.py`), and in its style.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from paramesh.files.atomic import write_atomically
 
 if TYPE_CHECKING:
     from paramesh.parallel.modes.layout_table import LayoutRow
-    from paramesh.parallel.planning import StepPlan
+    from paramesh.parallel.planning import PipelinePlan, StepPlan
 
 #: Devices that the picture has a column for; further ones hold what these hold, in the same way.
 MOST_DEVICES = 64
+#: Tasks of a step with stages that are drawn.
+MOST_SPANS = 6000
 
 
 def plan_data(plan: StepPlan, program: str) -> dict[str, Any]:
@@ -36,11 +39,31 @@ def plan_data(plan: StepPlan, program: str) -> dict[str, Any]:
     ]
     found = plan.to_dict()
     del found["parameters"], found["states"]
-    return found | {"program": program, "rows": rows, "shown": min(plan.devices, MOST_DEVICES)}
+    shown = {"held_by": plan.devices, "shown": min(plan.devices, MOST_DEVICES)}
+    return found | shown | {"program": program, "rows": rows}
+
+
+def stages_data(plan: PipelinePlan, program: str) -> dict[str, Any]:
+    """What the page of a step with pipeline stages shows, as JSON has it.
+
+    Args:
+        plan: the plan.
+        program: whose step it is.
+    """
+    each = plan.devices // len(plan.stages)
+    rows = [
+        _row(row, False) | {"stage": row.stage or 0, "first": (row.stage or 0) * each}
+        for row in plan.parameters.rows
+    ]
+    found = plan.to_dict()
+    del found["parameters"]
+    shown = {"held_by": each, "shown": min(each, MOST_DEVICES)}
+    spans = {"spans": plan.spans[:MOST_SPANS], "spans_in_all": len(plan.spans)}
+    return found | shown | spans | {"program": program, "rows": rows}
 
 
 def _row(row: LayoutRow, state: bool) -> dict[str, Any]:
-    """A Parameter, with the number of the part that each device holds."""
+    """A Parameter, with the number of the part that each device holds; without stages, of all."""
     from paramesh.parallel.planning.report import sharding_text
 
     parts: dict[Any, int] = {}
@@ -64,18 +87,24 @@ def _row(row: LayoutRow, state: bool) -> dict[str, Any]:
     }
 
 
-def plan_page(data: dict[str, Any]) -> str:
-    """The page, with everything in it."""
+def plan_page(data: dict[str, Any], name: str = "plan") -> str:
+    """The page, with everything in it.
+
+    Args:
+        data: that it shows.
+        name: of its parts: "plan", or "stages" for a step with stages.
+    """
     folder = resources.files("paramesh.cli") / "page"
 
-    def part(name: str) -> str:
-        return (folder / name).read_text(encoding="utf-8")
+    def part(file: str) -> str:
+        return (folder / file).read_text(encoding="utf-8")
 
     # Within a script a "<" could end it, wherever it stands.
     said = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    text = part("plan.html")
+    text = part(f"{name}.html")
     style = part("report.css") + part("plan.css")
-    for mark, content in {"STYLE": style, "SCRIPT": part("plan.js"), "DATA": said}.items():
+    script = part("plan_parts.js") + part(f"{name}.js")
+    for mark, content in {"STYLE": style, "SCRIPT": script, "DATA": said}.items():
         text = text.replace(f"/*{mark}*/", content)
     return text
 
@@ -95,13 +124,18 @@ def check_page_path(path: Path) -> None:
         raise CommandError(f"--html {path}: the folder {folder} cannot be written to")
 
 
-def write_plan_page(path: Path, plan: StepPlan, program: str) -> int:
+def write_plan_page(path: Path, plan: StepPlan | PipelinePlan, program: str) -> int:
     """Write the page atomically; returns its bytes.
 
     Raises:
         CommandError: the file cannot be written.
     """
-    content = plan_page(plan_data(plan, program)).encode()
+    from paramesh.parallel.planning.report import StepPlan
+
+    if isinstance(plan, StepPlan):
+        content = plan_page(plan_data(plan, program)).encode()
+    else:
+        content = plan_page(stages_data(plan, program), "stages").encode()
     try:
         write_atomically(path, content)
     except OSError as error:

@@ -15,6 +15,7 @@ from paramesh.nn import arguments
 from paramesh.nn.activation import get_activation
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner
 from paramesh.ops import array, indexing, nn_ops, resizing
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
@@ -79,6 +80,10 @@ class Dense(Cell):
         # For strategies: dense.matmul.shard(((2, 1), (4, 1))), as in MindSpore.
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = nn_ops.BiasAdd()
+
+    activation_flag = Inner(lambda layer: layer.activation is not None)
+    reshape = Inner(lambda layer: array.Reshape())
+    shape_op = Inner(lambda layer: array.Shape())
 
     def construct(self, x: TensorLike) -> Tensor:
         """(..., in_channels) -> (..., out_channels).

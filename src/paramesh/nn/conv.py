@@ -25,6 +25,7 @@ from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
+from paramesh.ops.array import ExpandDims, Shape, Squeeze
 from paramesh.ops.nn_ops import BiasAdd, bias_add
 from paramesh.state import placement
 from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
@@ -343,6 +344,26 @@ class Conv1d(BaseConv):
             self.group,
         )
 
+    conv2d = Inner(
+        lambda layer: ops.Conv2D(
+            layer.out_channels,
+            layer.kernel_size,
+            pad_mode=layer.pad_mode,
+            pad=_of_a_row(layer.padding),
+            stride=layer.stride,
+            dilation=layer.dilation,
+            group=layer.group,
+        )
+    )
+    bias_add = Inner(lambda layer: BiasAdd())
+    expand_dims = Inner(lambda layer: ExpandDims())
+    squeeze = Inner(lambda layer: Squeeze(2))
+    shape = Inner(lambda layer: Shape())
+
+
+def _of_a_row(padding: Padding) -> tuple[int, ...]:
+    return (0, 0, *padding) if isinstance(padding, tuple) else (0, 0, padding, padding)
+
 
 class Conv3d(BaseConv):
     """Convolution of volumes.
@@ -422,6 +443,9 @@ class Conv3d(BaseConv):
         with x64(value):
             out = placement.current().undivided(self._convolve, value, weight)
         return wrap(out) if self.bias is None else bias_add(wrap(out), self.bias)
+
+    bias_add = Inner(lambda layer: BiasAdd("NCDHW"))
+    shape = Inner(lambda layer: Shape())
 
     def _convolve(self, value: Array, weight: Array) -> Array:
         return jax.lax.conv_general_dilated(

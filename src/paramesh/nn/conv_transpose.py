@@ -12,7 +12,7 @@ from paramesh.nn.arguments import Init
 from paramesh.nn.conv import BaseConv, Padding
 from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
-from paramesh.ops.array import pad
+from paramesh.ops.array import ExpandDims, Shape, Squeeze, pad
 from paramesh.ops.nn_ops import BiasAdd, bias_add
 from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor
@@ -83,6 +83,7 @@ class _Transposed(BaseConv):
         )
     )
     bias_add = Inner(lambda layer: BiasAdd())
+    shape = Inner(lambda layer: Shape())
 
 
 def _both_sides(padding: Padding, axis: int) -> tuple[int, int]:
@@ -242,3 +243,6 @@ class Conv1dTranspose(_Transposed):
         """
         x = self._expect(x, "(n, c, l)")
         return self._images(x.reshape(x.shape[0], x.shape[1], 1, x.shape[2])).squeeze(2)
+
+    expand_dims = Inner(lambda layer: ExpandDims())
+    squeeze = Inner(lambda layer: Squeeze(2))

@@ -2,7 +2,8 @@
 
 `net.conv.conv2d.shard(...)` says how the convolution of a layer is cut, `bn.bn_train.shard(...)`
 how its normalisation is. A layer computes by functions until one of its operators has a strategy;
-then it goes through them, as MindSpore's layer does, with the same numbers.
+then it goes through them, as MindSpore's layer does, with the same numbers. Subclasses of layers,
+whose `construct` is a changed copy of MindSpore's, call them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from paramesh.ops.table import Primitive
 
 
 class Inner:
-    """An attribute of a layer that is an operator, made when it is asked for.
+    """An attribute of a layer, most often an operator, made when it is asked for.
 
     Args:
-        make: gives the operator of a layer.
+        make: gives the attribute of a layer.
     """
 
-    def __init__(self, make: Callable[[Any], Primitive]) -> None:
+    def __init__(self, make: Callable[[Any], object]) -> None:
         self._make = make
         self._name = ""
 
@@ -29,7 +30,7 @@ class Inner:
         self._name = name
 
     def __get__(self, layer: Cell | None, owner: type | None = None) -> Any:
-        """The operator of a layer; on the class, this object."""
+        """The attribute of a layer; on the class, this object."""
         if layer is None:
             return self
         fields = layer.__dict__
@@ -37,7 +38,8 @@ class Inner:
             if self._name in fields.get(registry, ()):
                 return fields[registry][self._name]
         made = self._make(layer)
-        made._called = True  # programs have gone through the layer without it
+        if isinstance(made, Primitive):
+            made._called = True  # programs have gone through the layer without it
         fields[self._name] = made
         return made
 

@@ -173,7 +173,7 @@ class KVCache(Cell):
         if key.shape[2] != value.shape[2]:
             raise ValueError(f"KVCache: key has {key.shape[2]} tokens and value {value.shape[2]}.")
 
-    def _slots(self, start: TensorLike, counts: TensorLike, n: int, length: int) -> Any:
+    def _slots(self, start: Array, counts: Array, n: int, length: int) -> Any:
         """Where each new token goes, (batch, n); `length` for one that is not kept."""
         at = jnp.arange(n, dtype=jnp.int32)
         kept = at < counts[:, None]
@@ -183,7 +183,7 @@ class KVCache(Cell):
             slots = slots % length
         return jnp.where(kept, slots, length)
 
-    def _held(self, end: TensorLike, length: int) -> Any:
+    def _held(self, end: Array, length: int) -> Any:
         """The position of the token in each slot, (batch, length); below 0 for none."""
         slots = jnp.arange(length, dtype=jnp.int32)
         last = end[:, None] - 1

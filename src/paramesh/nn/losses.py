@@ -14,7 +14,8 @@ from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import indexing
 from paramesh.ops import losses as ops
 from paramesh.ops.activations import relu, softplus
-from paramesh.ops.math import mul, neg, sqrt, sub
+from paramesh.ops.creation import Cast
+from paramesh.ops.math import Mul, mul, neg, sqrt, sub
 from paramesh.ops.reduce import ReduceMean, ReduceSum
 from paramesh.tensor.argument_types import NumberLike, Reduction, TensorLike
 from paramesh.tensor.base import Tensor
@@ -64,6 +65,14 @@ class LossBase(Cell):
 
     reduce_mean = Inner(lambda layer: ReduceMean())
     reduce_sum = Inner(lambda layer: ReduceSum())
+    mul = Inner(lambda layer: Mul())
+    cast = Inner(lambda layer: Cast())
+    average = Inner(lambda layer: layer.reduction == "mean")
+    reduce = Inner(lambda layer: layer.reduction != "none")
+
+    def get_axis(self, x: TensorLike) -> tuple[int, ...]:
+        """All axes of `x`."""
+        return tuple(range(arguments.tensor(type(self).__name__, x).ndim))
 
 
 class MSELoss(LossBase):

@@ -17,6 +17,7 @@ from paramesh.nn.losses import LossBase
 from paramesh.ops import ctc
 from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import broadcasting
 
 
 class _OfValues(LossBase):
@@ -25,7 +26,7 @@ class _OfValues(LossBase):
     def _reduced(self, *inputs: object) -> Any:
         """() for `mean` and `sum`, otherwise the losses."""
         values = [raw(arguments.tensor(type(self).__name__, x)) for x in inputs]
-        with x64(*values):
+        with x64(*values), broadcasting():
             losses = wrap(self._losses(*values))
         return self.get_loss(losses)
 

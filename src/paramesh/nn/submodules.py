@@ -84,6 +84,10 @@ class Submodules:
 
     __signature__ = unknown_arguments.SignatureOfInit()
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        unknown_arguments.name_init(cls)
+
     if not TYPE_CHECKING:  # checkers know from `__init__` what a class takes
 
         def __new__(cls, *args: object, **kwargs: object) -> Self:

@@ -1,7 +1,8 @@
 """Arguments that a layer does not have: errors that say what they are called here.
 
 Layers of torch, flax and equinox have other names for the same arguments. Python's error for one
-of them names neither the layer's own arguments nor the one that is meant.
+of them names neither the layer's own arguments nor the one that is meant. For one that is missing
+it names the class that wrote `__init__`, which may be a private one that several layers share.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 
 _SEED = "random numbers follow from paramesh.set_seed(n)"
 _BACKEND = "JAX_PLATFORMS chooses the backend, and to_device() a place"
@@ -84,6 +86,27 @@ def message(owner: str, name: str, known: Iterable[str]) -> str:
     if near:
         return f"{text}. Did you mean {' or '.join(near)}?"
     return f"{text}. It takes {', '.join(names)}." if names else f"{text}; it takes none."
+
+
+def name_init(cls: type) -> None:
+    """Have Python name a class in errors of its arguments, where it shares a private `__init__`.
+
+    Python names the function: `_GatedCell.__init__() missing 1 required positional argument`.
+    """
+    init = cls.__init__
+    owner = init.__qualname__.rpartition(".")[0]
+    if "__init__" in vars(cls) or not owner.startswith("_") or not isinstance(init, FunctionType):
+        return
+    if not init.__module__.startswith("paramesh."):  # a script may give its class another one
+        return
+    made = FunctionType(
+        init.__code__, init.__globals__, init.__name__, init.__defaults__, init.__closure__
+    )
+    made.__kwdefaults__ = init.__kwdefaults__
+    made.__doc__, made.__module__ = init.__doc__, init.__module__
+    made.__annotations__ = init.__annotations__
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    setattr(cls, "__init__", made)  # noqa: B010
 
 
 class SignatureOfInit:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, int32, int64
 from paramesh.ops.pooling import _means
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, other_function, primitive
 from paramesh.tensor.borders import first_largest
 from paramesh.tensor.promotion import cast
 
@@ -100,13 +100,13 @@ def adaptive_avg_pool3d(input: Floating, output_size: Sizes) -> Any:
     return _average(input, output_size, 3)
 
 
-@function
+@other_function
 def adaptive_max_pool1d(input: Array, output_size: int) -> Any:
     """The largest of windows that divide each sequence evenly: (..., l) -> (..., l')."""
     return _largest(input, output_size, 1)
 
 
-@function
+@other_function
 def adaptive_max_pool2d(input: Array, output_size: Sizes, return_indices: bool = False) -> Any:
     """The largest of windows that divide each image evenly: (..., h, w) -> (..., h', w').
 
@@ -118,7 +118,7 @@ def adaptive_max_pool2d(input: Array, output_size: Sizes, return_indices: bool =
     return _with_places(input, output_size, 2, return_indices, int64)
 
 
-@function
+@other_function
 def adaptive_max_pool3d(input: Array, output_size: Sizes, return_indices: bool = False) -> Any:
     """The largest of windows that divide each volume evenly: (..., d, h, w) -> (..., d', h', w').
 

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 
 from paramesh.dtype import float32, int32, int64, x64
 from paramesh.ops.array import Ints, axis_in, ints
-from paramesh.ops.table import Array, Dtype, Floating, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Dtype,
+    Floating,
+    function,
+    other_function,
+    primitive,
+    tuple_function,
+)
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
@@ -60,14 +68,14 @@ def _extreme(x: jax.Array, axis: int, better: Callable[..., jax.Array]) -> tuple
     return values, at
 
 
-@function
+@tuple_function
 def cummax(input: Array, axis: int) -> Any:
     """(the largest elements so far along an axis, where they are: Int64)."""
     values, at = _extreme(input, axis, jnp.greater_equal)
     return values, cast(at, int64)
 
 
-@function
+@tuple_function
 def cummin(input: Array, axis: int) -> Any:
     """(the smallest elements so far along an axis, where they are: Int32)."""
     values, at = _extreme(input, axis, jnp.less_equal)
@@ -84,7 +92,7 @@ def logcumsumexp(input: Floating, axis: int) -> Any:
     return jax.lax.associative_scan(jnp.logaddexp, input, axis=axis_in(axis, input.ndim))
 
 
-@function
+@other_function
 def median(input: Array, axis: int = -1, keepdims: bool = False) -> Any:
     """(the middle element along an axis, the lower of two; where it is: Int64)."""
     at = axis_in(axis, input.ndim)
@@ -131,13 +139,13 @@ def nanquantile(
     return jnp.nanquantile(input, q, axis, keepdims=keepdims)
 
 
-@function
+@tuple_function
 def aminmax(input: Array, *, axis: int | None = 0, keepdims: bool = False) -> Any:
     """(the smallest, the largest element) along an axis."""
     return jnp.min(input, axis, keepdims=keepdims), jnp.max(input, axis, keepdims=keepdims)
 
 
-@function
+@tuple_function
 def std_mean(
     input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
 ) -> Any:
@@ -148,7 +156,7 @@ def std_mean(
     )
 
 
-@function
+@tuple_function
 def var_mean(
     input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
 ) -> Any:
@@ -159,9 +167,14 @@ def var_mean(
     )
 
 
-@function
+@tuple_function
 def top_k(input_x: Array, k: int, sorted: bool = True) -> Any:
-    """(the k largest elements along the last axis, where they are: Int32)."""
+    """(the k largest elements along the last axis, where they are: Int32).
+
+    Not `sorted`, all elements stay where they are; fewer are always sorted.
+    """
+    if not sorted and k == input_x.shape[-1]:
+        return input_x, jax.lax.broadcasted_iota(int32.np_dtype, input_x.shape, input_x.ndim - 1)
     values, at = jax.lax.top_k(input_x, k)
     return values, cast(at, int32)
 

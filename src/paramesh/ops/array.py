@@ -9,7 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import int64, to_dtype
-from paramesh.ops.table import Array, Arrays, alias, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Arrays,
+    alias,
+    function,
+    other_function,
+    primitive,
+    tuple_function,
+)
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import as_value
 from paramesh.tensor.known import known_values
@@ -55,7 +63,7 @@ def axis_in(axis: SupportsIndex, ndim: int) -> int:
 # What a Tensor is.
 
 
-@function
+@other_function
 def shape(input_x: Array) -> Any:
     """The sizes of the axes, as a tuple of ints."""
     return tuple(input_x.shape)
@@ -67,19 +75,19 @@ def dyn_shape(input_x: Array) -> Any:
     return as_value(np.asarray(input_x.shape, np.int64), int64)
 
 
-@function
+@other_function
 def size(input_x: Array) -> Any:
     """The number of elements, as an int."""
     return int(input_x.size)
 
 
-@function
+@other_function
 def rank(input_x: Array) -> Any:
     """The number of axes, as an int."""
     return int(input_x.ndim)
 
 
-@function
+@other_function
 def dtype(input_x: Array) -> Any:
     """The element type, as a DType."""
     return to_dtype(input_x.dtype)
@@ -255,7 +263,7 @@ def stack(tensors: Arrays, axis: int = 0) -> Any:
     return jnp.stack(tensors, axis)
 
 
-@function
+@tuple_function
 def unstack(input_x: Array, axis: int = 0, *, num: int | None = None) -> Any:
     """A tuple of the slices along an axis, which is gone: (n, a) -> n of (a,) for axis 0.
 
@@ -273,7 +281,7 @@ def unstack(input_x: Array, axis: int = 0, *, num: int | None = None) -> Any:
     return tuple(jnp.unstack(input_x, axis=axis))
 
 
-@function
+@tuple_function
 def split(
     tensor: Array,
     split_size_or_sections: Ints | None = None,
@@ -313,7 +321,7 @@ def split(
     return tuple(jnp.split(tensor, bounds, axis))
 
 
-@function
+@tuple_function
 def split_equally(input_x: Array, axis: int = 0, output_num: int = 1) -> Any:
     """A tuple of `output_num` pieces of one size along an axis.
 
@@ -330,7 +338,7 @@ def _equal_pieces(array: Array, axis: int, count: int) -> tuple[Array, ...]:
     return tuple(jnp.split(array, count, axis))
 
 
-@function
+@tuple_function
 def split_by_sizes(input_x: Array, size_splits: Ints, split_dim: int, num_split: int) -> Any:
     """A tuple of `num_split` pieces of the given sizes along an axis; one may be -1, what is left.
 
@@ -351,7 +359,7 @@ def split_by_sizes(input_x: Array, size_splits: Ints, split_dim: int, num_split:
     )
 
 
-@function
+@tuple_function
 def chunk(input: Array, chunks: int, axis: int = 0) -> Any:
     """A tuple of at most `chunks` pieces along an axis, the last of which may be smaller."""
     total = input.shape[axis_in(axis, input.ndim)]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.ops.random_ops import dropout
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw, wrap
 
@@ -72,7 +72,7 @@ def _hidden(
     return hidden
 
 
-@function
+@tuple_function
 def flash_attention_score_with_sums(
     query: Floating,
     key: Floating,
@@ -208,7 +208,7 @@ def flash_attention_score(
     )[3]  # fmt: skip
 
 
-@function
+@tuple_function
 def rms_norm(x: Floating, gamma: Floating, epsilon: float = 1e-6) -> Any:
     """(x / root of the mean of its squares * gamma, 1 / that root), over gamma's axes."""
     axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
@@ -246,7 +246,7 @@ def rotary_position_embedding(x: Floating, cos: Floating, sin: Floating, mode: i
     return x * cos + _turned(x, mode) * sin
 
 
-@function
+@tuple_function
 def apply_rotary_pos_emb(
     query: Floating,
     key: Floating,

@@ -16,7 +16,7 @@ import numpy as np
 
 from paramesh import random
 from paramesh.array_types import Tree
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.tensor.argument_types import RawNumber
 
 # fmt: off
@@ -66,7 +66,7 @@ def iou(anchor_boxes: Floating, gt_boxes: Floating, mode: str = "iou") -> Any:
 IOU = primitive("IOU", iou, lambda mode="iou": {"mode": mode})
 
 
-@function
+@tuple_function
 def nms_with_mask(bboxes: Floating, iou_threshold: float = 0.5) -> Any:
     """Boxes by their scores, and which of them no better one overlaps too much.
 
@@ -374,7 +374,7 @@ def check_valid(bboxes: Array, img_metas: Array) -> Any:
 CheckValid = primitive("CheckValid", check_valid)
 
 
-@function
+@tuple_function
 def choice_with_mask(input_x: Array, count: int = 256, seed: int = 0, seed2: int = 0) -> Any:
     """So many of the places at which a Tensor is true, by chance.
 

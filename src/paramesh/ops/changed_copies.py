@@ -14,7 +14,15 @@ from paramesh.dtype import int32, to_dtype
 from paramesh.ops.array import ints, pad
 from paramesh.ops.linalg import renorm
 from paramesh.ops.math import isclose
-from paramesh.ops.table import Array, Floating, Operand, function, operator_of, primitive
+from paramesh.ops.table import (
+    Array,
+    Floating,
+    Operand,
+    function,
+    operator_of,
+    primitive,
+    tuple_function,
+)
 from paramesh.tensor.argument_types import Ints, NumberLike, RawNumber
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
@@ -157,7 +165,7 @@ FillDiagonal = primitive(
 )
 
 
-@function
+@tuple_function
 def unique_with_pad(x: Array, pad_num: NumberLike) -> Any:
     """The different elements in the order they first come, then `pad_num`: (n,) -> (n,), (n,).
 
@@ -211,7 +219,7 @@ def population_count(input_x: Array) -> Any:
     return jax.lax.population_count(input_x).astype(jnp.uint8)
 
 
-@function
+@tuple_function
 def relu_with_mask(input_x: Array) -> Any:
     """Max(x, 0), and UInt8 which are above 0: (...) -> (...), (...)."""
     return jnp.maximum(input_x, 0), (input_x > 0).astype(jnp.uint8)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh.ops.table import Array, alias, function, primitive
+from paramesh.ops.table import Array, alias, function, other_function, primitive, tuple_function
 from paramesh.state import placement
 from paramesh.state.placement import WORLD, Participants
 from paramesh.tensor.argument_types import TensorLike
@@ -284,7 +284,7 @@ def _all_to_all(
     ]
 
 
-@function
+@other_function
 def broadcast(
     tensor: TensorLike | Sequence[TensorLike], root_rank: int = 0, group: str = WORLD
 ) -> Any:
@@ -332,7 +332,7 @@ def _by_place(entry: object, size: int, what: str) -> list[int]:
     return list(entry)
 
 
-@function
+@tuple_function
 def neighbor_exchange(
     tensors: Sequence[TensorLike], send_rank_ids: Ranks, recv_rank_ids: Ranks, group: str = WORLD
 ) -> Any:

@@ -23,11 +23,9 @@ from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
 from paramesh.ops.math import maximum, minimum
+from paramesh.ops.multitype import MultitypeFuncGraph
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
-from paramesh.tensor.promotion import scalar_kind
-from paramesh.tensor.row_tensor import RowTensor
-from paramesh.tensor.sparse_tensors import COOTensor, CSRTensor
 
 # fmt: off
 __all__ = [
@@ -125,93 +123,6 @@ class Map(HyperMap):
     """Calls a function on corresponding elements of sequences, on the first level alone."""
 
     nested = False
-
-
-_IS: dict[str, Callable[[Any], bool]] = {
-    "Tensor": lambda v: isinstance(v, Tensor | jax.Array),
-    "Number": lambda v: scalar_kind(v) is not None and not isinstance(v, bool),
-    "Bool": lambda v: isinstance(v, bool),
-    "Tuple": lambda v: isinstance(v, tuple),
-    "List": lambda v: isinstance(v, list),
-    "Dictionary": lambda v: isinstance(v, dict),
-    "String": lambda v: isinstance(v, str),
-    "Function": callable,
-    "None": lambda v: v is None,
-    "Int": lambda v: scalar_kind(v) == "int" and not isinstance(v, bool),
-    "Float": lambda v: scalar_kind(v) == "float",
-    "Any": lambda v: True,
-    "RowTensor": lambda v: isinstance(v, RowTensor),
-    # There are no values of these kinds here; scripts register them beside Tensors.
-    "COOTensor": lambda v: isinstance(v, COOTensor),
-    "CSRTensor": lambda v: isinstance(v, CSRTensor),
-    "MapTensor": lambda v: False,
-}
-
-
-class MultitypeFuncGraph:
-    """A function with several implementations, chosen by the types of its arguments.
-
-        add = MultitypeFuncGraph("add")
-
-        @add.register("Number", "Number")
-        def _(x, y):
-            return x + y
-
-    Args:
-        name: for errors.
-        read_value: accepted as in MindSpore; Parameters are always read.
-    """
-
-    def __init__(self, name: str, read_value: bool = False) -> None:
-        self.name = name
-        self._entries: list[tuple[tuple[str | type, ...], Callable[..., Any]]] = []
-
-    def register(self, *types: str | type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """A decorator for the implementation for arguments of these types.
-
-        Args:
-            types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
-                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `COOTensor`, `CSRTensor`,
-                `Any`) or classes. `MapTensor` is accepted, and fits nothing.
-
-        Raises:
-            ValueError: an unknown name.
-        """
-        for each in types:
-            if isinstance(each, str) and each not in _IS:
-                raise ValueError(
-                    f"{self.name}: {each!r} is not a known type; expected one of {', '.join(_IS)}."
-                )
-
-        def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
-            self._entries.append((types, fn))
-            return fn
-
-        return decorate
-
-    def __call__(self, *args: object) -> Any:
-        """Call the implementation for these arguments, the one registered last if several fit.
-
-        Raises:
-            TypeError: none fits.
-        """
-        for types, fn in reversed(self._entries):
-            if len(types) == len(args) and all(map(_fits, types, args)):
-                return fn(*args)
-        given = ", ".join(type(a).__name__ for a in args)
-        known = "; ".join(", ".join(map(_type_name, types)) for types, _ in self._entries)
-        raise TypeError(f"{self.name} has nothing for ({given}), only for ({known or 'nothing'}).")
-
-    def __repr__(self) -> str:
-        return f"MultitypeFuncGraph({self.name!r}, {len(self._entries)} implementations)"
-
-
-def _type_name(kind: str | type) -> str:
-    return kind if isinstance(kind, str) else kind.__name__
-
-
-def _fits(kind: str | type, value: object) -> bool:
-    return _IS[kind](value) if isinstance(kind, str) else isinstance(value, kind)
 
 
 #: `partial(fn, *args)`: a function with its first arguments given.

@@ -12,7 +12,15 @@ from paramesh.array_sizes import check_matrix
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, float32, int64, to_dtype, x64
 from paramesh.ops.array import ints
-from paramesh.ops.table import Array, Dtype, alias, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Dtype,
+    alias,
+    function,
+    other_function,
+    primitive,
+    tuple_function,
+)
 from paramesh.tensor.argument_types import Ints, NumberLike, TensorLike
 from paramesh.tensor.base import as_value, raw
 from paramesh.tensor.promotion import cast as _cast
@@ -253,7 +261,7 @@ ScalarToTensor = primitive("ScalarToTensor", scalar_to_tensor)
 ScalarToArray = alias("ScalarToArray", ScalarToTensor)
 
 
-@function
+@other_function
 def scalar_cast(input_x: NumberLike, input_y: Dtype) -> Any:
     """A python number as the python number that an element type holds: (3.7, int32) -> 3."""
     kind = {"bool": bool, "int": int, "uint": int, "float": float}[input_y.kind]
@@ -272,7 +280,7 @@ def tuple_to_array(input_x: Sequence[float]) -> Any:
 TupleToArray = primitive("TupleToArray", tuple_to_array)
 
 
-@function
+@tuple_function
 def meshgrid(*inputs: TensorLike | Sequence[TensorLike], indexing: str = "xy") -> Any:
     """Coordinate grids of vectors: n of (d_i,) -> a tuple of n Tensors.
 
@@ -289,7 +297,7 @@ def meshgrid(*inputs: TensorLike | Sequence[TensorLike], indexing: str = "xy") -
 Meshgrid = primitive("Meshgrid", meshgrid, lambda indexing="xy": {"indexing": indexing})
 
 
-@function
+@other_function
 def identity(x: Tree) -> Any:
     """The same values: a Tensor, or a tuple or list of them as it is.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from paramesh.dtype import int32, int64
 from paramesh.ops.array import axis_in
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.tensor.known import known_values
 from paramesh.tensor.promotion import cast
 
@@ -73,7 +73,7 @@ def _likelihoods(alphas: jax.Array, lengths: jax.Array, sizes: jax.Array) -> Any
     return jnp.where(jnp.isfinite(highest), -found, jnp.inf)
 
 
-@function
+@tuple_function
 def ctc_loss(
     log_probs: Floating,
     targets: Array,
@@ -135,7 +135,7 @@ CTCLossV2 = primitive(
 )
 
 
-@function
+@tuple_function
 def ctc_loss_with_gradient(
     x: Floating,
     labels_indices: Array,
@@ -198,7 +198,7 @@ CTCLoss = primitive(
 )  # fmt: skip
 
 
-@function
+@tuple_function
 def ctc_greedy_decoder(inputs: Array, sequence_length: Array, merge_repeated: bool = True) -> Any:
     """The labels of the likeliest path of each sequence, as a sparse matrix; not inside programs.
 

@@ -20,7 +20,7 @@ from paramesh.array_types import Tree
 from paramesh.dtype import int64
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import pair
-from paramesh.ops.table import Array, function, primitive
+from paramesh.ops.table import Array, other_function, primitive, tuple_function
 from paramesh.tensor.promotion import cast
 
 # fmt: off
@@ -100,7 +100,7 @@ def _largest_drawn(
     return (found[0], places[0]) if alone else (found, places)
 
 
-@function
+@tuple_function
 def fractional_max_pool_fixed(
     input_x: Array, random_samples: Array, ksize: Ints, output_shape: Ints
 ) -> Any:
@@ -120,7 +120,7 @@ def fractional_max_pool_fixed(
     return found, cast(places, int64)
 
 
-@function
+@tuple_function
 def fractional_max_pool_fixed_3d(
     x: Array, random_samples: Array, ksize: Ints, output_shape: Ints, data_format: str = "NCDHW"
 ) -> Any:
@@ -181,7 +181,7 @@ def _wanted(sizes: Sequence[int], output_size: Ints | None, output_ratio: Ratio)
     return tuple(int(size * ratio) for size, ratio in zip(sizes, ratios, strict=True))
 
 
-@function
+@other_function
 def fractional_max_pool2d(
     input: Array,
     kernel_size: Ints,
@@ -209,7 +209,7 @@ def fractional_max_pool2d(
     return (found, cast(places, int64)) if return_indices else found
 
 
-@function
+@other_function
 def fractional_max_pool3d(
     input: Array,
     kernel_size: Ints,
@@ -290,7 +290,7 @@ def pooled_by(
     return total / count if floats else jax.lax.div(total, count)
 
 
-@function
+@tuple_function
 def fractional_pool(
     x: Array,
     pooling_ratio: Sequence[float],

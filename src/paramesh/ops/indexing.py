@@ -15,7 +15,15 @@ import numpy as np
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
 from paramesh.errors import PositionError
 from paramesh.ops.array import axis_in, ints
-from paramesh.ops.table import Array, Operand, alias, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Operand,
+    alias,
+    function,
+    other_function,
+    primitive,
+    tuple_function,
+)
 from paramesh.tensor.argument_types import Ints, NumberLike
 from paramesh.tensor.base import as_value, raw
 from paramesh.tensor.known import known_values, values_if_known
@@ -486,7 +494,7 @@ def masked_select(input: Array, mask: Array) -> Any:
     return jnp.broadcast_to(input, shape).reshape(-1)[places]
 
 
-@function
+@other_function
 def nonzero(input: Array) -> Any:
     """The positions (Int64) of elements that are not 0: (...) -> (n, axes). Not inside programs.
 
@@ -496,7 +504,7 @@ def nonzero(input: Array) -> Any:
     return as_value(np.argwhere(_known(input, "nonzero")), int64)
 
 
-@function
+@tuple_function
 def unique(input: Array) -> Any:
     """The different elements in the order they first come, and where each element is among them.
 
@@ -530,7 +538,7 @@ def _sorted(value: jax.Array, axis: int, descending: bool) -> tuple[jax.Array, j
     return jnp.take_along_axis(value, order, axis), cast(order, int32)
 
 
-@function
+@tuple_function
 def sort(input_x: Array, axis: int = -1, descending: bool = False) -> Any:
     """Sorted along an axis, equal elements in their order: (values, indices (Int32))."""
     return _sorted(input_x, axis, descending)
@@ -542,7 +550,7 @@ def argsort(input: Array, axis: int = -1, descending: bool = False) -> Any:
     return _sorted(input, axis, descending)[1]
 
 
-@function
+@tuple_function
 def topk(
     input: Array, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True
 ) -> Any:
@@ -553,7 +561,7 @@ def topk(
         k: how many.
         dim: the axis; None: the last.
         largest: False for the smallest.
-        sorted: they always are.
+        sorted: False leaves all elements where they are, as in MindSpore; fewer are always sorted.
 
     Returns:
         (values, indices (Int32)).
@@ -565,6 +573,8 @@ def topk(
     count = _count(k)
     if not 0 <= count <= input.shape[axis]:
         raise ValueError(f"k={count} is outside the {input.shape[axis]} elements of axis {axis}.")
+    if not sorted and count == input.shape[axis]:
+        return input, jax.lax.broadcasted_iota(np.int32, input.shape, axis)
     if largest:
         values, indices = jax.lax.top_k(jnp.moveaxis(input, axis, -1), count)
         values, indices = (jnp.moveaxis(v, -1, axis) for v in (values, indices))
@@ -590,7 +600,7 @@ def intopk(x1: Array, x2: Array, k: int) -> Any:
 InTopK = primitive("InTopK", intopk, lambda k: {"k": k})
 
 
-@function
+@other_function
 def invert_permutation(input_x: Ints) -> Any:
     """The permutation that undoes one, as a tuple of ints: (2, 0, 1) -> (1, 2, 0)."""
     return tuple(int(i) for i in np.argsort(ints(input_x)))

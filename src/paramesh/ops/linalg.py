@@ -17,7 +17,9 @@ from paramesh.ops.table import (
     Operand,
     function,
     operator_of,
+    other_function,
     primitive,
+    tuple_function,
 )
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
@@ -80,8 +82,21 @@ def baddbmm(
 
 
 @function
-def dot(input: Operand, other: Operand) -> Any:
-    """The last axis of one against the last but one of the other, as `numpy.dot`."""
+def dot(
+    input: Operand | None = None,
+    other: Operand | None = None,
+    *,
+    x1: Operand | None = None,
+    x2: Operand | None = None,
+) -> Any:
+    """The last axis of one against the last but one of the other, as `numpy.dot`.
+
+    `x1` and `x2` are the names of the factors in MindSpore 1.x.
+    """
+    input, other = x1 if input is None else input, x2 if other is None else other
+    if input is None or other is None:
+        missing = "input" if input is None else "other"
+        raise TypeError(f"dot needs two factors, input and other: {missing} is missing.")
     left, right = jnp.shape(input), jnp.shape(other)
     if left and right and left[-1] != right[-min(len(right), 2)]:
         raise ValueError(f"inner sizes differ: {left} and {right}.")
@@ -155,7 +170,7 @@ def dist(input: Floating, other: Floating, p: float = 2) -> Any:
     return _distance((input - other).reshape(-1), p)
 
 
-@function
+@other_function
 def svd(input: Floating, full_matrices: bool = False, compute_uv: bool = True) -> Any:
     """Singular values: s (..., k), or (s, u, v) with input = u @ diag(s) @ v.T; signs are open."""
     if not compute_uv:
@@ -180,7 +195,7 @@ def lstsq(input: Floating, A: Floating) -> Any:
     return jnp.linalg.lstsq(input, wanted)[0]
 
 
-@function
+@tuple_function
 def qr(input: Floating, mode: str = "reduced") -> Any:
     """(q, r) with orthogonal q and an upper triangle r; `mode`: `reduced` or `complete`."""
     return tuple(jnp.linalg.qr(input, mode))
@@ -199,7 +214,7 @@ def det(input: Floating) -> Any:
     return jnp.linalg.det(input)
 
 
-@function
+@tuple_function
 def slogdet(input: Floating) -> Any:
     """(sign, log of the absolute value) of determinants."""
     return tuple(jnp.linalg.slogdet(input))
@@ -291,7 +306,7 @@ Cross = primitive("Cross", cross, lambda dim=None: {"dim": None if dim == -65530
 Ger = primitive("Ger", ger)
 
 
-@function
+@tuple_function
 def svd_parts(a: Floating, full_matrices: bool = False, compute_uv: bool = True) -> Any:
     """(s, u, v) as `svd` gives them; without `compute_uv` u and v are zeros (1,), of no meaning."""
     if compute_uv:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import to_dtype
 from paramesh.ops.activations import cast_like
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.tensor import borders
 from paramesh.tensor.argument_types import Reduction
 
@@ -379,7 +379,7 @@ def cross_entropy(
     return _reduced(loss, reduction)
 
 
-@function
+@tuple_function
 def nll_loss_with_weight(
     logits: Floating,
     labels: Array,
@@ -408,7 +408,7 @@ NLLLoss = primitive(
 )
 
 
-@function
+@tuple_function
 def softmax_cross_entropy_with_logits(logits: Floating, labels: Floating) -> Any:
     """Cross entropy of softmax(logits) and probabilities, and its gradient: (n, c), (n, c).
 

@@ -458,7 +458,9 @@ def _running(
         raise ValueError(f"axis {axis} is outside the {value.ndim} axes of the input.")
     axis %= value.ndim
     with x64(value):
-        out = fn(value, axis=axis, reverse=reverse)
+        # XLA adds from the front, also in reverse: in Float16 that is another number than
+        # MindSpore's, which adds from the end.
+        out = jnp.flip(fn(jnp.flip(value, axis), axis=axis), axis) if reverse else fn(value, axis)
         if not exclusive:
             return out
         n = value.shape[axis]

@@ -15,7 +15,7 @@ import numpy as np
 from paramesh.dtype import float32, to_dtype, x64
 from paramesh.ops.array import ints
 from paramesh.ops.random_ops import both_seeds, key_of
-from paramesh.ops.table import Array, Dtype, Floating, function, primitive
+from paramesh.ops.table import Array, Dtype, Floating, function, primitive, tuple_function
 from paramesh.tensor.argument_types import Ints
 from paramesh.tensor.promotion import cast
 
@@ -48,13 +48,13 @@ def _checked(keep_prob: float) -> float:
     return keep_prob
 
 
-@function
+@tuple_function
 def channel_dropout2d(x: Array, keep_prob: float = 0.5) -> Any:
     """Channels (h, w) kept with this probability, times 1 / keep_prob; and Bool, which are kept."""
     return _channels(x, 2, _checked(keep_prob), None)
 
 
-@function
+@tuple_function
 def channel_dropout3d(x: Array, keep_prob: float = 0.5) -> Any:
     """The same of channels (d, h, w) of volumes."""
     return _channels(x, 3, _checked(keep_prob), None)
@@ -226,7 +226,7 @@ def _candidates(
         return cast(drawn, wanted), expected(true_classes), expected(drawn)
 
 
-@function
+@tuple_function
 def uniform_candidate_sampler(
     true_classes: Array,
     num_true: int,
@@ -257,7 +257,7 @@ def uniform_candidate_sampler(
     )
 
 
-@function
+@tuple_function
 def log_uniform_candidate_sampler(
     true_classes: Array,
     num_true: int = 1,

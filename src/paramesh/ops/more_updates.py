@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh.ops.table import Array, function, primitive
+from paramesh.ops.table import Array, function, other_function, primitive, tuple_function
 from paramesh.ops.updates import write
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, RawNumber, TensorLike
@@ -77,7 +77,7 @@ def _moments(m: Raw, v: Raw, g: Raw, beta1: RawNumber, beta2: RawNumber) -> tupl
     return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
 
 
-@function
+@tuple_function
 def apply_ada_max(
     var: Parameter, m: Parameter, v: Parameter, beta1_power: NumberLike, lr: NumberLike,
     beta1: NumberLike, beta2: NumberLike, epsilon: NumberLike, grad: TensorLike,
@@ -94,7 +94,7 @@ def apply_ada_max(
     return write((var, raw(var) - rate * mean / (largest + raw(epsilon))), (m, mean), (v, largest))
 
 
-@function
+@tuple_function
 def apply_adadelta(
     var: Parameter, accum: Parameter, accum_update: Parameter, lr: NumberLike, rho: NumberLike,
     epsilon: NumberLike, grad: TensorLike,
@@ -111,7 +111,7 @@ def apply_adadelta(
     return write((var, raw(var) - raw(lr) * change), (accum, squares), (accum_update, changes))
 
 
-@function
+@tuple_function
 def apply_adagrad_v2(
     var: Parameter, accum: Parameter, lr: NumberLike, grad: TensorLike, epsilon: float = 1e-6,
     update_slots: bool = True,
@@ -125,7 +125,7 @@ def apply_adagrad_v2(
     return write(*zip((var, accum), new, strict=True))
 
 
-@function
+@tuple_function
 def apply_adam_with_amsgrad(
     var: Parameter, m: Parameter, v: Parameter, vhat: Parameter, beta1_power: NumberLike,
     beta2_power: NumberLike, lr: NumberLike, grad: TensorLike, beta1: float = 0.9,
@@ -143,7 +143,7 @@ def apply_adam_with_amsgrad(
     return write((var, new), (m, mean), (v, square), (vhat, largest))
 
 
-@function
+@other_function
 def apply_ftrl(
     var: Parameter, accum: Parameter, linear: Parameter, grad: TensorLike, lr: NumberLike,
     l1: NumberLike, l2: NumberLike, lr_power: NumberLike,
@@ -154,7 +154,7 @@ def apply_ftrl(
     return write(*zip((var, accum, linear), new, strict=True))[0]
 
 
-@function
+@tuple_function
 def apply_power_sign(
     var: Parameter, m: Parameter, lr: NumberLike, logbase: NumberLike, sign_decay: NumberLike,
     beta: NumberLike, grad: TensorLike,
@@ -170,7 +170,7 @@ def apply_power_sign(
     return write((var, raw(var) - raw(lr) * jnp.exp(power) * g), (m, mean))
 
 
-@function
+@tuple_function
 def apply_add_sign(
     var: Parameter, m: Parameter, lr: NumberLike, alpha: NumberLike, sign_decay: NumberLike,
     beta: NumberLike, grad: TensorLike,
@@ -186,7 +186,7 @@ def apply_add_sign(
     return write((var, raw(var) - raw(lr) * factor * g), (m, mean))
 
 
-@function
+@tuple_function
 def apply_proximal_adagrad(
     var: Parameter, accum: Parameter, lr: NumberLike, l1: NumberLike, l2: NumberLike,
     grad: TensorLike,
@@ -209,7 +209,7 @@ def apply_proximal_gradient_descent(
     return write((var, _proximal(raw(var) - rate * raw(delta), rate, raw(l1), raw(l2))))
 
 
-@function
+@other_function
 def apply_centered_rms_prop(
     var: Parameter, mean_gradient: Parameter, mean_square: Parameter, moment: Parameter,
     grad: TensorLike, learning_rate: NumberLike, decay: NumberLike, momentum: NumberLike,
@@ -257,7 +257,7 @@ def _by_rows(
     return write(*((each, raw(each).at[named].set(value, mode="drop")) for each, value in pairs))
 
 
-@function
+@tuple_function
 def sparse_apply_adagrad(
     var: Parameter, accum: Parameter, grad: TensorLike, indices: Array, lr: float,
     epsilon: float = 0.0, update_slots: bool = True,
@@ -274,7 +274,7 @@ def sparse_apply_adagrad(
     return _by_rows((var, accum), grad, indices, rule)
 
 
-@function
+@tuple_function
 def sparse_apply_ftrl(
     var: Parameter, accum: Parameter, linear: Parameter, grad: TensorLike, indices: Array,
     lr: float, l1: float, l2: float, lr_power: float,
@@ -291,7 +291,7 @@ def sparse_apply_ftrl(
     return _by_rows((var, accum, linear), grad, indices, rule)
 
 
-@function
+@tuple_function
 def sparse_apply_proximal_adagrad(
     var: Parameter, accum: Parameter, lr: NumberLike, l1: NumberLike, l2: NumberLike,
     grad: TensorLike, indices: Array,
@@ -312,7 +312,7 @@ def _rate(beta1_power: NumberLike, beta2_power: NumberLike, lr: NumberLike) -> A
     return raw(lr) * jnp.sqrt(1 - raw(beta2_power)) / (1 - raw(beta1_power))
 
 
-@function
+@tuple_function
 def sparse_lazy_adam(
     var: Parameter, m: Parameter, v: Parameter, beta1_power: NumberLike, beta2_power: NumberLike,
     lr: NumberLike, beta1: NumberLike, beta2: NumberLike, epsilon: NumberLike, gradient: TensorLike,
@@ -334,7 +334,7 @@ def sparse_lazy_adam(
     return _by_rows((var, m, v), gradient, indices, rule)
 
 
-@function
+@tuple_function
 def sparse_adam(
     var: Parameter, m: Parameter, v: Parameter, beta1_power: NumberLike, beta2_power: NumberLike,
     lr: NumberLike, beta1: NumberLike, beta2: NumberLike, epsilon: NumberLike, gradient: TensorLike,
@@ -419,7 +419,7 @@ FusedSparseLazyAdam = primitive("FusedSparseLazyAdam", sparse_lazy_adam, _nester
 FusedSparseAdam = primitive("FusedSparseAdam", sparse_adam, _nesterov)
 
 
-@function
+@tuple_function
 def sparse_apply_rms_prop(
     var: Parameter, ms: Parameter, mom: Parameter, lr: NumberLike, grad: TensorLike,
     indices: Array, rho: float, momentum: float, epsilon: float,

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from paramesh.dtype import x64
 from paramesh.ops.activations import cast_like
 from paramesh.ops.array import axis_in, ints
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import raw
+from paramesh.tensor.kept_calls import as_one
 
 # fmt: off
 __all__ = [
@@ -110,14 +111,28 @@ def _batch_norm(
 ) -> jax.Array:
     mean, variance = raw(running_mean), raw(running_var)
     _check_channels(input_x, 1, running_mean=mean, running_var=variance, weight=weight, bias=bias)
-    if training:
-        old = mean, variance
-        mean, variance = _statistics(input_x, _all_but(1, input_x.ndim))
-        moved = _moved(input_x, old, (mean, variance), momentum)
-        for running, new in zip((running_mean, running_var), moved, strict=True):
-            if isinstance(running, Parameter):
-                running.assign(new)
-    return _normalised(input_x, mean, variance, weight, bias, eps, 1)
+    if not training:
+        return as_one(_normalised, input_x, mean, variance, weight, bias, eps, 1)
+    out, moved = as_one(_trained, input_x, mean, variance, weight, bias, momentum, eps)
+    for running, new in zip((running_mean, running_var), moved, strict=True):
+        if isinstance(running, Parameter):
+            running.assign(new)
+    return out
+
+
+def _trained(
+    x: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    momentum: float,
+    eps: float,
+) -> tuple[jax.Array, list[jax.Array]]:
+    """Normalised by the statistics of the batch, and the running ones moved towards them."""
+    batch = _statistics(x, _all_but(1, x.ndim))
+    moved = _moved(x, (mean, variance), batch, momentum)
+    return _normalised(x, *batch, weight, bias, eps, 1), moved
 
 
 def _all_but(axis: int, ndim: int) -> tuple[int, ...]:
@@ -133,7 +148,7 @@ def _moved(x: jax.Array, old: Moments, batch: Moments, momentum: float) -> list[
     ]
 
 
-@function
+@tuple_function
 def batch_norm_with_statistics(
     input_x: Floating,
     scale: Floating,
@@ -235,7 +250,7 @@ def layer_norm(
     return _layer_norm(input, weight, bias, tuple(range(first, input.ndim)), first, eps)[0]
 
 
-@function
+@tuple_function
 def layer_norm_with_statistics(
     input_x: Floating,
     gamma: Floating,

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.ops.table import function, primitive
+from paramesh.ops.table import other_function, primitive
 from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw
 
@@ -56,20 +56,20 @@ def _set(status: TensorLike, overflow: Any) -> Any:
     return value
 
 
-@function
+@other_function
 def npu_alloc_float_status() -> Any:
     """A status without overflow: Float32 (8,)."""
     return jnp.zeros(_SIZE, jnp.float32)
 
 
-@function
+@other_function
 def npu_clear_float_status(status: TensorLike) -> Any:
     """Begin to look at gradients; the status is written, and given."""
     _watch.overflow = jnp.asarray(False)
     return _set(status, 0)
 
 
-@function
+@other_function
 def npu_get_float_status(status: TensorLike) -> Any:
     """Write 1 into the status if a gradient since the last clearing is not finite; gives it."""
     overflow, _watch.overflow = _watch.overflow, None

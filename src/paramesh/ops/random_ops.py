@@ -18,9 +18,10 @@ from paramesh import random
 from paramesh.array_sizes import check_countable
 from paramesh.dtype import DType, float32, int32, int64, x64
 from paramesh.ops.array import ints
-from paramesh.ops.table import Dtype, Floating, function, primitive
+from paramesh.ops.table import Dtype, Floating, function, primitive, tuple_function
 from paramesh.tensor.argument_types import Ints, NumberLike, RawNumber
 from paramesh.tensor.base import raw
+from paramesh.tensor.kept_calls import as_one
 from paramesh.tensor.promotion import cast
 
 # fmt: off
@@ -252,11 +253,15 @@ def dropout(input: Floating, p: float = 0.5, training: bool = True, seed: int | 
 
 
 def _dropped(x: jax.Array, keep: float, seed: int | None) -> tuple[jax.Array, jax.Array]:
-    kept = jax.random.bernoulli(key_of(seed), np.float32(keep), _rows(x.shape)).reshape(x.shape)
+    return as_one(_dropped_by, key_of(seed), x, keep)
+
+
+def _dropped_by(key: jax.Array, x: jax.Array, keep: float) -> tuple[jax.Array, jax.Array]:
+    kept = jax.random.bernoulli(key, np.float32(keep), _rows(x.shape)).reshape(x.shape)
     return jnp.where(kept, x / keep, jnp.zeros_like(x)), kept.astype(x.dtype)
 
 
-@function
+@tuple_function
 def dropout_with_mask(x: Floating, keep_prob: float = 0.5, seed: int | None = None) -> Any:
     """Zero with probability 1 - keep_prob, and x / keep_prob otherwise; and which were kept.
 

@@ -11,7 +11,16 @@ import numpy as np
 from paramesh.dtype import int64, x64
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.conv import pads_of, pair
-from paramesh.ops.table import Array, Arrays, Floating, alias, function, primitive
+from paramesh.ops.table import (
+    Array,
+    Arrays,
+    Floating,
+    alias,
+    function,
+    other_function,
+    primitive,
+    tuple_function,
+)
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
@@ -140,7 +149,7 @@ def _atleast(fn: Callable[..., Any]) -> Any:
     compute.__name__ = compute.__qualname__ = fn.__name__
     compute.__module__ = __name__
     compute.__doc__ = f"At least {fn.__name__[8]} axes, new ones of size 1; of one or several."
-    return function(compute)
+    return other_function(compute)
 
 
 atleast_1d, atleast_2d, atleast_3d = map(_atleast, (jnp.atleast_1d, jnp.atleast_2d, jnp.atleast_3d))
@@ -176,26 +185,26 @@ def column_stack(tensors: Arrays) -> Any:
     return jnp.column_stack(tensors)
 
 
-@function
+@tuple_function
 def tensor_split(input: Array, indices_or_sections: Ints, axis: int = 0) -> Any:
     """Cut along an axis: into so many parts, or in front of these elements."""
     where = indices_or_sections
     return tuple(jnp.array_split(input, where if isinstance(where, int) else list(where), axis))
 
 
-@function
+@tuple_function
 def hsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 1; of vectors along their one."""
     return tuple(jnp.array_split(input, indices_or_sections, 1 if input.ndim > 1 else 0))
 
 
-@function
+@tuple_function
 def vsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 0."""
     return tuple(jnp.array_split(input, indices_or_sections, 0))
 
 
-@function
+@tuple_function
 def dsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 2."""
     return tuple(jnp.array_split(input, indices_or_sections, 2))
@@ -343,7 +352,7 @@ def slice_scatter(
     return input.at[(slice(None),) * at + (slice(start, end, step),)].set(src.astype(input.dtype))
 
 
-@function
+@other_function
 def unique_consecutive(
     input: Array, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
@@ -387,7 +396,7 @@ def scalar_to_array(input_x: object) -> Any:
     return jnp.asarray(raw(input_x), kind)
 
 
-@function
+@other_function
 def array_to_scalar(input_x: Array) -> Any:
     """A Tensor of one element as a number; outside of programs only."""
     return input_x.item()

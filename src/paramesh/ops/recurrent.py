@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.array_types import Tree
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, primitive, tuple_function
 from paramesh.tensor.argument_types import TensorLike
 
 __all__ = ["DynamicGRUV2", "DynamicRNN", "LSTM", "dynamic_gru_v2", "dynamic_rnn", "lstm"]
@@ -26,7 +26,7 @@ def _lstm_gates(gates: jax.Array, c: jax.Array) -> tuple[Any, Any]:
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-@function
+@tuple_function
 def lstm(
     input: Floating,
     h: Floating,
@@ -118,7 +118,7 @@ def _alive(seq_length: jax.Array | None, x: jax.Array) -> Any:
     return (steps < seq_length.reshape(1, -1))[..., None]
 
 
-@function
+@tuple_function
 def dynamic_rnn(
     x: Floating,
     w: Floating,
@@ -206,7 +206,7 @@ _OFFERED = {"direction": ("UNIDIRECTIONAL",), "num_proj": (0,), "time_major": (T
 DynamicRNN = primitive("DynamicRNN", dynamic_rnn, _rnn_settings)
 
 
-@function
+@tuple_function
 def dynamic_gru_v2(
     x: Floating,
     weight_input: Floating,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
 from paramesh.ops.array import ints
-from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive
+from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive, tuple_function
 from paramesh.tensor import borders
 from paramesh.tensor.promotion import cast
 
@@ -241,7 +241,7 @@ def _with_value(
     return first(x, axis, keepdims), index
 
 
-@function
+@tuple_function
 def max(
     input: Array,
     axis: int | None = None,
@@ -266,7 +266,7 @@ def max(
     return _with_value(jnp.argmax, jnp.max, input, axis, keepdims)
 
 
-@function
+@tuple_function
 def min(
     input: Array,
     axis: int | None = None,
@@ -291,13 +291,13 @@ def min(
     return _with_value(jnp.argmin, jnp.min, input, axis, keepdims)
 
 
-@function
+@tuple_function
 def arg_max_with_value(x: Array, axis: int = 0, keep_dims: bool = False) -> Any:
     """Indices (Int32) of the largest elements along an axis, and these elements, in this order."""
     return _with_value(jnp.argmax, jnp.max, x, axis, keep_dims)[::-1]
 
 
-@function
+@tuple_function
 def arg_min_with_value(x: Array, axis: int = 0, keep_dims: bool = False) -> Any:
     """Indices (Int32) of the smallest elements along an axis, and these elements, in this order."""
     return _with_value(jnp.argmin, jnp.min, x, axis, keep_dims)[::-1]
@@ -311,7 +311,7 @@ ArgMaxWithValue = primitive("ArgMaxWithValue", arg_max_with_value, _axis_keep_di
 ArgMinWithValue = primitive("ArgMinWithValue", arg_min_with_value, _axis_keep_dims)
 
 
-@function
+@tuple_function
 def square_sum_all(x: Array, y: Array) -> Any:
     """The sums of squares of two Tensors: (...), (...) -> (), ()."""
     return jnp.sum(jnp.square(x), dtype=x.dtype), jnp.sum(jnp.square(y), dtype=y.dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import int32
-from paramesh.ops.table import Array, Dtype, function, primitive
+from paramesh.ops.table import Array, Dtype, function, primitive, tuple_function
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import as_value
 from paramesh.tensor.known import known_values
@@ -25,7 +25,7 @@ __all__ = [
 # fmt: on
 
 
-@function
+@tuple_function
 def list_diff(x: Array, y: Array, out_idx: Dtype = int32) -> Any:
     """The elements of x that are not in y, and their places: (n,) and (m,). Not inside programs.
 

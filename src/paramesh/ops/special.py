@@ -19,6 +19,7 @@ from paramesh.ops.table import (
     Kind,
     binary,
     function,
+    other_function,
     primitive,
     unary,
 )
@@ -241,19 +242,19 @@ def softmin(x: Floating, axis: int = -1, *, dtype: Dtype = None) -> Any:
     return jax.nn.softmax(-(x if dtype is None else x.astype(dtype.np_dtype)), axis)
 
 
-@function
+@other_function
 def is_floating_point(input: Array) -> Any:
     """bool: whether the elements are floating numbers."""
     return bool(jnp.issubdtype(input.dtype, jnp.floating))
 
 
-@function
+@other_function
 def is_complex(input: Array) -> Any:
     """bool: whether the elements are complex numbers."""
     return bool(jnp.iscomplexobj(input))
 
 
-@function
+@other_function
 def numel(input: Array) -> Any:
     """The number of elements, as an int."""
     return int(input.size)

@@ -15,8 +15,10 @@ An operator is a plain function over raw values whose parameters are annotated w
 
     Maximum = primitive("Maximum", maximum)
 
-`function` gives the functional form and puts the operator into `TABLE`; `primitive` gives the
-class form, whose second argument says how the class's arguments become those of the function.
+`function` gives the functional form and puts the operator into `TABLE`; where an operator gives
+several Tensors it is `tuple_function`, and where its arguments decide what it gives,
+`other_function`. `primitive` gives the class form, whose second argument says how the class's
+arguments become those of the function.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import Annotated, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +40,10 @@ from paramesh.errors import TracedValueError
 from paramesh.ops import autocast
 from paramesh.ops.operator_errors import BARE, bind, explained, needing_values
 from paramesh.state import placement, tracing
+from paramesh.tensor import one_call
 from paramesh.tensor.argument_types import Ints
-from paramesh.tensor.base import as_value, raw, wrap
+from paramesh.tensor.base import Tensor, as_value, raw, wrap
+from paramesh.tensor.kept_calls import APART, Apart, Arguments, Calls, in_one_call
 from paramesh.tensor.promotion import (
     align,
     broadcasting,
@@ -72,6 +76,7 @@ _SIZES = ("size", "shape", "dims")
 _EXPLAINED = (TypeError, ValueError, IndexError, ZeroDivisionError, *BARE)
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 #: For each Tensor a tuple of ints, a `parallel.Layout`, or None.
 Strategies = tuple[Any, ...]
@@ -86,8 +91,11 @@ class Operator:
     kinds: dict[str, Kind]
     classes: dict[str, type[Primitive]] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
+    #: Whether numbers among its operands are as good as arrays.
+    elementwise: bool = False
 
     def __post_init__(self) -> None:
+        self.calls = Calls(self.name)
         code = self.compute.__code__
         self._positional = code.co_varnames[: code.co_argcount]
         after = code.co_argcount + code.co_kwonlyargcount
@@ -133,7 +141,10 @@ class Operator:
             if rule is not None:
                 values = autocast.inputs(rule, self.name, values, self.kinds)
             with x64(*arrays), broadcasting():
-                result = self._compute(values)
+                result = self._in_one_call(values) if one_call.possible() else APART
+                if isinstance(result, Apart):
+                    apart, result = result, self._compute(values)
+                    apart.done()
             if rule is not None:
                 result = autocast.outputs(rule, self.name, result)
         except (TracedValueError, jax.errors.ConcretizationTypeError) as error:
@@ -145,6 +156,12 @@ class Operator:
                 raise explained(error, name, given, self.compute, conversions) from error
             raise
         return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
+
+    def _in_one_call(self, values: dict[str, Any]) -> Any:
+        """The result, or an `Apart`."""
+        arguments = Arguments(values, self._lists, self._operands if self.elementwise else ())
+        rule = autocast.thread.rule
+        return in_one_call(self.calls, rule, self._compute, arguments)
 
     def _compute(self, values: dict[str, Any]) -> Any:
         if self._many is None:
@@ -180,8 +197,22 @@ TABLE: dict[str, Operator] = {}
 CLASSES: dict[str, type[Primitive]] = {}
 
 
-def function(compute: Callable[P, Any]) -> Callable[P, Any]:
-    """The functional form of an operator, which is put into the table."""
+def function(compute: Callable[P, Any]) -> Callable[P, Tensor]:
+    """The functional form of an operator that gives a Tensor; it is put into the table."""
+    return _form(compute)
+
+
+def tuple_function(compute: Callable[P, Any]) -> Callable[P, tuple[Tensor, ...]]:
+    """The same of an operator that gives several Tensors, in a tuple."""
+    return _form(compute)
+
+
+def other_function(compute: Callable[P, R]) -> Callable[P, R]:
+    """The same of an operator that gives what its arguments decide, or what is no Tensor."""
+    return _form(compute)
+
+
+def _form(compute: Callable[P, Any]) -> Callable[P, Any]:
     if any(isinstance(hint, str) for hint in compute.__annotations__.values()):
         # Their marks would be lost, silently.
         raise RuntimeError(f"{compute.__module__}: annotations are postponed; import no future")
@@ -379,13 +410,33 @@ def primitive(
     return cls
 
 
+class OfOne(Protocol):
+    """An elementwise operator on one Tensor."""
+
+    __name__: str
+
+    def __call__(self, input: Array) -> Tensor:
+        """Compute it."""
+        ...
+
+
+class OfTwo(Protocol):
+    """An elementwise operator on two Tensors."""
+
+    __name__: str
+
+    def __call__(self, input: Operand, other: Operand) -> Tensor:
+        """Compute it."""
+        ...
+
+
 def unary(
     name: str,
     class_name: str,
     fn: Callable[[Any], Any],
     summary: str,
     kind: Kind = Kind.FLOATING,
-) -> tuple[Callable[[Any], Any], type[Primitive]]:
+) -> tuple[OfOne, type[Primitive]]:
     """Both forms of an elementwise operator on one Tensor.
 
     Args:
@@ -410,7 +461,7 @@ def binary(
     class_name: str,
     fn: Callable[[Any, Any], Any],
     summary: str,
-) -> tuple[Callable[[Any, Any], Any], type[Primitive]]:
+) -> tuple[OfTwo, type[Primitive]]:
     """Both forms of an elementwise operator on two Tensors, which meet by promotion.
 
     Args:
@@ -428,10 +479,11 @@ def binary(
         "Either side may be a number."
     )
     call = _named(name, compute, {"input": Kind.OPERAND, "other": Kind.OPERAND})
+    operator_of(call).elementwise = fn is not jnp.power
     return call, primitive(class_name, call)
 
 
-def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Callable[P, Any]:
+def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Callable[P, Tensor]:
     compute.__name__ = compute.__qualname__ = name
     compute.__module__ = sys._getframe(2).f_globals["__name__"]
     compute.__annotations__ = {n: Annotated[Any, kind] for n, kind in kinds.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.ops.table import function, primitive
+from paramesh.ops.table import other_function, primitive
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
@@ -39,7 +39,7 @@ def write(*pairs: tuple[Any, Any]) -> Any:
     return out[0] if len(out) == 1 else tuple(out)
 
 
-@function
+@other_function
 def apply_adam(
     var: Parameter,
     m: Parameter,
@@ -81,7 +81,7 @@ def apply_adam(
     )
 
 
-@function
+@other_function
 def apply_adam_weight_decay(
     var: Parameter,
     m: Parameter,
@@ -116,7 +116,7 @@ def apply_adam_weight_decay(
     return write((var, raw(var) - raw(lr) * change), (m, mean), (v, square))
 
 
-@function
+@other_function
 def apply_momentum(
     variable: Parameter,
     accumulation: Parameter,
@@ -146,7 +146,7 @@ def apply_momentum(
     return write((variable, raw(variable) - rate * change), (accumulation, total))[0]
 
 
-@function
+@other_function
 def apply_adagrad(
     var: Parameter, accum: Parameter, lr: NumberLike, grad: TensorLike, update_slots: bool = True
 ) -> Any:
@@ -159,13 +159,13 @@ def apply_adagrad(
     return write((var, raw(var) - raw(lr) * raw(grad) / jnp.sqrt(total)), (accum, total))
 
 
-@function
+@other_function
 def apply_gradient_descent(var: Parameter, alpha: NumberLike, delta: NumberLike) -> Any:
     """A step of gradient descent: var falls by alpha * delta; gives var."""
     return write((var, raw(var) - raw(alpha) * raw(delta)))
 
 
-@function
+@other_function
 def apply_rms_prop(
     var: Parameter, mean_square: Parameter, moment: Parameter, learning_rate: NumberLike,
     grad: TensorLike, decay: NumberLike,

@@ -10,7 +10,7 @@ import numpy as np
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, _plus_bias, convolved, padding_of, pads_of, pair
 from paramesh.ops.pooling import Window, _average, _averaged, _largest, _pads_of_windows
-from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.ops.table import Array, Floating, function, primitive, tuple_function
 
 # fmt: off
 __all__ = [
@@ -378,7 +378,7 @@ def lp_pool2d(
     return _powers(x, norm_type, kernel_size, stride, ceil_mode, 2)
 
 
-@function
+@tuple_function
 def max_pool_with_argmax(
     input: Array, kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid"
 ) -> Any:

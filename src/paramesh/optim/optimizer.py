@@ -42,6 +42,7 @@ from paramesh.nn.submodules import Submodules
 from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
 from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.members import Members
 from paramesh.optim.rates import LearningRate
 from paramesh.optim.row_updates import RowUpdates
 from paramesh.parameter import Parameter, ParameterTuple, Pool
@@ -59,7 +60,7 @@ Gradients = Sequence[TensorLike | None]
 _EXEMPT = ("beta", "gamma")
 
 
-class Optimizer(Cell):
+class Optimizer(Members, Cell):
     """Base of all optimizers.
 
     Without groups, `weight_decay` applies to all Parameters but those with `beta` or `gamma` in

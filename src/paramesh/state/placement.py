@@ -53,10 +53,17 @@ __all__ = [
 class Placement(
     ProgramPlacement, GradientPlacement, OptimizerPlacement, OperatorPlacement, ValuePlacement
 ):
-    """Everything on one device: there is nothing to reduce gradients over."""
+    """Everything on one device: there is nothing to reduce gradients over.
+
+    Attributes:
+        plain: whether it is this one itself.
+    """
+
+    plain = False
 
 
 _single = Placement()
+_single.plain = True
 
 
 class _Choice:

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Generator, Hashable, Iterable
+from collections.abc import Generator, Hashable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -148,10 +148,7 @@ class TraceScope:
 
         What another thread has put into them since goes, too: nothing tells who did.
         """
-        for container, before in reversed(self._containers):
-            if not _holds(container, before):
-                container.clear()
-                (container.extend if isinstance(container, list) else container.update)(before)
+        give_back(self._containers)
 
     def check(self, cells: Iterable[Any] = ()) -> None:
         """Check that no traced value is left outside.
@@ -192,6 +189,14 @@ class TraceScope:
                 continue
             return _TENSOR.format(fn=self.name, shape=shape, where=where)
         return None
+
+
+def give_back(containers: Sequence[tuple[Any, Any]]) -> None:
+    """Have lists, dicts and sets hold again what the copies beside them hold."""
+    for container, before in reversed(containers):
+        if not _holds(container, before):
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(before)
 
 
 class _Thread(threading.local):

@@ -10,6 +10,7 @@ import numpy as np
 from paramesh._compat.jax import to_concrete_value
 from paramesh.array_types import Tree
 from paramesh.errors import ValueNeededError
+from paramesh.tensor import one_call
 from paramesh.tensor.base import raw
 
 
@@ -18,6 +19,8 @@ def values_if_known(value: object) -> np.ndarray[Any, Any] | None:
     array: Tree = raw(value)
     if isinstance(array, jax.core.Tracer):
         array = to_concrete_value(array)
+        if array is None:
+            one_call.refuse_values()
     return None if array is None else np.asarray(array)
 
 

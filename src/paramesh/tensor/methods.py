@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,14 @@ from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import DTypeLike, to_dtype, x64
 from paramesh.tensor import borders
+from paramesh.tensor.axis_names import other_names, with_indices_of
+from paramesh.tensor.kept_calls import in_gradient
 from paramesh.tensor.method_errors import name_errors_of
 from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
+
+if TYPE_CHECKING:
+    from paramesh.tensor.base import Tensor
 
 Axis = int | Sequence[int] | None
 #: What other libraries take in place of an element type.
@@ -71,7 +76,7 @@ class ArrayMethods(Arithmetic):
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = self._get()
         with x64(value), broadcasting():
-            return self._wrap(fn(value, *args, **kwargs))
+            return self._wrap(in_gradient(fn, value, *args, **kwargs))
 
     def _raw(self, value: object) -> Any:
         """The raw value of an argument."""
@@ -85,13 +90,13 @@ class ArrayMethods(Arithmetic):
     def _apply_float(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = floating(self._get())
         with x64(value), broadcasting():
-            return self._wrap(fn(value, *args, **kwargs))
+            return self._wrap(in_gradient(fn, value, *args, **kwargs))
 
-    def astype(self, dtype: DTypeLike, copy: bool = True) -> Self:
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
         """A Tensor of these values in another element type."""
         return self._wrap(cast(self._get(), to_dtype(dtype)))
 
-    def to(self, dtype: DTypeLike) -> Self:
+    def to(self, dtype: DTypeLike) -> Tensor:
         """The same as `astype`."""
         if isinstance(dtype, str) and dtype.partition(":")[0].lower() in _DEVICES:
             raise TypeError(
@@ -100,27 +105,27 @@ class ArrayMethods(Arithmetic):
             )
         return self.astype(dtype)
 
-    def bool(self) -> Self:
+    def bool(self) -> Tensor:
         """Cast to Bool."""
         return self.astype(_dtype.bool_)
 
-    def int(self) -> Self:
+    def int(self) -> Tensor:
         """Cast to Int32."""
         return self.astype(_dtype.int32)
 
-    def long(self) -> Self:
+    def long(self) -> Tensor:
         """Cast to Int64."""
         return self.astype(_dtype.int64)
 
-    def half(self) -> Self:
+    def half(self) -> Tensor:
         """Cast to Float16."""
         return self.astype(_dtype.float16)
 
-    def float(self) -> Self:
+    def float(self) -> Tensor:
         """Cast to Float32."""
         return self.astype(_dtype.float32)
 
-    def reshape(self, *shape: int | Sequence[int]) -> Self:
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements in another shape; one size may be -1."""
         value, wanted = self._get(), _shape(shape)
         known = math.prod(n for n in wanted if n != -1)
@@ -133,15 +138,15 @@ class ArrayMethods(Arithmetic):
             )
         return self._apply(jnp.reshape, wanted)
 
-    def view(self, *shape: int | Sequence[int]) -> Self:
+    def view(self, *shape: int | Sequence[int]) -> Tensor:
         """The same as `reshape`."""
         return self.reshape(*shape)
 
-    def view_as(self, other: HasShape) -> Self:
+    def view_as(self, other: HasShape) -> Tensor:
         """Reshaped to the shape of `other`."""
         return self.reshape(tuple(other.shape))
 
-    def transpose(self, *axes: int | Sequence[int] | None) -> Self:
+    def transpose(self, *axes: int | Sequence[int] | None) -> Tensor:
         """Axes in another order; without arguments, reversed.
 
         Raises:
@@ -156,61 +161,62 @@ class ArrayMethods(Arithmetic):
             )
         return self._apply(jnp.transpose, order)
 
-    def permute(self, *axes: int | Sequence[int] | None) -> Self:
+    def permute(self, *axes: int | Sequence[int] | None) -> Tensor:
         """The same as `transpose` with axes."""
         return self.transpose(*axes)
 
     @property
-    def T(self) -> Self:  # noqa: N802 - the name that numpy and MindSpore give it
+    def T(self) -> Tensor:  # noqa: N802 - the name that numpy and MindSpore give it
         """All axes reversed."""
         return self.transpose()
 
-    def swapaxes(self, axis0: int, axis1: int) -> Self:
+    def swapaxes(self, axis0: int, axis1: int) -> Tensor:
         """Two axes exchanged."""
         return self._apply(jnp.swapaxes, axis0, axis1)
 
-    def squeeze(self, axis: Axis = None) -> Self:
+    def squeeze(self, axis: Axis = None) -> Tensor:
         """Without the axes of size 1 (all, or those given)."""
         return self._apply(jnp.squeeze, axis=_axes(axis))
 
-    def expand_dims(self, axis: int) -> Self:
+    def expand_dims(self, axis: int) -> Tensor:
         """With a new axis of size 1 at `axis`."""
         return self._apply(jnp.expand_dims, axis)
 
-    def unsqueeze(self, dim: int) -> Self:
+    def unsqueeze(self, dim: int) -> Tensor:
         """The same as `expand_dims`."""
         return self.expand_dims(dim)
 
-    def flatten(self, order: str = "C") -> Self:
+    def flatten(self, order: str = "C") -> Tensor:
         """All elements in one axis, row by row (`"C"`) or column by column (`"F"`)."""
         if order not in ("C", "F"):
             raise ValueError(f"flatten: order must be 'C' or 'F', got {order!r}.")
         return self._apply(jnp.ravel, order=order)
 
-    def ravel(self) -> Self:
+    def ravel(self) -> Tensor:
         """All elements in one axis, row by row."""
         return self._apply(jnp.ravel)
 
-    def broadcast_to(self, shape: Sequence[int]) -> Self:
+    def broadcast_to(self, shape: Sequence[int]) -> Tensor:
         """Repeated along new and size-1 axes up to `shape`."""
         check_countable(shape, "broadcast_to(shape)")
         return self._apply(jnp.broadcast_to, tuple(shape))
 
-    def expand_as(self, other: HasShape) -> Self:
+    def expand_as(self, other: HasShape) -> Tensor:
         """Broadcast to the shape of `other`."""
         return self.broadcast_to(tuple(other.shape))
 
-    def repeat(self, repeats: int, axis: int | None = None) -> Self:
+    def repeat(self, repeats: int, axis: int | None = None) -> Tensor:
         """Each element `repeats` times along `axis` (None: of the flattened Tensor)."""
         return self._apply(jnp.repeat, repeats, axis)
 
-    def tile(self, reps: Sequence[int]) -> Self:
+    def tile(self, reps: Sequence[int]) -> Tensor:
         """The whole Tensor repeated `reps[i]` times along axis i."""
         check_countable((reps,) if isinstance(reps, int) else reps, "tile(reps)")
         return self._apply(jnp.tile, reps)
 
     # numpy's functions (np.sum(tensor)) call these methods, and give `dtype` and `out` by name.
 
+    @other_names
     def sum(
         self,
         axis: Axis = None,
@@ -218,7 +224,7 @@ class ArrayMethods(Arithmetic):
         keepdims: bool = False,
         *,
         out: None = None,
-    ) -> Self:
+    ) -> Tensor:
         """Sum over axes. bool and signed integers are summed as Int64."""
         _refuse_out("sum", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
@@ -226,6 +232,7 @@ class ArrayMethods(Arithmetic):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
             return self._wrap(total)
 
+    @other_names
     def prod(
         self,
         axis: Axis = None,
@@ -233,13 +240,14 @@ class ArrayMethods(Arithmetic):
         keepdims: bool = False,
         *,
         out: None = None,
-    ) -> Self:
+    ) -> Tensor:
         """Product over axes. bool and signed integers are multiplied as Int64."""
         _refuse_out("prod", out)
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
 
+    @other_names
     def mean(
         self,
         axis: Axis = None,
@@ -247,11 +255,12 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Self:
+    ) -> Tensor:
         """Mean over axes; of integers, a Float32. `dtype`: elements are cast first."""
         _refuse_out("mean", out)
         return self._cast_first(dtype)._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
 
+    @other_names
     def var(
         self,
         axis: Axis = None,
@@ -260,12 +269,13 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Self:
+    ) -> Tensor:
         """Variance over axes, divided by n - ddof. `dtype`: elements are cast first."""
         _refuse_out("var", out)
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
 
+    @other_names
     def std(
         self,
         axis: Axis = None,
@@ -274,129 +284,136 @@ class ArrayMethods(Arithmetic):
         *,
         dtype: DTypeLike | None = None,
         out: None = None,
-    ) -> Self:
+    ) -> Tensor:
         """Standard deviation over axes, divided by n - ddof. `dtype`: elements are cast first."""
         _refuse_out("std", out)
         cast = self._cast_first(dtype)
         return cast._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
 
-    def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
+    @with_indices_of("argmax")
+    def max(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Largest element over axes."""
         _refuse_out("max", out)
         fn = borders.first_largest if isinstance(axis, int) else jnp.max
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
-    def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
+    @with_indices_of("argmin")
+    def min(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Smallest element over axes."""
         _refuse_out("min", out)
         fn = borders.first_smallest if isinstance(axis, int) else jnp.min
         return self._apply(fn, _axes(axis), keepdims=keepdims)
 
-    def _cast_first(self, dtype: DTypeLike | None) -> Self:
+    def _cast_first(self, dtype: DTypeLike | None) -> ArrayMethods:
         return self if dtype is None else self._wrap(cast(self._get(), to_dtype(dtype)))
 
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Self:
+    @other_names
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Index (Int64) of the largest element, of the first where several are equal."""
         return self._index_of(jnp.argmax, axis, keepdims)
 
-    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Self:
+    @other_names
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Index (Int64) of the smallest element, of the first where several are equal."""
         return self._index_of(jnp.argmin, axis, keepdims)
 
-    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> Self:
+    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> Tensor:
         value = self._get()
         with x64(value):
             index = fn(value, axis, keepdims=keepdims)
         return self._wrap(cast(index, _dtype.int64))
 
-    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
+    @other_names
+    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
         """Running sum along `axis` (None: of the flattened Tensor)."""
         value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
-    def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
+    @other_names
+    def all(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Whether all elements are true, over axes."""
         _refuse_out("all", out)
         return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
 
-    def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Self:
+    @other_names
+    def any(self, axis: Axis = None, keepdims: bool = False, *, out: None = None) -> Tensor:
         """Whether any element is true, over axes."""
         _refuse_out("any", out)
         return self._apply(jnp.any, _axes(axis), keepdims=keepdims)
 
-    def clip(self, min: Operand | None = None, max: Operand | None = None) -> Self:
+    def clip(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
         """Elements limited to the interval [min, max]; None is open."""
         low, high = (self._raw(v) if v is not None else None for v in (min, max))
         return self._apply(borders.clipped, low, high)
 
-    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Self:
+    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Tensor:
         """The same as `clip`."""
         return self.clip(min, max)
 
-    def abs(self) -> Self:
+    def abs(self) -> Tensor:
         """Absolute values."""
         return abs(self)
 
-    def sqrt(self) -> Self:
+    def sqrt(self) -> Tensor:
         """Square roots."""
         return self._apply_float(jnp.sqrt)
 
-    def rsqrt(self) -> Self:
+    def rsqrt(self) -> Tensor:
         """1 / square roots."""
         return self._apply_float(jax.lax.rsqrt)
 
-    def square(self) -> Self:
+    def square(self) -> Tensor:
         """Squares."""
         return self._apply(jnp.square)
 
-    def exp(self) -> Self:
+    def exp(self) -> Tensor:
         """Exponentials."""
         return self._apply_float(jnp.exp)
 
-    def log(self) -> Self:
+    def log(self) -> Tensor:
         """Natural logarithms."""
         return self._apply_float(jnp.log)
 
-    def sin(self) -> Self:
+    def sin(self) -> Tensor:
         """Sines."""
         return self._apply_float(jnp.sin)
 
-    def cos(self) -> Self:
+    def cos(self) -> Tensor:
         """Cosines."""
         return self._apply_float(jnp.cos)
 
-    def tanh(self) -> Self:
+    def tanh(self) -> Tensor:
         """Hyperbolic tangents."""
         return self._apply_float(jnp.tanh)
 
-    def sigmoid(self) -> Self:
+    def sigmoid(self) -> Tensor:
         """Logistic functions."""
         return self._apply_float(jax.nn.sigmoid)
 
-    def pow(self, exponent: Operand) -> Self:
+    def pow(self, exponent: Operand) -> Tensor:
         """To the power of `exponent`."""
         return self**exponent
 
-    def isnan(self) -> Self:
+    def isnan(self) -> Tensor:
         """Bool: is NaN."""
         return self._apply(jnp.isnan)
 
-    def isfinite(self) -> Self:
+    def isfinite(self) -> Tensor:
         """Bool: is neither infinite nor NaN."""
         return self._apply(jnp.isfinite)
 
-    def matmul(self, other: Operand) -> Self:
+    def matmul(self, other: Operand) -> Tensor:
         """Matrix product with `other`."""
         return self @ other
 
-    def take(self, indices: Operand, axis: int | None = None) -> Self:
+    def take(self, indices: Operand, axis: int | None = None) -> Tensor:
         """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
         value, index = self._get(), self._raw(indices)
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
 
-    def itemset(self, *args: int | float | tuple[int, ...]) -> Self:
+    def itemset(self, *args: int | float | tuple[int, ...]) -> Tensor:
         """A copy with another element: `itemset(index, number)`, or `itemset(number)` of one.
 
         As in MindSpore, and unlike numpy, this Tensor stays as it is. An index is an int (of the
@@ -435,7 +452,7 @@ class ArrayMethods(Arithmetic):
             changed = here.reshape(sizes).at[whole].set(given.astype(here.dtype))
             return self._wrap(changed.reshape(here.shape))
 
-    def masked_fill(self, mask: Operand, value: Operand) -> Self:
+    def masked_fill(self, mask: Operand, value: Operand) -> Tensor:
         """`value` where `mask` is true, these elements elsewhere."""
         here = self._get()
         where, fill = self._raw(mask), self._raw(value)
@@ -443,12 +460,31 @@ class ArrayMethods(Arithmetic):
             fill = jnp.asarray(fill, here.dtype)
             return self._wrap(jnp.where(where, fill, here))
 
-    def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
+    def split(
+        self,
+        split_size: int | Sequence[int] | None = None,
+        axis: int = 0,
+        output_num: int | None = None,
+    ) -> tuple[Tensor, ...]:
         """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
-        sizes.
+        sizes; with `output_num`, MindSpore 1.x's argument, into so many of one size.
+
+        Raises:
+            TypeError: neither or both are given. ValueError: sizes that do not fit the axis.
         """
         value = self._get()
         total = value.shape[axis]
+        if (split_size is None) == (output_num is None):
+            raise TypeError(
+                f"split: give split_size or output_num, got {split_size!r} and {output_num!r}."
+            )
+        if output_num is not None:
+            if output_num < 1 or total % output_num:
+                raise ValueError(
+                    f"split: axis {axis} has {total}, which {output_num} pieces do not divide."
+                )
+            split_size = total // output_num
+        assert split_size is not None
         if isinstance(split_size, int):
             cuts = list(range(split_size, total, split_size))
         else:
@@ -461,7 +497,7 @@ class ArrayMethods(Arithmetic):
         with x64(value):
             return tuple(self._wrap(piece) for piece in jnp.split(value, cuts, axis))
 
-    def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
+    def sort(self, axis: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
         """Sorted values along `axis` and their indices (Int64)."""
         value = self._get()
         with x64(value):
@@ -469,11 +505,11 @@ class ArrayMethods(Arithmetic):
             picked = jnp.take_along_axis(value, order, axis)
         return self._wrap(picked), self._wrap(cast(order, _dtype.int64))
 
-    def argsort(self, axis: int = -1, descending: bool = False) -> Self:
+    def argsort(self, axis: int = -1, descending: bool = False) -> Tensor:
         """Indices (Int64) that sort along `axis`."""
         return self.sort(axis, descending)[1]
 
-    def topk(self, k: int) -> tuple[Self, Self]:
+    def topk(self, k: int) -> tuple[Tensor, Tensor]:
         """The k largest values along the last axis and their indices (Int32)."""
         value = self._get()
         with x64(value):

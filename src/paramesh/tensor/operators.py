@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.core
@@ -22,7 +22,11 @@ from paramesh.errors import ValueNeededError
 from paramesh.state import trace_scope
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide
+from paramesh.tensor.kept_calls import in_gradient, of_operands
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
+
+if TYPE_CHECKING:
+    from paramesh.tensor.base import Tensor
 
 Operand: TypeAlias = "Arithmetic | ArrayLike | Sequence[object]"
 IndexPart: TypeAlias = (
@@ -38,7 +42,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: Array | complex, b: Arra
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
     with x64(a, b), broadcasting():
-        return fn(a, b)
+        return of_operands(fn, a, b)
 
 
 def true_divide(a: Any, b: Any) -> Any:
@@ -47,7 +51,7 @@ def true_divide(a: Any, b: Any) -> Any:
     a = a if scalar_kind(a) else floating(a)
     b = b if scalar_kind(b) else floating(b)
     with x64(a, b), broadcasting():
-        return jnp.true_divide(a, b)
+        return of_operands(jnp.true_divide, a, b)
 
 
 class Arithmetic:
@@ -99,117 +103,117 @@ class Arithmetic:
                     return self._wrap(jnp.full(value.shape, answer, np.bool_))
         return self._binary(name, fn, other)
 
-    def __add__(self, other: Operand) -> Any:
+    def __add__(self, other: Operand) -> Tensor:
         return self._binary("+", jnp.add, other)
 
-    def __radd__(self, other: Operand) -> Any:
+    def __radd__(self, other: Operand) -> Tensor:
         return self._binary("+", jnp.add, other, swap=True)
 
-    def __sub__(self, other: Operand) -> Any:
+    def __sub__(self, other: Operand) -> Tensor:
         return self._binary("-", _subtract, other)
 
-    def __rsub__(self, other: Operand) -> Any:
+    def __rsub__(self, other: Operand) -> Tensor:
         return self._binary("-", _subtract, other, swap=True)
 
-    def __mul__(self, other: Operand) -> Any:
+    def __mul__(self, other: Operand) -> Tensor:
         return self._binary("*", jnp.multiply, other)
 
-    def __rmul__(self, other: Operand) -> Any:
+    def __rmul__(self, other: Operand) -> Tensor:
         return self._binary("*", jnp.multiply, other, swap=True)
 
-    def __truediv__(self, other: Operand) -> Any:
+    def __truediv__(self, other: Operand) -> Tensor:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(self._get(), b))
 
-    def __rtruediv__(self, other: Operand) -> Any:
+    def __rtruediv__(self, other: Operand) -> Tensor:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
 
-    def __floordiv__(self, other: Operand) -> Any:
+    def __floordiv__(self, other: Operand) -> Tensor:
         return self._binary("//", floor_divide, other)
 
-    def __rfloordiv__(self, other: Operand) -> Any:
+    def __rfloordiv__(self, other: Operand) -> Tensor:
         return self._binary("//", floor_divide, other, swap=True)
 
-    def __mod__(self, other: Operand) -> Any:
+    def __mod__(self, other: Operand) -> Tensor:
         return self._binary("%", jnp.mod, other)
 
-    def __rmod__(self, other: Operand) -> Any:
+    def __rmod__(self, other: Operand) -> Tensor:
         return self._binary("%", jnp.mod, other, swap=True)
 
-    def __pow__(self, other: Operand) -> Any:
+    def __pow__(self, other: Operand) -> Tensor:
         return self._binary("**", jnp.power, other)
 
-    def __rpow__(self, other: Operand) -> Any:
+    def __rpow__(self, other: Operand) -> Tensor:
         return self._binary("**", jnp.power, other, swap=True)
 
-    def __matmul__(self, other: Operand) -> Any:
+    def __matmul__(self, other: Operand) -> Tensor:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(self._get(), b))
 
-    def __rmatmul__(self, other: Operand) -> Any:
+    def __rmatmul__(self, other: Operand) -> Tensor:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(b, self._get()))
 
-    def __and__(self, other: Operand) -> Any:
+    def __and__(self, other: Operand) -> Tensor:
         return self._binary("&", jnp.bitwise_and, other)
 
-    def __rand__(self, other: Operand) -> Any:
+    def __rand__(self, other: Operand) -> Tensor:
         return self._binary("&", jnp.bitwise_and, other, swap=True)
 
-    def __or__(self, other: Operand) -> Any:
+    def __or__(self, other: Operand) -> Tensor:
         return self._binary("|", jnp.bitwise_or, other)
 
-    def __ror__(self, other: Operand) -> Any:
+    def __ror__(self, other: Operand) -> Tensor:
         return self._binary("|", jnp.bitwise_or, other, swap=True)
 
-    def __xor__(self, other: Operand) -> Any:
+    def __xor__(self, other: Operand) -> Tensor:
         return self._binary("^", jnp.bitwise_xor, other)
 
-    def __rxor__(self, other: Operand) -> Any:
+    def __rxor__(self, other: Operand) -> Tensor:
         return self._binary("^", jnp.bitwise_xor, other, swap=True)
 
-    def __lshift__(self, other: Operand) -> Any:
+    def __lshift__(self, other: Operand) -> Tensor:
         return self._binary("<<", jnp.left_shift, other)
 
-    def __rshift__(self, other: Operand) -> Any:
+    def __rshift__(self, other: Operand) -> Tensor:
         return self._binary(">>", jnp.right_shift, other)
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return self._compare("==", jnp.equal, operator.eq, other)
 
-    def __ne__(self, other: object) -> Any:
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return self._compare("!=", jnp.not_equal, operator.ne, other)
 
-    def __lt__(self, other: Operand) -> Any:
+    def __lt__(self, other: Operand) -> Tensor:
         return self._compare("<", jnp.less, operator.lt, other)
 
-    def __le__(self, other: Operand) -> Any:
+    def __le__(self, other: Operand) -> Tensor:
         return self._compare("<=", jnp.less_equal, operator.le, other)
 
-    def __gt__(self, other: Operand) -> Any:
+    def __gt__(self, other: Operand) -> Tensor:
         return self._compare(">", jnp.greater, operator.gt, other)
 
-    def __ge__(self, other: Operand) -> Any:
+    def __ge__(self, other: Operand) -> Tensor:
         return self._compare(">=", jnp.greater_equal, operator.ge, other)
 
     def __hash__(self) -> int:
         return id(self) >> 4
 
-    def __neg__(self) -> Any:
+    def __neg__(self) -> Tensor:
         value = self._get()
         with x64(value):
-            return self._wrap(jnp.negative(value))
+            return self._wrap(in_gradient(jnp.negative, value))
 
-    def __pos__(self) -> Any:
+    def __pos__(self) -> Tensor:
         return self._wrap(self._get())
 
-    def __abs__(self) -> Any:
+    def __abs__(self) -> Tensor:
         value = self._get()
         with x64(value):
-            return self._wrap(absolute(value))
+            return self._wrap(in_gradient(absolute, value))
 
-    def __invert__(self) -> Any:
+    def __invert__(self) -> Tensor:
         value = self._get()
         with x64(value):
             return self._wrap(jnp.invert(value))
@@ -253,14 +257,14 @@ class Arithmetic:
             raise TypeError("len() of a 0-d Tensor: it has no axis to count.")
         return shape[0]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tensor]:
         for i in range(len(self)):
             yield self[i]
 
     def __contains__(self, item: object) -> bool:
         return _python(bool, (self == item)._get().any(), "`in`")
 
-    def __getitem__(self, index: Index) -> Any:
+    def __getitem__(self, index: Index) -> Tensor:
         value = self._get()
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)):
@@ -458,4 +462,4 @@ def matmul(a: Any, b: Any) -> Any:
             "the last axis of the left must equal the second-last of the right."
         )
     with x64(a, b), broadcasting():
-        return jnp.matmul(a, b)
+        return of_operands(jnp.matmul, a, b)

@@ -16,6 +16,7 @@ import numpy as np
 
 from paramesh import lazy_names
 from paramesh.tensor.argument_types import TensorLike
+from paramesh.tensor.base import Tensor
 
 HostArray = np.ndarray[Any, Any]
 
@@ -85,6 +86,19 @@ class Metric:
             )
         self._indexes = list(indexes)
         return self
+
+    def _convert_data(self, data: Tensor | HostArray | list[Any]) -> HostArray:
+        """A host array of a Tensor's or list's values, for `update` of a script's own metric.
+
+        Raises:
+            TypeError: anything else.
+        """
+        if not isinstance(data, Tensor | np.ndarray | list):
+            raise TypeError(
+                f"{type(self).__name__}: expected a Tensor, list or numpy array, got "
+                f"{type(data).__name__}. Make one of it: numpy.asarray."
+            )
+        return np.asarray(data)
 
     def clear(self) -> None:
         """Forget all batches."""

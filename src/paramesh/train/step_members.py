@@ -9,7 +9,7 @@ Source: `TrainOneStepCell` and `TrainOneStepWithLossScaleCell` of MindSpore 1.x 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +26,7 @@ from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
 from paramesh.transforms import GradientFunction, GradOperation
+from paramesh.transforms.gradients import Weights
 
 _BY_DEVICE = (context.ParallelMode.DATA_PARALLEL, context.ParallelMode.HYBRID_PARALLEL)
 
@@ -37,10 +38,12 @@ class StepGradient(GradOperation):
     is not made a second time (see `one_forward.py`).
     """
 
-    def __call__(self, fn: Callable[..., Any], weights: Iterable[Parameter] | None = None) -> Any:
+    def __call__(self, fn: Callable[..., Any], weights: Weights = None) -> Any:
         """The gradient function of a network that returns the loss."""
         derived = super().__call__(fn, weights)
         count = context.get_auto_parallel_context("grad_accumulation_step")
+        if isinstance(weights, Parameter):
+            weights = (weights,)
         params = list(fn.trainable_params() if weights is None else weights)  # type: ignore[attr-defined]
         of_batch = GradientFunction(fn, None, params, with_sens=self.sens_param)
 

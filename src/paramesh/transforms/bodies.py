@@ -16,7 +16,7 @@ from paramesh.dtype import int64, is_64bit, watch_64bit, x64, x64_enabled
 from paramesh.state import trace_scope, tracing
 from paramesh.state.frames import AnyState
 from paramesh.tensor.trees import unpack
-from paramesh.transforms.carriers import refuse_carriers
+from paramesh.transforms.carriers import finished, refuse_carriers
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Body:
             trace_scope.enter(name or name_of(fn)) as scope,
             tracing.overlay(values) as frame,
         ):
-            out = fn(*args, **kwargs)
+            out = finished(fn(*args, **kwargs), name or name_of(fn))
             self.arrays, self.nest = unpack(out, numbers)
             for leaf in self.nest.static:
                 refuse_carriers(leaf, name or name_of(fn))

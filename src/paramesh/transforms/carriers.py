@@ -8,14 +8,16 @@ a value. An iterator runs after the trace, and is used up after the first call.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import types
 from collections import deque
-from collections.abc import ItemsView, Iterator, KeysView, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Sequence, ValuesView
 from typing import Any
 
 import jax.core
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
@@ -27,6 +29,58 @@ _DEPTH = 4
 _LATER = (types.CoroutineType, types.AsyncGeneratorType, Iterator)
 _VIEWS = (ValuesView, KeysView, ItemsView)
 _ENDS = (str, bytes, bool, int, float, complex, type, types.ModuleType, np.ndarray, np.generic)
+
+
+def _of_map(given: map[Any]) -> type:
+    inputs = given.__reduce__()[1][1:]  # its iterators; no other way leads to them
+    return list if all(isinstance(each, _LIST_ITERATOR) for each in inputs) else tuple
+
+
+_LIST_ITERATOR = type(iter([]))
+
+#: {type: what MindSpore's compiled functions return in its place, or a function that says it}.
+_FINISHED: dict[type, type | Callable[[Any], type]] = {
+    map: _of_map,
+    zip: tuple,
+    enumerate: tuple,
+    range: tuple,
+    type({}.keys()): tuple,
+    type({}.values()): tuple,
+    filter: list,
+    type({}.items()): list,
+}
+#: How many elements of an iterator are returned; one that never ends is refused.
+_MOST = 100_000
+
+
+def finished(out: Tree, name: str) -> Tree:
+    """What a function returned, with tuples and lists in place of iterators of python's own.
+
+    As in MindSpore's compiled functions: a `map` of lists and a `filter` are lists, a `map` of
+    anything else, `zip`, `enumerate`, `range` and a dict's keys and values are tuples. It runs
+    them, so it has to be called where the function was.
+
+    Raises:
+        TraceError: an iterator has more than 100,000 elements.
+    """
+    leaves, tree = jax.tree_util.tree_flatten(out, is_leaf=runs_later)
+    if not any(type(leaf) in _FINISHED for leaf in leaves):
+        return out
+    return jax.tree_util.tree_unflatten(tree, [_finished(leaf, name) for leaf in leaves])
+
+
+def _finished(leaf: object, name: str) -> Tree:
+    how = _FINISHED.get(type(leaf))
+    if how is None or not isinstance(leaf, Iterable):
+        return leaf
+    kind = how if isinstance(how, type) else how(leaf)
+    row = list(itertools.islice(leaf, _MOST + 1))
+    if len(row) > _MOST:
+        raise TraceError(
+            f"'{name}' returns {_article(type(leaf).__name__)} of more than {_MOST:,} elements: a "
+            "compiled function returns all of them. Return a part, or a Tensor."
+        )
+    return kind(finished(each, name) for each in row)
 
 
 def refuse_carriers(leaf: object, name: str) -> None:
@@ -62,7 +116,7 @@ def refuse_carriers(leaf: object, name: str) -> None:
 
 
 def runs_later(value: object) -> bool:
-    """Whether JAX has a warning for a value among results, which is refused here."""
+    """Whether JAX has a warning for a value among results: it is refused here, or finished."""
     return isinstance(value, (*_LATER, *_VIEWS))
 
 

@@ -16,11 +16,11 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 import jax
 
-from paramesh import random, tracebacks
+from paramesh import context, random, tracebacks
 from paramesh._compat.jax import (
     NOT_FINITE,
     mesh_is_entered,
@@ -35,16 +35,20 @@ from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
+from paramesh.transforms.branch_effects import ControlFlowError
 from paramesh.transforms.call_arguments import parse_call, parse_concrete, without_values
 from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.not_finite import located
-from paramesh.transforms.reachability import is_cell, parameters_of
+from paramesh.transforms.outside import Watch
+from paramesh.transforms.reachability import containers_of, is_cell, parameters_of
 from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
 from paramesh.transforms.static_arguments import programs_of
 
+#: For how many values of a number outside of it a function is compiled.
+_MANY_VALUES = 4
 #: This many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
 
@@ -61,13 +65,19 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
 
 def _only_by_operators(error: Exception) -> bool:
     """Whether what ended a trace is no error where operators run one by one, as they may here."""
-    return isinstance(error, TraceError if providers.by_operators else ValueNeededError)
+    if providers.by_operators:
+        return isinstance(error, TraceError | ControlFlowError)
+    return isinstance(error, ValueNeededError)
 
 
-class CompiledFunction:
+class CompiledFunction(Generic[P, R]):
     """A function whose calls are compiled; made by `jit`.
 
     `traces` counts how often the function was traced through this object. The programs are kept
@@ -76,7 +86,7 @@ class CompiledFunction:
 
     def __init__(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[P, R],
         static_argnums: Iterable[int] = (),
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
@@ -113,10 +123,16 @@ class CompiledFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: CompiledFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> Callable[Q, R]: ...
     def __get__(self, instance: object | None, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the program for these arguments, compiled first if there is none."""
         __tracebackhide__ = True  # in notebooks, as the other frames of paramesh
         if tracing.current() is not None:
@@ -129,6 +145,7 @@ class CompiledFunction:
         scope = trace_scope.thread.scope
         if key in self._uncompiled:
             return self._by_operators(args, kwargs)
+        held: list[tuple[Any, Any]] = []
         while True:
             try:
                 for executable in self._executables.get(key, ()):
@@ -139,7 +156,9 @@ class CompiledFunction:
                 if placement.current().count > 1 and mesh_is_entered():
                     with no_mesh():  # the program's devices are a mesh of its own
                         return self(*args, **kwargs)
-                executable = self._trace(leaves, rebuild)
+                # A function that runs anew must not have run before for what it appends to.
+                held = held or [(found, found.copy()) for found in containers_of(self.fn)]
+                executable = self._watched_trace(key, leaves, rebuild)
                 if before_first_run is not None:  # what it does not let run is not remembered
                     before_first_run(self, executable, args, kwargs)
                 self._remember(key, executable)
@@ -152,8 +171,10 @@ class CompiledFunction:
             except Exception as error:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if isinstance(error, TraceError) and providers.convert_control_flow(error):
+                    trace_scope.give_back(held)
                     continue
                 if _only_by_operators(error) and placement.current().count == 1:
+                    trace_scope.give_back(held)
                     self._warn_of(error)
                     break
                 tracebacks.shorten(error)
@@ -203,7 +224,7 @@ class CompiledFunction:
     ) -> Exception:
         def run() -> None:
             args, kwargs = rebuild(leaves)
-            self.fn(*args, **kwargs)
+            cast(Callable[..., object], self.fn)(*args, **kwargs)
 
         return located(error, run, self.fn)
 
@@ -295,6 +316,33 @@ class CompiledFunction:
                     stacklevel=4,
                 )
 
+    def _watched_trace(
+        self, key: Hashable, leaves: list[ArrayLike], rebuild: Callable[..., Any]
+    ) -> Executable:
+        """Trace; under `paramesh run`, refuse what changes or reads changing values of python.
+
+        A script that chooses graph mode has MindSpore trace once, as here.
+        """
+        in_graphs = context.was_given("mode") and (
+            context.get_context("mode") == context.GRAPH_MODE
+        )
+        if not providers.by_operators or in_graphs or placement.current().count > 1:
+            return self._trace(leaves, rebuild)
+        watch = Watch(self.__name__, self)
+        known = [e.outside for e in self._executables.get(key, ()) if e.outside is not None]
+        values = [name for outside, v in known if (name := outside.changed(v)) is not None]
+        if len(values) >= _MANY_VALUES:
+            raise TraceError(f"'{self.__name__}' reads {values[-1]}, which changes between calls.")
+        watch.begin()
+        try:
+            executable = self._trace(leaves, rebuild)
+        except TraceError:
+            watch.restore()
+            raise
+        watch.check()
+        executable.outside = (watch.outside, watch.values)
+        return executable
+
     def _trace(self, leaves: list[ArrayLike], rebuild: Callable[..., Any]) -> Executable:
         form_waiting()
         # Whether it uses random numbers is only known afterwards; an input that is not read costs
@@ -335,6 +383,21 @@ def _again(
     return CompiledFunction(fn, numbers, names, donate=donate)
 
 
+@overload
+def jit(
+    fn: Callable[P, R],
+    *,
+    static_argnums: Iterable[int] = (),
+    static_argnames: Iterable[str] = (),
+    donate: bool = True,
+) -> CompiledFunction[P, R]: ...
+@overload
+def jit(
+    *,
+    static_argnums: Iterable[int] = (),
+    static_argnames: Iterable[str] = (),
+    donate: bool = True,
+) -> Callable[[Callable[P, R]], CompiledFunction[P, R]]: ...
 def jit(
     fn: Callable[..., Any] | None = None,
     *,

@@ -21,6 +21,7 @@ from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
+from paramesh.transforms.carriers import finished
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.forward import (
     Forward,
@@ -120,7 +121,7 @@ def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[
     bodies: list[Any] = []
 
     def call(*args: object) -> Any:
-        out = fn(*args)
+        out = finished(fn(*args), name_of(fn))
         if has_aux and (not isinstance(out, tuple) or len(out) < 2):
             raise TypeError("has_aux=True: the function must return (output, aux, ...).")
         main, aux = (out[0], out[1:]) if has_aux else (out, ())

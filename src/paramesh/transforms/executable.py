@@ -26,8 +26,9 @@ from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import x64_enabled, x64_if, x64_set
 from paramesh.parameter import Parameter, materialise
 from paramesh.state import placement, storage, tracing
-from paramesh.transforms.carriers import refuse_carriers, runs_later
+from paramesh.transforms.carriers import finished, refuse_carriers, runs_later
 from paramesh.transforms.handoff import Handoff, State
+from paramesh.transforms.outside import Outside
 from paramesh.transforms.relocation import placed_arrays
 from paramesh.transforms.uninterrupted import run_on_own_thread
 
@@ -69,6 +70,7 @@ class Executable:
         "implicit",
         "kept",
         "outputs",
+        "outside",
         "params",
         "pooled",
         "prefetch_program",
@@ -100,6 +102,8 @@ class Executable:
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
         self.outputs = outputs
+        #: What the function read in python, and the values then: see `outside.py`.
+        self.outside: tuple[Outside, list[Any]] | None = None
         self.guard = guard
         self.use_64bit = use_64bit
         self.pooled = pooled
@@ -117,6 +121,8 @@ class Executable:
 
     def current(self) -> bool:
         """Whether the program is still valid for the network as it is now."""
+        if self.outside is not None and self.outside[0].changed(self.outside[1]) is not None:
+            return False
         settings, version = settings_now(), tracing.version()
         if self.version == version and self.settings == settings:
             return True
@@ -206,7 +212,7 @@ class Outputs:
     def __init__(self, out: Tree, name: str) -> None:
         """`name` is that of the function, for the error if a leaf has traced values in it."""
         self.arrays: list[Array | HostArray] = []
-        leaves, self._tree = jax.tree_util.tree_flatten(out, is_leaf=runs_later)
+        leaves, self._tree = jax.tree_util.tree_flatten(finished(out, name), is_leaf=runs_later)
         self._slots: list[tuple[bool, Any]] = []
         for leaf in leaves:
             if isinstance(leaf, jax.Array | np.ndarray):

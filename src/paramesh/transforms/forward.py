@@ -19,6 +19,7 @@ from paramesh.state import tracing
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
+from paramesh.transforms.carriers import finished
 from paramesh.transforms.integer_gradients import float_copy, to_integers, with_copies
 from paramesh.transforms.reversible_loops import derivative
 
@@ -59,7 +60,7 @@ class Forward:
         bodies: list[tuple[Body, Nest, Nest]] = []
 
         def call(*args: object, **kwargs: object) -> Any:
-            main, aux = _split(fn(*args, **kwargs), has_aux)
+            main, aux = _split(finished(fn(*args, **kwargs), name_of(fn)), has_aux)
             arrays, main = unpack(main, "raw")
             others, aux = unpack(aux)
             return (main, arrays), (aux, others)

@@ -10,7 +10,7 @@ that it does not use has a zero gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast
 
 import jax
 
@@ -27,12 +27,15 @@ from paramesh.transforms.forward import Forward, cotangents, has_gradient, zeros
 from paramesh.transforms.kept_gradients import kept_by
 from paramesh.transforms.reachability import cells_of, parameters_of
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _Position = int | tuple[int, ...] | None
 #: Parameters to differentiate by.
 Weights: TypeAlias = Parameter | Iterable[Parameter] | None
 
 
-class GradientFunction:
+class GradientFunction(Generic[P, R]):
     """What `grad` and `value_and_grad` return: a function that also computes gradients."""
 
     def __init__(
@@ -80,9 +83,12 @@ class GradientFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
-    @tracing.public_call
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The value and gradients for these arguments."""
+        return self._called(*args, **kwargs)
+
+    @tracing.public_call
+    def _called(self, *args: object, **kwargs: object) -> Any:
         if context.get_context("mode") == context.GRAPH_MODE:
             return self._compiled(*args, **kwargs)
         if tracing.current() is None and tracing.thread.journal is None:
@@ -282,11 +288,11 @@ def _check_position(position: object, weights: Weights) -> _Position:
 
 
 def value_and_grad(
-    fn: Callable[..., Any],
+    fn: Callable[P, R],
     grad_position: _Position = 0,
     weights: Weights = None,
     has_aux: bool = False,
-) -> GradientFunction:
+) -> GradientFunction[P, tuple[R, Any]]:
     """A function that returns (outputs of `fn`, gradients).
 
     Args:
@@ -312,11 +318,11 @@ def value_and_grad(
 
 
 def grad(
-    fn: Callable[..., Any],
+    fn: Callable[P, Any],
     grad_position: _Position = 0,
     weights: Weights = None,
     has_aux: bool = False,
-) -> GradientFunction:
+) -> GradientFunction[P, Any]:
     """`value_and_grad` without the value: gradients, or (gradients, aux) with `has_aux`.
 
     Raises:

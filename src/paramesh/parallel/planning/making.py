@@ -23,7 +23,7 @@ from paramesh.optim import Optimizer
 from paramesh.parallel.modes.layout_table import layout_table
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.planning.remedies import Tried, remedies_for
 from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by

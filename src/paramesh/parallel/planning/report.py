@@ -12,10 +12,11 @@ Glossary
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
+from paramesh.parallel.modes.layout_table import LayoutRow, LayoutTable, byte_text
 from paramesh.parallel.planning.fitted import Column, FittedTable
 from paramesh.parallel.planning.sent import SentByCompiler
 from paramesh.parallel.planning.step_time import StepTime
@@ -234,30 +235,11 @@ class StepPlan:
         return f"It does not fit: {what}."
 
     def _layouts(self) -> Any:
-        columns = (
-            Column("Parameter", least=_LEAST_NAME),
-            Column("shape", dropped=4),
-            Column("dtype", dropped=1),
-            Column("sharding"),
-            Column("slice", dropped=3),
-            Column("copies", right=True, dropped=2),
-            Column("per device", right=True),
-        )
-        shown: list[tuple[str, ...]] = []
-        rows = self.parameters.rows
-        for row in rows[:_MOST_ROWS]:
-            cells = (row.name, str(row.shape), row.dtype, sharding_text(row), str(row.slice_shape))
-            shown.append((*cells, str(row.replicas), byte_text(row.bytes_per_device)))
-        if len(rows) > _MOST_ROWS:
-            rest = rows[_MOST_ROWS:]
-            size = sum(row.bytes_per_device for row in rest)
-            shown.append((f"… and {len(rest)} more", *("",) * 5, byte_text(size)))
         count = len(self.states.rows)
-        if count:
-            size = self.states.bytes_per_device
-            name = f"state ({count} Parameter{'s' if count != 1 else ''})"
-            shown.append((name, *("",) * 5, byte_text(size)))
-        return FittedTable(columns, shown)
+        if not count:
+            return layouts_table(self.parameters.rows)
+        name = f"state ({count} Parameter{'s' if count != 1 else ''})"
+        return layouts_table(self.parameters.rows, (name, self.states.bytes_per_device))
 
     def _sent(self) -> list[Any]:
         from rich.text import Text
@@ -318,7 +300,45 @@ class StepPlan:
         return [Text(""), FittedTable(columns, rows)]
 
 
-def sharding_text(row: Any) -> str:
+def layouts_table(
+    rows: Sequence[LayoutRow], last: tuple[str, int] | None = None, staged: bool = False
+) -> FittedTable:
+    """How Parameters are sharded: the first of them, and how many bytes the others take.
+
+    Args:
+        rows: of a table of layouts.
+        last: name and bytes of one more line.
+        staged: whether there are stages; each Parameter is in one of them.
+    """
+    columns = (
+        Column("Parameter", least=_LEAST_NAME),
+        *((Column("stage", right=True),) if staged else ()),
+        Column("shape", dropped=4),
+        Column("dtype", dropped=1),
+        Column("sharding"),
+        Column("slice", dropped=3),
+        Column("copies", right=True, dropped=2),
+        Column("per device", right=True),
+    )
+    shown: list[tuple[str, ...]] = []
+    for row in rows[:_MOST_ROWS]:
+        name = (row.name, str(row.stage or 0)) if staged else (row.name,)
+        cells = (*name, str(row.shape), row.dtype, sharding_text(row), str(row.slice_shape))
+        shown.append((*cells, str(row.replicas), byte_text(row.bytes_per_device)))
+
+    def add(name: str, size: int) -> None:
+        shown.append((name, *("",) * (len(columns) - 2), byte_text(size)))
+
+    rest = rows[_MOST_ROWS:]
+    if rest:
+        size = sum(row.bytes_per_device for row in rest)
+        add(f"… and {len(rest)} more{' in all stages' if staged else ''}", size)
+    if last is not None:
+        add(*last)
+    return FittedTable(columns, shown)
+
+
+def sharding_text(row: LayoutRow) -> str:
     """How a Parameter is sharded: an entry for each dimension, "-" for none, as in "mp, -"."""
     layout = row.layout
     if layout is None or max(row.parts, default=1) == 1:

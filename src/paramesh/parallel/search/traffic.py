@@ -38,6 +38,9 @@ _REDUCTIONS = ("reduce_", "argmax", "argmin")
 _LOOKUPS = ("gather", "slice", "dynamic_slice", "slice of scan")
 #: Of a loop: what is carried stays where it is.
 _IN_PLACE = ("carry", "end of turn")
+#: Cheap by what they read, and too dear to be done for each use: a random number takes a hundred
+#: operations. As if they were free, each device would make the numbers of all of them.
+_MADE_ONCE = ("random_bits",)
 #: Operators that write into their first operand.
 _UPDATES = ("dynamic_update_slice",)
 
@@ -151,7 +154,7 @@ class Traffic:
     def _look_ahead(self, tensor: int, maker: Operator) -> None:
         """Fill in what the users of a tensor need; they come first."""
         must = tensor in self._outputs or not (maker.joins or maker.name in MOVES)
-        must |= maker.name.startswith(_REDUCTIONS)
+        must |= maker.name.startswith(_REDUCTIONS) or maker.name in _MADE_ONCE
         passes: set[tuple[str, int]] = set()
         for number in self._users[tensor]:
             user = self._graph.operators[number]

@@ -3,7 +3,7 @@
 Layouts are searched for the devices of a stage, and the step is divided into tasks, as
 `auto_parallel` does with stages. The compiler of the target's hardware compiles each task for the
 devices of its stage. What a stage holds and how long a step takes follows from its schedule
-(`stage_costs.py`).
+(`costs.py`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
 from paramesh.parallel.planning.lowering import lowered_over, refuse_servers
 from paramesh.parallel.planning.making import function_of, inputs_of, trained_states
-from paramesh.parallel.planning.stage_costs import (
+from paramesh.parallel.planning.stages.costs import (
     bytes_of_stages,
     seconds_of,
     sending,
     struct_bytes,
     timing_of,
 )
-from paramesh.parallel.planning.stage_report import PipelinePlan, StagePlan
+from paramesh.parallel.planning.stages.report import PipelinePlan, StagePlan
 from paramesh.parallel.planning.step import Planning
 from paramesh.parallel.search.targets import Target
 from paramesh.parameter import Parameter
@@ -225,6 +225,7 @@ def planned_stages(
         parameters=layout_table(layouts, on.count // count, homes, count),
         seconds=timing.step,
         idle=timing.idle,
+        spans=timing.spans,
         limit=room,
         calibrated=measured,
         lowered=lowered,

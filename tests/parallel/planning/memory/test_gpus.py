@@ -9,11 +9,11 @@ import pytest
 
 import goldens
 from compiled_elsewhere import ALL, predicted
-from paramesh.parallel.planning.combining import combined
-from paramesh.parallel.planning.hiding import hiding
-from paramesh.parallel.planning.kernel import Kernel, in_order
-from paramesh.parallel.planning.predicted import peak
-from paramesh.parallel.planning.splitting import WEIGHTS, Product, parts_of
+from paramesh.parallel.planning.memory.gpu.combining import combined
+from paramesh.parallel.planning.memory.gpu.hiding import hiding
+from paramesh.parallel.planning.memory.gpu.splitting import WEIGHTS, Product, parts_of
+from paramesh.parallel.planning.memory.kernel import Kernel, in_order
+from paramesh.parallel.planning.memory.predicted import peak
 from paramesh.parallel.search.reassociating import sent_with_others
 from paramesh.parallel.search.resharding import SUM
 from type_checks import untyped

@@ -16,13 +16,13 @@ from jax.sharding import Mesh
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import has_own_rule, with_custom_partitioning
-from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import find
 from type_checks import present
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[4] / "benchmarks"))
 
 peers: Any = importlib.import_module("searched.peers")
 unseen: Any = importlib.import_module("searched.unseen")

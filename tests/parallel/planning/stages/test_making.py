@@ -16,7 +16,7 @@ from paramesh import Tensor, context, nn
 from paramesh.errors import ContextError
 from paramesh.parallel.pipeline import loop_run
 from paramesh.parallel.planning import PipelinePlan
-from paramesh.parallel.planning.stage_costs import timing_of
+from paramesh.parallel.planning.stages.costs import timing_of
 from paramesh.train import TrainOneStepCell
 from pipeline_networks import MLP, WIDTH, step_of, with_stages
 

@@ -11,7 +11,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, nn
-from paramesh.parallel.planning.balance import cut_evenly
+from paramesh.parallel.planning.stages.balance import cut_evenly
 from type_checks import wrong
 
 X = Tensor(np.ones((512, 64), np.float32))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from paramesh.parallel.planning.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
 
 #: How many turns of each loop count, however many there are (libtpu 0.0.42,
 #: `xla_tpu_memory_space_assignment_while_execution_count`).

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh.parallel.planning.predicted import passing
-from paramesh.parallel.planning.tiles import in_tiles
+from paramesh.parallel.planning.memory.predicted import passing
+from paramesh.parallel.planning.memory.tpu.tiles import in_tiles
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Program, find
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from paramesh.parallel.planning.kernel import Buffer, Kernel, in_order
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel, in_order
 
 #: Bytes of the results of a combined collective (jaxlib 0.10.2,
 #: `xla_gpu_all_gather_combine_threshold_bytes` and those of other kinds).

@@ -37,7 +37,7 @@ class Weights(NamedTuple):
 
 
 #: By target: XLA's weights for its generation (jaxlib 0.10.2, `splitk_rewriter.cc`), and the
-#: processors that `devices.py` tells the compiler of.
+#: processors that `../../devices.py` tells the compiler of.
 WEIGHTS = {
     "a100": Weights(108, 100.0, 0.0666955, 467.815, 5.65307e7),
     "h100": Weights(132, 100.0, 0.194136, 193.1384, 4.36e7),

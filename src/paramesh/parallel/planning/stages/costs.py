@@ -174,6 +174,24 @@ def seconds_of(task: LoweredTask, stages: Stages, target: Target, hosts: int) ->
     return find(Program(closed, names, {}, given, ids, hosts), target).seconds
 
 
+class Span(NamedTuple):
+    """A task at work, once.
+
+    Attributes:
+        stage: on whose devices.
+        kind: as of a `LoweredTask`.
+        micro_batch: that it is for; -1 outside of loops over them.
+        start: in seconds after the step begins, as modelled.
+        seconds: that it takes.
+    """
+
+    stage: int
+    kind: str
+    micro_batch: int
+    start: float
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Timing:
     """When the stages work in a step, as modelled.
@@ -183,12 +201,14 @@ class Timing:
         work: seconds in which each stage computes, or sends inside of itself.
         sends: seconds in which each stage waits for what its neighbours send.
         idle: the share of the time of all stages in which they do not compute.
+        spans: what each stage does when, in the order in which a step begins it.
     """
 
     step: float
     work: tuple[float, ...]
     sends: tuple[float, ...]
     idle: float
+    spans: tuple[Span, ...]
 
 
 def timing_of(
@@ -206,12 +226,15 @@ def timing_of(
     count = lowered.count
     free, work, sends = [0.0] * count, [0.0] * count, [0.0] * count
     costs = {id(task): seconds(task) for task in lowered.tasks}
+    spans: list[Span] = []
 
-    def run(task: LoweredTask, start: float = 0.0) -> float:
-        spent = costs[id(task)]
-        free[task.stage] = max(free[task.stage], start) + spent
-        work[task.stage] += spent
-        return free[task.stage]
+    def run(task: LoweredTask, start: float = 0.0, micro_batch: int = -1) -> float:
+        stage, spent = task.stage, costs[id(task)]
+        begins = max(free[stage], start)
+        spans.append(Span(stage, task.kind, micro_batch, begins, spent))
+        free[stage] = begins + spent
+        work[stage] += spent
+        return free[stage]
 
     for task in lowered.tasks:
         if task.kind == "before":
@@ -223,12 +246,12 @@ def timing_of(
             run(task)
     step = max(free, default=0.0)
     idle = 1.0 - sum(work) / (count * step) if step else 0.0
-    return Timing(step, tuple(work), tuple(sends), idle)
+    return Timing(step, tuple(work), tuple(sends), idle, tuple(spans))
 
 
 def _run_loop(
     loop: LoweredLoop,
-    run: Callable[[LoweredTask, float], float],
+    run: Callable[[LoweredTask, float, int], float],
     sends: list[float],
     send: Callable[[int, int, int], float],
 ) -> None:
@@ -247,7 +270,7 @@ def _run_loop(
             coming = _coming(loop, number, task)
             spent = sum(send(nbytes, source, stage) for source, nbytes in coming.items())
             sends[stage] += spent
-            done[number, work.micro_batch] = run(task, before + spent)
+            done[number, work.micro_batch] = run(task, before + spent, work.micro_batch)
 
 
 def _coming(loop: LoweredLoop, number: int, task: LoweredTask) -> Mapping[int, int]:

@@ -8,7 +8,8 @@ from typing import Any
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parallel.pipeline.lowered import LoweredStages
 from paramesh.parallel.planning.fitted import Column, FittedTable
-from paramesh.parallel.planning.report import seconds_text
+from paramesh.parallel.planning.report import layouts_table, seconds_text
+from paramesh.parallel.planning.stages.costs import Span
 from paramesh.plain_text import rendered
 
 _WIDTH = 110
@@ -64,6 +65,7 @@ class PipelinePlan:
         parameters: the layouts of Parameters that are trained, with their stages.
         seconds: of a step, as modelled.
         idle: the share of the time of all stages in which they do not compute.
+        spans: what each stage does when in a step, as modelled.
         limit: bytes that a device has; None where it is not known.
         calibrated: whether the model counts with measured numbers.
         lowered: the programs of each stage.
@@ -80,6 +82,7 @@ class PipelinePlan:
     parameters: LayoutTable
     seconds: float
     idle: float
+    spans: tuple[Span, ...]
     limit: int | None
     calibrated: bool
     lowered: LoweredStages
@@ -140,7 +143,7 @@ class PipelinePlan:
             Text(f"A step takes {seconds_text(self.seconds)}; {idle}."),
             Text(model),
             Text(""),
-            self.parameters,
+            layouts_table(self.parameters.rows, staged=True),
         )
 
     def __str__(self) -> str:

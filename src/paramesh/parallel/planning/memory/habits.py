@@ -19,6 +19,7 @@ class Habits:
         early: kernels run as soon as what they read is there, in place of in the order of the
             program.
         zeros: what loops write into piece by piece is there from the beginning.
+        rolls: random numbers are made by a loop, and what it makes is kept (`random_words.py`).
         hides: collectives run beside other kernels, in an order that is made for it (`hiding.py`),
             and products are computed in parts (`splitting.py`).
         on_chip: bytes of a memory that holds what it can of what passes, but for what kernels need
@@ -33,6 +34,7 @@ class Habits:
     takes_chains: bool = False
     early: bool = False
     zeros: bool = False
+    rolls: bool = False
     hides: bool = False
     on_chip: int = 0
 
@@ -41,7 +43,7 @@ _TPU = Habits(takes=True, on_chip=128 << 20)
 _GPU = Habits(takes_chains=True, zeros=True, hides=True)
 #: By target.
 HABITS = {
-    "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True),
+    "cpu": Habits(through=True, apart=True, turns=True, early=True, zeros=True, rolls=True),
     "a100": _GPU,
     "h100": _GPU,
     "h200": _GPU,

@@ -13,25 +13,22 @@ from __future__ import annotations
 
 import collections
 
-from paramesh.parallel.planning.gpu_images import filling, has_kernel, places_of
-from paramesh.parallel.planning.gpu_kernels import (
-    collective_of,
-    is_cheap,
-    is_elementwise,
-    of_gpus,
-)
-from paramesh.parallel.planning.gpu_orders import (
+from paramesh.parallel.planning.memory.cheap import is_cheap, is_elementwise
+from paramesh.parallel.planning.memory.gpu.images import filling, has_kernel, places_of
+from paramesh.parallel.planning.memory.gpu.kernels import collective_of, of_gpus
+from paramesh.parallel.planning.memory.gpu.orders import (
     ENTRIES,
     OF_LOOPS,
     is_along_inner,
     is_reordered,
     is_scattered_inside,
 )
-from paramesh.parallel.planning.gpu_times import sending
-from paramesh.parallel.planning.habits import HABITS, Habits
-from paramesh.parallel.planning.kernel import Buffer, Kernel
-from paramesh.parallel.planning.shards import Shards
-from paramesh.parallel.planning.tiles import (
+from paramesh.parallel.planning.memory.gpu.times import sending
+from paramesh.parallel.planning.memory.habits import HABITS, Habits
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.random_words import beside_words, is_random, words_of
+from paramesh.parallel.planning.memory.shards import Shards
+from paramesh.parallel.planning.memory.tpu.tiles import (
     OF_CHIP,
     filled_up,
     in_rows,
@@ -146,13 +143,27 @@ class _Kernels:
                 own |= self._looked_up(number, operator)
             reads |= own
             again |= sources
-        elementwise = self._habits.through and is_elementwise(operator)
+        elementwise = self._habits.through and self._is_cheap(operator) and is_elementwise(operator)
+        if elementwise and self._habits.rolls:
+            again |= self._beside_words(number, operator, again)
         if elementwise and operator.name not in _DEAR:
             for tensor, _ in operator.outputs:
                 self._again[tensor, self._shards.home(tensor)] = frozenset(again)
         if elementwise and not self._is_added_up(operator):
             reads = again
         self._results(number, operator, reads)
+
+    def _beside_words(
+        self, number: int, operator: Operator, reads: set[Buffer]
+    ) -> frozenset[Buffer]:
+        """What is kept besides of an operator that is computed again from it."""
+        tensor = operator.outputs[0][0]
+        size = beside_words(self.problem, operator, tensor, self._shards.home(tensor))
+        kept: Buffer = ("beside", tensor)
+        if not size:
+            return frozenset()
+        self._kernels.append(Kernel(number, set(reads), {kept: size}))
+        return frozenset([kept])
 
     def _looked_up(self, number: int, operator: Operator) -> frozenset[Buffer]:
         """The copy of a table whose rows are looked up; all are made at the beginning."""
@@ -350,6 +361,10 @@ class _Kernels:
                 self._kernels.append(reduced)
                 kernel = Kernel(number, set(reads), replaces=replaces)
                 continue
+            if self._habits.rolls and is_random(operator):
+                kernel.passing = words_of(self.problem, operator, tensor, home)
+                kernel.makes[tensor, home] = kernel.passing
+                continue
             kernel.makes[tensor, home] = self._size(tensor, home) * self._filled_by(operator)
         if kernel.makes:
             self._kernels.append(kernel)
@@ -438,7 +453,7 @@ class _Kernels:
 
     def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
-        if tensor in self._outputs or not is_cheap(operator):
+        if tensor in self._outputs or not self._is_cheap(operator):
             return True
         if operator.name == BARRIER or operator.summed:
             return True
@@ -467,7 +482,7 @@ class _Kernels:
                 continue
             if self._habits.through and user.name == "gather" and user.inputs[0][0] == tensor:
                 continue  # computed for what is looked up alone
-            if not is_cheap(user) or user.name == BARRIER:
+            if not self._is_cheap(user) or user.name == BARRIER:
                 places = [i for i, (t, _) in enumerate(user.inputs) if t == tensor]
                 if all(self._is_turned(user, place) for place in places):
                     continue
@@ -478,6 +493,9 @@ class _Kernels:
             if any(step.sent for step in steps(sizes, home, wanted)):
                 return True
         return False
+
+    def _is_cheap(self, operator: Operator) -> bool:
+        return is_cheap(operator) and not (self._habits.rolls and is_random(operator))
 
     def _is_chain(self, operator: Operator) -> bool:
         """Whether it computes each number from one of one array, and from what is free."""

@@ -15,14 +15,14 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable
 
-from paramesh.parallel.planning.chip import on_chip
-from paramesh.parallel.planning.chip_tables import tables
-from paramesh.parallel.planning.combining import combined
-from paramesh.parallel.planning.habits import HABITS, Habits
-from paramesh.parallel.planning.hiding import hiding
-from paramesh.parallel.planning.kernel import Buffer, Kernel
-from paramesh.parallel.planning.kernels import kernels_of
-from paramesh.parallel.planning.tiles import OF_CHIP, in_tiles
+from paramesh.parallel.planning.memory.gpu.combining import combined
+from paramesh.parallel.planning.memory.gpu.hiding import hiding
+from paramesh.parallel.planning.memory.habits import HABITS, Habits
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.kernels import kernels_of
+from paramesh.parallel.planning.memory.tpu.chip import on_chip
+from paramesh.parallel.planning.memory.tpu.tables import tables
+from paramesh.parallel.planning.memory.tpu.tiles import OF_CHIP, in_tiles
 from paramesh.parallel.search.graph import Path
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local

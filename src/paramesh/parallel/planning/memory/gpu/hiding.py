@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paramesh.parallel.planning.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
 
 #: Seconds from one kernel to the next, and of a start or an end, as XLA counts them
 #: (jaxlib 0.10.2, `LatencyEstimator::kLowLatency` and `kLowCost`, in microseconds).

@@ -11,16 +11,15 @@ import collections
 import math
 from collections.abc import Hashable, Iterable, Mapping
 
-from paramesh.parallel.planning.gpu_orders import is_along_inner
-from paramesh.parallel.planning.gpu_times import running, sending
-from paramesh.parallel.planning.kernel import Buffer, Kernel, in_order
-from paramesh.parallel.planning.shards import Shards
-from paramesh.parallel.planning.splitting import WEIGHTS, Product, parts_of
-from paramesh.parallel.search.graph import BARRIER, Operator
+from paramesh.parallel.planning.memory.cheap import is_elementwise
+from paramesh.parallel.planning.memory.gpu.orders import is_along_inner
+from paramesh.parallel.planning.memory.gpu.splitting import WEIGHTS, Product, parts_of
+from paramesh.parallel.planning.memory.gpu.times import running, sending
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel, in_order
+from paramesh.parallel.planning.memory.shards import Shards
+from paramesh.parallel.search.graph import Operator
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import Spec, steps
-
-_REDUCES = ("reduce_", "argmax", "argmin")
 
 
 def collective_of(
@@ -29,18 +28,6 @@ def collective_of(
     """Kind and axes of the last collective between two layouts; None if nothing is sent."""
     found = [step for step in steps(sizes, start, end) if step.sent]
     return (found[-1].kind, found[-1].axes) if found else None
-
-
-def is_cheap(operator: Operator) -> bool:
-    """Whether compilers compute it again rather than keep what it gives."""
-    return operator.joins or operator.name in ("reshape", "slice", "rev", "sharding_constraint")
-
-
-def is_elementwise(operator: Operator) -> bool:
-    """Whether it is cheap, and makes nothing smaller."""
-    return (
-        is_cheap(operator) and operator.name != BARRIER and not operator.name.startswith(_REDUCES)
-    )
 
 
 def of_gpus(
@@ -176,6 +163,8 @@ class _OfGpus:
             operator = self._graph.operators[kernel.place]
             if operator.name != "dot_general" or kernel.sends or len(kernel.makes) != 1:
                 continue
+            if len(operator.inputs) < 2:
+                continue  # by a constant: it is of no known shape
             ((buffer, size),) = kernel.makes.items()
             if buffer[0] != operator.outputs[0][0]:
                 continue  # a copy of an operand

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh.parallel.planning.chip import on_chip
-from paramesh.parallel.planning.chip_tables import tables
-from paramesh.parallel.planning.kernel import Buffer, Kernel
-from paramesh.parallel.planning.kernels import kernels_of
-from paramesh.parallel.planning.predicted import (
+from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
+from paramesh.parallel.planning.memory.kernels import kernels_of
+from paramesh.parallel.planning.memory.predicted import (
     early,
     peak,
     rings_last,
     updates_first,
     with_loops_as_one,
 )
-from paramesh.parallel.planning.tiles import lanes_filled
+from paramesh.parallel.planning.memory.tpu.chip import on_chip
+from paramesh.parallel.planning.memory.tpu.tables import tables
+from paramesh.parallel.planning.memory.tpu.tiles import lanes_filled
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find

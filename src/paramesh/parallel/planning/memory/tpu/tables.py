@@ -10,9 +10,9 @@ of the chip, it has none there.
 
 from __future__ import annotations
 
-from paramesh.parallel.planning.chip import OnChip
-from paramesh.parallel.planning.gpu_kernels import is_cheap
-from paramesh.parallel.planning.tiles import in_tiles
+from paramesh.parallel.planning.memory.cheap import is_cheap
+from paramesh.parallel.planning.memory.tpu.chip import OnChip
+from paramesh.parallel.planning.memory.tpu.tiles import in_tiles
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import local
 

@@ -1,0 +1,1 @@
+"""What a step will hold on each device, before it is compiled: see `predicted.py`."""

@@ -1,0 +1,1 @@
+"""How the compiler of TPUs goes about it: see `tiles.py`, then `chip.py`."""

@@ -1,0 +1,1 @@
+"""Plans of steps with pipeline stages: see `making.py`."""
