@@ -3,13 +3,15 @@
 What has to hold, whatever happens:
 
     complete    the index of a folder names parts that are there, and that have the bits of one
-                version, in sync and stale mode (and in async mode of a single worker)
+                version, in sync and stale mode (and in async mode of a single worker; when that
+                was started again, each server may have the push that its former life had begun)
     kept        a save that has returned is there, or a newer one is
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,8 +164,19 @@ def load_start(worker: Worker, config: Any, identity: str) -> Operation[None]:
         yield from checkpoints.load(worker, order)
 
 
-def check_complete(folder: str, mode: str, table: bool, model: Model, exact: bool) -> Order | None:
-    """What is in a folder is a complete checkpoint of one version; None: there is none."""
+def check_complete(
+    folder: str, mode: str, table: bool, model: Model, exact: bool, apart: int = 1
+) -> Order | None:
+    """What is in a folder is a complete checkpoint of one version; None: there is none.
+
+    Args:
+        folder: of it.
+        mode: of the run.
+        table: whether it has tables.
+        model: of it.
+        exact: its bits are those of the model.
+        apart: of so many servers each may be a version ahead of the worker.
+    """
     index = read_index(SimPath(folder))
     if not index:
         return None
@@ -172,21 +185,35 @@ def check_complete(folder: str, mode: str, table: bool, model: Model, exact: boo
     with open_sharded(SimPath(folder)) as source:
         found = {name: source.read(name) for name in source.names()}
     if exact:
-        for name, array in expected_arrays(model, order.version, mode, table).items():
-            if array.tobytes() != _sorted(name, found)[name].tobytes():
-                raise Violation(
-                    f"the checkpoint in {folder} of version {order.version} has other "
-                    f"bits of {name}: {found[name].tolist()}, not {array.tolist()}"
-                )
+        ahead = (0, 1) if apart > 1 else (0,)
+        wrong = [
+            _difference(found, expected_of(model, versions, mode, table))
+            for versions in itertools.product([order.version + one for one in ahead], repeat=apart)
+        ]
+        if "" not in wrong:
+            raise Violation(f"the checkpoint in {folder} of version {order.version} has {wrong[0]}")
     return order
+
+
+def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """What a checkpoint has that was not expected; "": nothing."""
+    for name, array in expected.items():
+        if array.tobytes() != _sorted(name, found)[name].tobytes():
+            return f"other bits of {name}: {found[name].tolist()}, not {array.tolist()}"
+    return ""
 
 
 def _sorted(name: str, found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Rows in the order of their ids."""
-    table = name.removesuffix(".rows").removesuffix(".ids").removesuffix(".last").split(".")[-1]
+    table = _table_of(name)
     if table not in TABLES:
         return found
     return {**found, name: found[name][np.argsort(found[f"{table}.ids"])]}
+
+
+def _table_of(array: str) -> str:
+    """The name of the table that an array is of."""
+    return array.removesuffix(".rows").removesuffix(".ids").removesuffix(".last").split(".")[-1]
 
 
 @functools.cache
@@ -206,6 +233,29 @@ def expected_arrays(model: Model, version: int, mode: str, table: bool) -> dict[
                 last = dict(store.dump())[f"last/{name}"] if len(ids) else np.zeros(0, np.int64)
                 expected[f"{name}.last"] = last
     return expected
+
+
+def expected_of(model: Model, versions: Sequence[int], mode: str, table: bool) -> dict[str, Any]:
+    """As `expected_arrays`, of servers that are at these versions."""
+    sources = [expected_arrays(model, version, mode, table) for version in versions]
+    partition = Partition(len(versions), SHARDS)
+    found: dict[str, Any] = {}
+    slots = slots_of(mode)
+    for name in DENSE:
+        for array in arrays_of(name, slots, False).values():
+            pieces = partition.pieces(name, sources[0][array].size)
+            parts = [sources[p.server][array].reshape(-1)[p.start : p.stop] for p in pieces]
+            found[array] = np.concatenate(parts)
+    for name in TABLES if table else ():
+        mine = [partition.split_rows(source[f"{name}.ids"])[i] for i, source in enumerate(sources)]
+        ids = np.concatenate(
+            [source[f"{name}.ids"][rows] for source, rows in zip(sources, mine, strict=True)]
+        )
+        for array in [one for one in sources[0] if one not in found and _table_of(one) == name]:
+            rows = [source[array][places] for source, places in zip(sources, mine, strict=True)]
+            found[array] = np.concatenate(rows)[np.argsort(ids)]
+    assert found.keys() == sources[0].keys()
+    return found
 
 
 @functools.cache

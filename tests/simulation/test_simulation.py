@@ -101,6 +101,16 @@ def test_changes_that_once_failed(seed: int) -> None:
     assert not simulate(seed, changed(draw(seed), random.Random(seed))).ended
 
 
+@pytest.mark.parametrize("seed", [1_002_166, 1_002_359])
+def test_saves_that_once_failed(seed: int) -> None:
+    """A worker wakes up after its commit, and two others have saved into the folder; one that is
+    started again saves before the push that one of two servers has already.
+    """
+    result = simulate(seed)
+    assert result.saved
+    assert not result.ended
+
+
 @pytest.mark.slow
 def test_moves_to_other_numbers_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = range(2000)

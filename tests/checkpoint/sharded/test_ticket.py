@@ -136,6 +136,82 @@ def test_the_other_one_commits_in_the_middle_of_a_commit(frozen: str, tmp_path: 
     raise AssertionError("a commit does not end")
 
 
+def test_a_newer_one_and_then_a_late_one_commit_in_the_middle_of_a_commit(tmp_path: Path) -> None:
+    """Whoever is woken up by an older index must not name parts that the newer one has removed."""
+    for at in range(1, 60):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        middle, newer = Save(folder, 1, Order(3, 1, 0)), Save(folder, 2, Order(4, 2, 0))
+        late = Save(folder, 3, Order(2, 2, 1))
+        for save in (middle, newer):
+            save.begin()
+            save.write()
+
+        def others(newer: Save = newer, late: Save = late) -> None:
+            assert newer.commit()
+            late.begin()
+            late.write()
+            assert late.commit()
+
+        there = _Elsewhere(at, others)
+        with mock.patch.object(tickets, "os", there):
+            middle.commit()
+        if there.calls < at:
+            others()
+        assert check_complete(folder) == late.order
+        assert {path.name for path in folder.iterdir()} == {INDEX, *late.parts}
+        if there.calls < at:
+            return
+    raise AssertionError("a commit does not end")
+
+
+@pytest.mark.parametrize("at", ["claim", "ticket"])
+def test_a_newer_one_commits_while_a_ticket_is_taken(at: str, tmp_path: Path) -> None:
+    """What it has not seen as a ticket is no ticket when it has removed the claim."""
+    old, new = Save(tmp_path, 1, Order(3, 1, 0)), Save(tmp_path, 2, Order(4, 2, 0))
+    new.begin()
+    new.write()
+    real = old.ticket._made
+
+    def made(name: str) -> int:
+        file = real(name)
+        if name.endswith("-claim") == (at == "claim"):
+            assert new.commit()
+        return file
+
+    with mock.patch.object(old.ticket, "_made", made):
+        old.begin()
+    old.write()
+    assert old.ticket.overtaken
+    assert not old.commit()
+    assert {path.name for path in tmp_path.iterdir()} == {INDEX, *new.parts}
+
+
+def test_a_newer_one_commits_while_one_commits_again(tmp_path: Path) -> None:
+    """A ticket that was made after it has looked, and before it removes the claim, is removed."""
+    middle, newer = Save(tmp_path, 1, Order(3, 1, 0)), Save(tmp_path, 2, Order(4, 2, 0))
+    late = Save(tmp_path, 3, Order(2, 2, 1))
+    middle.begin()
+    middle.write()
+    assert middle.ticket._put(middle.index)
+    for step in (late.begin, late.write, late.commit, newer.begin, newer.write):
+        step()
+    assert check_complete(tmp_path) == late.order
+    look, made = newer.ticket._names, []
+
+    def names() -> list[str]:
+        found = look()
+        if not made:
+            made.append(middle.ticket._make_ticket())
+        return found
+
+    with mock.patch.object(newer.ticket, "_names", names):
+        assert newer.commit()
+    assert made == [True]
+    assert not middle.ticket._put(middle.index)
+    assert check_complete(tmp_path) == newer.order
+
+
 def test_an_older_save_learns_of_it_and_leaves_nothing(tmp_path: Path) -> None:
     old, new = Save(tmp_path, 1, Order(3, 1, 0)), Save(tmp_path, 2, Order(3, 2, 0))
     for step in (old.begin, new.begin, old.write, new.write):

@@ -6,8 +6,10 @@ remove its files, nor refer to files that the newer one has removed. So every sa
 first, a ticket and a claim, and its commit is the renaming of the ticket, this very file, to the
 index. Whoever has committed
 
-    1   removes the tickets and claims of older saves: these cannot commit any more
+    1   removes the tickets and claims of older saves, and looks for tickets once more: these cannot
+        commit any more
     2   looks whether the index is still its own; if an older save came in between, it commits again
+        with another ticket
     3   removes the part files that neither the index nor a remaining claim is about
     4   removes its own claim
 
@@ -16,6 +18,10 @@ index. Whoever has committed
     .save-TOKEN-VERSION-INCARNATION-RANK-claim    a claim
 
 Both are locked while their process lives; those of a dead process count as older than any other.
+
+A ticket counts only if the claim is there after the ticket was made. Where it is not, a newer save
+has removed it, and with it the parts: also of a save that has committed, if it was frozen then, and
+finds the index of another one when it wakes up, which is older than itself and began later.
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,11 +86,22 @@ class Ticket:
         """
         try:
             self._claim = self._made(f"{self.name}-claim")
-            self._file = self._made(self.name)
+            self._make_ticket()
             directory_to_disk(self.folder)
         except BaseException:
             self.give_up()
             raise
+
+    def _make_ticket(self) -> bool:
+        """Make a ticket; False: a newer save has removed the claim, and there is none."""
+        self._file = self._made(self.name)
+        # Who removes the claim looks for tickets after that: it sees this one, or is seen here.
+        if (self.folder / f"{self.name}-claim").exists():
+            return True
+        self._remove(self.name)
+        os.close(self._file)
+        self._file = -1
+        return False
 
     def _made(self, name: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -108,10 +126,9 @@ class Ticket:
         Raises:
             OSError: from the file system; what was there before stays.
         """
-        done = self._put(index)
+        done = self._file >= 0 and self._put(index)
         while done and not self._settled(index):
-            self._file = self._made(self.name)
-            done = self._put(index)
+            done = self._make_ticket() and self._put(index)
         if not done:
             self.give_up()
             return False
@@ -136,21 +153,9 @@ class Ticket:
 
     def _settled(self, index: bytes) -> bool:
         """Remove what is older; whether the index is this save's, or that of a newer one."""
-        with os.scandir(self.folder) as entries:
-            names = sorted(entry.name for entry in entries)
-        live = {self.token}
-        for name in names:
-            found = _TICKET.fullmatch(name)
-            if found is None or found[1] == self.token:
-                continue
-            theirs = Order(*map(int, found.groups()[1:]))
-            # The claim was locked before there was a ticket, which may not be locked yet.
-            claim = self.folder / f"{name}-claim"
-            alive = is_locked(self.folder / name) or (claim.exists() and is_locked(claim))
-            if theirs < self.order or not alive:
-                self._remove(name)
-            else:
-                live.add(found[1])
+        names = self._names()
+        # Once more, after the claims of older ones were removed: for the tickets made meanwhile.
+        live = {self.token} | self._live(names) | self._live(self._names())
         current = read_index(self.folder)
         if current != index:
             of_current = order_of(current)
@@ -163,6 +168,27 @@ class Ticket:
                 if is_part or not is_locked(self.folder / name):
                     self._remove(name)
         return True
+
+    def _names(self) -> list[str]:
+        with os.scandir(self.folder) as entries:
+            return sorted(entry.name for entry in entries)
+
+    def _live(self, names: Sequence[str]) -> set[str]:
+        """Remove the tickets and claims of older saves; the tokens of the others."""
+        live: set[str] = set()
+        for name in names:
+            found = _TICKET.fullmatch(name)
+            if found is None or found[1] == self.token:
+                continue
+            theirs = Order(*map(int, found.groups()[1:]))
+            # The claim was locked before there was a ticket, which may not be locked yet.
+            claim = self.folder / f"{name}-claim"
+            alive = is_locked(self.folder / name) or (claim.exists() and is_locked(claim))
+            if theirs < self.order or not alive:
+                self._remove(name)
+            else:
+                live.add(found[1])
+        return live
 
     def give_up(self) -> None:
         """Nothing is to be committed: remove the ticket, and the part files of this save."""

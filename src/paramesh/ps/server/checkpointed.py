@@ -7,7 +7,7 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.durability.record import Array
-from paramesh.ps.server.saves import Saves
+from paramesh.ps.server.saves import LOST, Saves
 from paramesh.ps.server.store import Undo
 from paramesh.ps.server.versions import VersionedParameters
 from paramesh.ps.server.worker_registry import WorkerRegistry
@@ -138,14 +138,24 @@ class Checkpointed(VersionedParameters):
     def saved(self, identity: str) -> str | None:
         """Why a part of a checkpoint could not be written, "" if it is there; None: not done.
 
+        Who asks was told that it had begun. If this server does not know it, the order is lost, and
+        that is what becomes of it: the worker gives the checkpoint up, whatever others have
+        written, and an order that is late begins nothing any more.
+
         Raises:
-            ParameterServerError: it was never begun, or the log cannot be written.
+            Fenced: another incarnation, which may know it, has started.
+            ParameterServerError: the log cannot be written.
         """
         self._end_saves()
+        if not self.saves.knows(identity):
+            self._end_save(identity, LOST)
         return self.saves.result(identity)
 
     def _end_saves(self) -> None:
         for identity, failure in self.saves.done():
-            self._append({"kind": "saved", "identity": identity, "failure": failure}, {})
-            self.saves.end(identity, failure)
+            self._end_save(identity, failure)
             self.reach("written")
+
+    def _end_save(self, identity: str, failure: str) -> None:
+        self._append({"kind": "saved", "identity": identity, "failure": failure}, {})
+        self.saves.end(identity, failure)

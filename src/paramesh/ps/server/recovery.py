@@ -40,13 +40,17 @@ class Recoverable(Protocol):
         ...
 
 
-def recover(server: Recoverable, records: ReadLog, repair: bool) -> int:
+def recover(
+    server: Recoverable, records: ReadLog, repair: bool, foresee: Callable[[int], None]
+) -> int:
     """Rebuild the state of a server that has none; the number of the next record.
 
     Args:
         server: gets the state.
         records: reads its log.
         repair: remove damaged snapshots that others replace.
+        foresee: called at each try, before the log is repeated from a record on. What the server
+            wants to know of later records may be in no others: those before may be damaged.
 
     Raises:
         ParameterServerError: log and snapshots are damaged, or belong to a run with another config.
@@ -62,7 +66,7 @@ def recover(server: Recoverable, records: ReadLog, repair: bool) -> int:
         if snapshot in damaged:
             continue
         try:
-            number = _recover_from(server, snapshot, records, short)
+            number = _recover_from(server, snapshot, records, short, foresee)
         except ParameterServerError as error:
             reasons.append(str(error))
             damaged += [] if snapshot is None else [snapshot]
@@ -82,12 +86,17 @@ def recover(server: Recoverable, records: ReadLog, repair: bool) -> int:
 
 
 def _recover_from(
-    server: Recoverable, snapshot: Snapshot | None, records: ReadLog, short: bool
+    server: Recoverable,
+    snapshot: Snapshot | None,
+    records: ReadLog,
+    short: bool,
+    foresee: Callable[[int], None],
 ) -> int | None:
     number = 0
     if snapshot is not None:
         server.load_snapshot(snapshot)
         number = snapshot.number
+    foresee(number)
     for record in records(server.folder, number):
         server.reach("recovering")
         server.replay(record)

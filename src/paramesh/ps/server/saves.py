@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from paramesh.array_types import Json
 from paramesh.errors import ParameshError, ParameterServerError
+from paramesh.ps.durability.record import Record
 from paramesh.ps.durability.snapshot_view import PATIENCE, SnapshotView
 from paramesh.ps.processes import freed_memory
 from paramesh.ps.server.background import BackgroundThread
@@ -28,6 +29,11 @@ from paramesh.ps.specification.checkpoints import SaveOrder
 
 #: So many bases are known, and what became of so many saves.
 _BASES, _ENDED = 256, 64
+#: What became of a save that a server does not know, although it had begun.
+LOST = (
+    "the order to save it is not in the log of this server any more: a power failure without fsync "
+    f"has taken it, or {_ENDED} later checkpoints were saved. Save it again"
+)
 
 
 class Base(NamedTuple):
@@ -121,8 +127,8 @@ class Saves:
 
     Attributes:
         bases: that increments can go on from.
-        expected: the saves that are begun while a log is repeated; others have ended, as it says
-            later. None: all.
+        ended_later: the saves that are not begun while a log is repeated: it says further on that
+            they have ended.
     """
 
     def __init__(
@@ -133,26 +139,28 @@ class Saves:
         self._holding = holding
         self._writes = False
         self._thread = BackgroundThread("checkpoint")
-        self.expected: frozenset[str] | None = None
+        self.ended_later: frozenset[str] = frozenset()
         self._pending: dict[str, _Pending] = {}
         self.bases = Bases()
         self._ended: dict[str, str] = {}
+        #: Why a version cannot be held, by save; no record says so yet.
+        self._not_held: dict[str, str] = {}
 
     def forget(self) -> None:
         """Begin with none."""
         for one in self._pending.values():
             one.view.release()
-        self._pending, self._ended = {}, {}
+        self._pending, self._ended, self._not_held = {}, {}, {}
         self.bases = Bases()
 
     @property
     def unfinished(self) -> bool:
         """Whether the log has to be kept, from where a save began."""
-        return bool(self._pending)
+        return bool(self._pending or self._not_held)
 
     def knows(self, identity: str) -> bool:
         """Whether a save has begun."""
-        return identity in self._pending or identity in self._ended
+        return any(identity in known for known in (self._pending, self._not_held, self._ended))
 
     def begin(
         self,
@@ -164,14 +172,14 @@ class Saves:
         """Begin a save; its record is in the log."""
         identity = order.identity
         self.bases.saved(identity, version)
-        if not self._holding or (self.expected is not None and identity not in self.expected):
+        if not self._holding or identity in self.ended_later:
             return
         if identity in self._pending:  # begun by a server that was fenced, and again
             self._pending.pop(identity).view.release()
         try:
             one = _Pending(order, version, since, view())
         except ParameterServerError as error:
-            self._ended[identity] = str(error)
+            self._not_held[identity] = str(error)
             return
         self._pending[identity] = one
         if self._writes:
@@ -179,9 +187,9 @@ class Saves:
         else:
             one.view.room.patience = 0.0  # nobody reads it yet
 
-    def write(self, expected: frozenset[str] | None = None) -> None:
+    def write(self, ended_later: frozenset[str] = frozenset()) -> None:
         """Write from now on: this process is the server, or becomes it."""
-        self._writes, self.expected = True, expected
+        self._writes, self.ended_later = True, ended_later
         for one in self._pending.values():
             one.view.room.patience = PATIENCE
             if one.writing is None:
@@ -214,7 +222,7 @@ class Saves:
 
     def done(self) -> list[tuple[str, str]]:
         """The saves whose part is there, or cannot be written: identity, and why not."""
-        found: list[tuple[str, str]] = []
+        found = list(self._not_held.items())
         for identity, one in self._pending.items():
             if one.writing is not None and one.writing.done():
                 error = one.writing.exception()
@@ -226,21 +234,14 @@ class Saves:
         one = self._pending.pop(identity, None)
         if one is not None:
             one.view.release()
+        self._not_held.pop(identity, None)
         self._ended[identity] = failure
         while len(self._ended) > _ENDED:
             del self._ended[next(iter(self._ended))]
 
     def result(self, identity: str) -> str | None:
-        """Why a save has failed, or ""; None: it is not done.
-
-        Raises:
-            ParameterServerError: it was never begun.
-        """
-        if identity in self._pending:
-            return None
-        if identity not in self._ended:
-            raise ParameterServerError(f"this server knows nothing of the checkpoint {identity}.")
-        return self._ended[identity]
+        """Why a save has failed, or ""; None: it is not done."""
+        return None if identity in self._pending else self._ended[identity]
 
     # For snapshots, in which nothing is pending.
 
@@ -264,17 +265,18 @@ class Saves:
         self._thread.shutdown()
 
 
-def unfinished_saves(records: Iterable[Any]) -> frozenset[str]:
-    """The saves that have begun and not ended, by the records of a log without their arrays."""
+def ended_saves(records: Iterable[Record]) -> frozenset[str]:
+    """The saves that have ended, by the records of a log without their arrays.
+
+    Raises:
+        ParameterServerError: a record is damaged or missing.
+    """
     found: set[str] = set()
-    try:
-        for record in records:
-            if record.meta["kind"] == "save":
-                found.add(record.meta["order"]["identity"])
-            elif record.meta["kind"] == "saved":
-                found.discard(record.meta["identity"])
-    except (ParameterServerError, KeyError, TypeError):
-        pass  # it is damaged: who repeats the log finds out, and deals with it
+    for record in records:
+        if record.meta["kind"] == "saved":
+            found.add(record.meta["identity"])
+        elif record.meta["kind"] == "save":
+            found.discard(record.meta["order"]["identity"])
     return frozenset(found)
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability.log import Log, read_log, segments, start_incarnation
+from paramesh.ps.durability.log import Log, read_log, start_incarnation
 from paramesh.ps.durability.record import Array, Record, arrays_to_updates
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot
 from paramesh.ps.server.background import BackgroundThread
 from paramesh.ps.server.pushed import Pushed
 from paramesh.ps.server.recovery import recover
-from paramesh.ps.server.saves import Saves, unfinished_saves
+from paramesh.ps.server.saves import Saves, ended_saves
 from paramesh.ps.server.snapshot_writer import SnapshotWriter
 from paramesh.ps.server.store import Update
 from paramesh.ps.server.worker_changes import WorkerChanges
@@ -150,11 +150,12 @@ class Server(Pushed):
             ParameterServerError: log and snapshots are damaged, or belong to other config.
         """
         self.clear()
-        if serving:
-            listed = segments(self.folder)
-            heads = read_log(self.folder, listed[0][0], arrays=False) if listed else ()
-            self.saves.write(unfinished_saves(heads))
-        return recover(self, records, repair)
+
+        def foresee(number: int) -> None:
+            if serving:
+                self.saves.write(ended_saves(read_log(self.folder, number, arrays=False)))
+
+        return recover(self, records, repair, foresee)
 
     def load_snapshot(self, snapshot: Snapshot) -> None:
         """Take over the state of a snapshot; this server has none.
