@@ -351,7 +351,9 @@ class CompiledFunction(Generic[P, R]):
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         if self._executables:  # for other arguments or settings: it will use the same again
             versions = next(reversed(self._executables.values()))
-            found.update(dict.fromkeys(versions[-1].params if versions else ()))
+            params = versions[-1].params if versions else []
+            # Not the values of a placement, of which each program has its own.
+            found.update(dict.fromkeys(p for p in params if isinstance(p, Parameter)))
         for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
             found.update(dict.fromkeys(parameters_of(cell)))
         use_64bit = any(is_64bit(x) for x in leaves if not scalar_kind(x))

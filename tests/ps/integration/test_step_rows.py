@@ -134,6 +134,18 @@ def test_announced_rows_are_requested_once_and_change_no_bit(
     assert found["right"] == found["none"] == found["wrong"]
 
 
+def test_batches_of_two_sizes_have_programs_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks for its own rows: the keys of one program are no inputs of another."""
+    whole = batches(2)
+    halves = [tuple(part[: BATCH // 2] for part in batch) for batch in whole]
+    run = Run(tmp_path, monkeypatch)
+    losses = run.train([whole[0], halves[0], whole[1], halves[1]])
+    assert all(np.isfinite(losses))
+    assert len(set(losses)) == 4
+
+
 def test_ids_that_are_no_rows_are_an_error_of_their_own_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
