@@ -34,7 +34,7 @@ START = {"w": np.linspace(-1, 1, SIZE).astype(np.float32)}
 
 @functools.cache
 def table_spec() -> dict[str, Any]:
-
+    # The key is the same in every process, whatever was initialized there before.
     recipe = initializer("normal", (ROWS, WIDTH), "float32").recipe
     assert recipe is not None
     return {
@@ -43,7 +43,7 @@ def table_spec() -> dict[str, Any]:
         "row_shape": [WIDTH],
         "rows": ROWS,
         "dtype": "float32",
-        "recipe": initial_values_of("t", recipe),
+        "recipe": initial_values_of("t", recipe) | {"key": [0, 0]},
         "optimizer": {"rule": "Adagrad", "accum": 0.1, "update_slots": True},
     }
 
