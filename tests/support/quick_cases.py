@@ -157,6 +157,10 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     "programs/test_forks.py": {
         "test_a_fork": 2,
     },
+    "programs/test_jax_settings.py": {
+        "test_a_mesh_of_the_user_does_not_meet_the_devices_of_a_mode": 2,
+        "test_a_setting_that_changes_programs_makes_another": 2,
+    },
     "programs/test_jax_trees.py": {
         "test_trees_that_meet": 2,
     },
@@ -221,6 +225,9 @@ EVERY_NTH: dict[str, dict[str, int]] = {
     },
     "tensor/test_method_table.py": {
         "test_of_other_arguments": 3,
+    },
+    "test_types_of_the_interface.py": {
+        "test_operators_give_what_they_are_declared_to": 6,
     },
     "tensor/test_tensor.py": {
         "test_64_bits_are_kept": 3,

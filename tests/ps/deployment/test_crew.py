@@ -162,6 +162,7 @@ for order in orders():
 """
 
 
+@pytest.mark.slow
 def test_a_host_that_has_all_and_one_that_cannot_be_asked(crew: Any, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("")
