@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.durability import moves, worker_files
+from paramesh.ps.durability import marks, moves, worker_files
 from paramesh.ps.durability.former_runs import check_former
 from paramesh.ps.durability.run_lock import session_in
 from paramesh.ps.durability.run_settings import Identity, compare
@@ -39,7 +39,6 @@ from paramesh.ps.durability.whose_folder import (
     SERVER_FOLDER,
     check_server,
     own,
-    said_in,
     say_in,
     write_server,
 )
@@ -138,7 +137,7 @@ def settle(folder: Path) -> None:
     number = moves.open_move(folder)
     if number:
         moves.abandon(folder, number, "the run was started again, or moved at rest")
-    said = said_in(folder / RUN)
+    said = marks.read(folder / RUN)
     if said is not None:
         now = moves.current(folder, said)
         if now is not said:
@@ -296,10 +295,10 @@ def check_servers(folder: Path, run: str, count: int) -> None:
 
 def _run(folder: Path) -> Mapping[str, Any] | None:
     """What the run in a folder says of itself; None: nothing."""
-    said = said_in(folder / RUN)
+    said = marks.read(folder / RUN)
     while said is not None:
         found = moves.current(folder, said)
-        again = said_in(folder / RUN)
+        again = marks.read(folder / RUN)
         if again == said:  # or what it has taken over may have been removed meanwhile
             return worker_files.current(folder, found)
         said = again

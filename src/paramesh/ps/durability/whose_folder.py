@@ -13,6 +13,7 @@ from typing import Any
 from paramesh.errors import ParameterServerError
 from paramesh.files.atomic import write_atomically
 from paramesh.files.ownership import own_folder
+from paramesh.ps.durability import marks
 
 RUN, SERVER = "run.json", "server.json"
 #: Folders of servers, and of those that have taken their place, in that of a run.
@@ -53,7 +54,7 @@ def check_belongs(place: Path, run: str, server: int) -> None:
             f"started: it was removed, or this host does not share the wal_dir with the worker. "
             f"Restore the complete wal_dir, or remove it and start from a checkpoint."
         )
-    said = said_in(place / SERVER)
+    said = marks.read(place / SERVER)
     if said is None or said.get("run") != run:
         raise ParameterServerError(
             f"'{place}' does not belong to the run in '{place.parent}': it was copied there from "
@@ -65,24 +66,6 @@ def check_belongs(place: Path, run: str, server: int) -> None:
             f"folders were swapped or renamed. The file {SERVER} in each folder has the number "
             f"of its server: restore the names of the folders."
         )
-
-
-def said_in(path: Path) -> dict[str, Any] | None:
-    """What a file says; None: there is none.
-
-    Raises:
-        ParameterServerError: it is damaged.
-        OSError: from the file system.
-    """
-    try:
-        said = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        said = None
-    if not isinstance(said, dict):
-        raise ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a backup.")
-    return said
 
 
 def say_in(path: Path, content: dict[str, Any]) -> None:
