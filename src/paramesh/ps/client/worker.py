@@ -138,7 +138,7 @@ class Worker:
             mine = max(said["worker"] for said in asked.values())
             self.caller.greeting = ("hello", (self.rank, mine, self.life))
             try:
-                found = yield self._all(self.caller.greeting)
+                yield self._all(self.caller.greeting)
             except Replaced:
                 # What a process before this one has sent came late, and has taken the number.
                 self.caller.greeting = None
@@ -147,6 +147,10 @@ class Worker:
                     raise
             else:
                 break
+        # A process before this one that lives still has pushed to servers that had not met this one
+        # yet, while others had: what they answered then is of different moments, and further apart
+        # than servers ever are. From here on none of them listens to it.
+        found = yield self._all(self.caller.greeting)
         self.incarnation = mine
         self.packages = {server: said.get("packages", {}) for server, said in found.items()}
         self.sets = WorkerSets(found[0]["workers"], found[0]["sets"])
