@@ -664,7 +664,8 @@ class Run:
             world.fault("worker killed in a file operation")
             world.say(f"{worker.name}: killed in the middle of {what}")
             worker.die()
-            self._hire_soon(world.random.uniform(0.1, 2.0), worker.rank)
+            if worker.rank not in self._coming:  # it was taken for dead before, and has a successor
+                self._hire_soon(world.random.uniform(0.1, 2.0), worker.rank)
             raise Dead
         if draw < 4 * (self.config.killed + self.config.frozen) and not worker.replaced:
             if worker.step < 0:  # as in `_replace_worker`
