@@ -288,6 +288,9 @@ def test_the_load_of_a_second_worker_leaves_what_is_being_saved(tmp_path: Path) 
         return not any(table.broken for table in view.tables)
 
     assert load()
+    server.close()
+    server = Server(tmp_path / "server-0", RunConfig())  # from its log
+    assert load()
     # Other rows, or rows from elsewhere, have to be loaded over.
     ids = server.store.rows("plain")
     server.put("plain", {"value": np.zeros((len(ids), 3), np.float32)}, ids)

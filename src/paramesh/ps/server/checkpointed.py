@@ -86,10 +86,16 @@ class Checkpointed(VersionedParameters):
             stored: the name of the table there.
             whole: with all fields of the table: an increment can go on from it.
         """
-        self._append({"kind": "loaded", "name": name, "identity": identity, "whole": whole}, {})
+        said = {"name": name, "identity": identity, "stored": stored, "whole": whole}
+        self._append({"kind": "loaded", **said}, {})
+        self._loaded(said)
+
+    def _loaded(self, said: Mapping[str, Any]) -> None:
+        name, identity = said["name"], said["identity"]
         self._given.add(name)
-        if whole:
-            self._complete[name] = (identity, stored)
+        if said.get("whole", True):
+            if "stored" in said:  # logs of earlier versions lack it: it is loaded again
+                self._complete[name] = (identity, said["stored"])
             self.saves.bases.loaded(identity, name)
 
     # Saving.

@@ -128,7 +128,7 @@ class Server(Pushed):
         self.saves.forget()
         #: What `put` gave values, or what was loaded.
         self._given: set[str] = set()
-        #: Of which checkpoint a table has all that it has, by name; until the next start.
+        #: Of which checkpoint a table has all that it has, by name, while there was no update yet.
         self._complete: dict[str, tuple[str, str]] = {}
 
     def recover(
@@ -215,9 +215,7 @@ class Server(Pushed):
         elif kind == "life":
             self.store.take_life(meta["name"], record.arrays)
         elif kind == "loaded":
-            self._given.add(meta["name"])
-            if meta.get("whole", True):
-                self.saves.bases.loaded(meta["identity"], meta["name"])
+            self._loaded(meta)
         elif kind == "save":
             self._begin_save(taken_order(meta["order"]))
         elif kind == "saved":
