@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
@@ -117,6 +118,9 @@ _PS_DEFAULTS: dict[str, Any] = {
 _SECONDS = "jax_persistent_cache_min_compile_time_secs"
 _JAX_SECONDS = 1.0
 
+#: Settings that are paths, and are followed later.
+_PATHS = {"strategy_ckpt_save_file", "strategy_ckpt_load_file", "wal_dir"}
+
 _settings = dict(_DEFAULTS)
 #: The settings that `set_context` was given.
 _given: set[str] = set()
@@ -128,6 +132,8 @@ _set_by_user: set[str] = set()
 _ps_set_by_user: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
+#: Where the paths among the settings lead from the folder in which they were set (see `place`).
+_places: dict[str, str] = {}
 
 
 def _update_program_key() -> None:
@@ -137,7 +143,24 @@ def _update_program_key() -> None:
         *sorted(_parallel.items()),
         *sorted(_set_by_user),
         *sorted(_ps.items()),
+        *sorted(_places.items()),
     )
+
+
+def _hold(settings: dict[str, Any]) -> None:
+    """Note where the paths among settings lead from here."""
+    for name in _PATHS & settings.keys():
+        # Without `normpath`: what `..` is after a link, the file system knows.
+        _places[name] = str(Path(settings[name]).absolute()) if settings[name] else ""
+
+
+def place(name: str) -> str:
+    """Where a setting that is a path leads, whatever the current folder is now; "": not set.
+
+    It is that of the moment in which the setting was made: a script that changes its folder
+    afterwards does not move files. The setting itself is read as it was given.
+    """
+    return _places.get(name, "")
 
 
 def program_key() -> tuple[Any, ...]:
@@ -233,7 +256,9 @@ def _keep_programs_in(folder: str | None) -> None:
     was, threshold = (0.0, _JAX_SECONDS) if folder is None else (_JAX_SECONDS, 0.0)
     if jax.config.values[_SECONDS] == was:
         jax.config.update(_SECONDS, threshold)
-    jax.config.update("jax_compilation_cache_dir", folder)
+    # JAX would follow a relative path from wherever the program is when it compiles.
+    place = folder and str(Path(folder).absolute())
+    jax.config.update("jax_compilation_cache_dir", place)
     # JAX looks at the setting once, when it compiles for the first time.
     reset_compilation_cache()
 
@@ -364,6 +389,7 @@ def set_auto_parallel_context(**settings: object) -> None:
             )
         checked[name] = _check_parallel(call, name, value)
     _parallel.update(checked)
+    _hold(checked)
     _set_by_user.update(checked)
     _update_program_key()
 
@@ -483,6 +509,7 @@ def reset_auto_parallel_context() -> None:
     """Set every parallel setting back to its default."""
     _parallel.clear()
     _parallel.update(_PARALLEL_DEFAULTS)
+    _hold(_PARALLEL_DEFAULTS)
     _set_by_user.clear()
     _update_program_key()
 
@@ -516,10 +543,13 @@ def set_ps_context(**settings: object) -> None:
     """
     call = "set_ps_context"
     checked = {name: _check_ps_setting(call, name, value) for name, value in settings.items()}
+    given = dict(checked)
     wanted, made = _ps | checked, _ps_set_by_user | checked.keys()
     if wanted["enable_ps"]:
-        wanted |= _from_outside(call, wanted, made)
+        given |= (outside := _from_outside(call, wanted, made))
+        wanted |= outside
     _ps.update(wanted)
+    _hold(given)
     _ps_set_by_user.update(made)
     _update_program_key()
 
@@ -589,6 +619,7 @@ def reset_ps_context() -> None:
     _ps_resets += 1
     _ps.clear()
     _ps.update(_PS_DEFAULTS)
+    _hold(_PS_DEFAULTS)
     _ps_set_by_user.clear()
     _update_program_key()
 

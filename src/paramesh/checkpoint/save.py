@@ -128,7 +128,8 @@ def save_checkpoint(
 
         def prepare(staging: Staging) -> Callable[[], None]:
             pinned = records.pin(staging)
-            return lambda: write(path, kind, pinned, crc_check)
+            place = path.absolute()  # the script may change its folder meanwhile
+            return lambda: write(place, kind, pinned, crc_check)
 
         return background.start(path, prepare)
     background.wait_until_done()
@@ -196,6 +197,8 @@ def _begun(asked: _Asked, staging: Staging | None) -> Callable[[], None]:
             made meanwhile.
     """
     path, base = asked.path, asked.base
+    if staging is not None:  # the script may change its folder meanwhile
+        path = path.absolute()
     records = records_of(asked.save_obj, asked.choice, everywhere=True)
     append(records, asked.append_dict)
     apart = records.apart

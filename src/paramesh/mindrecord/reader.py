@@ -23,10 +23,10 @@ def shards_of(file_name: object) -> list[Path]:
         ParamTypeError: no path. MRMOpenError: a file is missing, or none of MindRecord's.
     """
     if isinstance(file_name, list | tuple):
-        return [Path(each) for each in file_name]
+        return [Path(each).absolute() for each in file_name]
     if not isinstance(file_name, str | os.PathLike):
         raise ParamTypeError(f"A MindRecord file is given by its path, got {file_name!r}.")
-    path = Path(file_name)
+    path = Path(file_name).absolute()
     return [path.parent / name for name in read_header(path).shards]
 
 

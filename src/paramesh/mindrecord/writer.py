@@ -218,9 +218,9 @@ class FileWriter:
         if not isinstance(overwrite, bool):
             raise ParamValueError(f"FileWriter: overwrite must be a bool, got {overwrite!r}.")
         width = len(str(shard_num - 1))
-        self._paths = [Path(file_name)]
+        self._paths = [Path(file_name).absolute()]
         if shard_num > 1:
-            self._paths = [Path(f"{file_name}{i:0{width}}") for i in range(shard_num)]
+            self._paths = [Path(f"{file_name}{i:0{width}}").absolute() for i in range(shard_num)]
         self._overwrite, self._append = overwrite, False
         self._schema: Schema | None = None
         self._description, self._index = "", list[str]()
@@ -240,7 +240,7 @@ class FileWriter:
         except MRMOpenError as error:
             raise MRMOpenForAppendError(str(error)) from None
         made = cls(file_name)
-        folder = Path(file_name).parent
+        folder = Path(file_name).absolute().parent
         made._paths = [folder / name for name in header.shards]
         made._schema, made._append = header.schema, True
         return made

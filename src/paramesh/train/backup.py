@@ -53,7 +53,7 @@ class BackupAndRestore(Callback):
             raise TypeError(
                 f"BackupAndRestore: delete_checkpoint must be a bool, got {delete_checkpoint!r}."
             )
-        folder = Path(backup_dir)
+        folder = Path(backup_dir).absolute()
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"BackupAndRestore: backup_dir '{folder}' is a file.")
         folder.mkdir(parents=True, exist_ok=True)

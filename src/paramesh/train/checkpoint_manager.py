@@ -133,7 +133,7 @@ class CheckpointManager(Callback):
             )
         self._best = _best_metric(keep_best)
         self._format = format
-        self.directory = Path(directory)
+        self.directory = Path(directory).absolute()  # a script may change its folder later
         self.prefix = prefix
         self._keep, self._checksums, self._async = keep_last, checksums, async_save
         self._every_steps = every_steps

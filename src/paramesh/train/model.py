@@ -45,7 +45,7 @@ from paramesh.train.position import (
 from paramesh.train.progress import progress_callback
 from paramesh.train.sunk_epochs import in_epochs_of
 from paramesh.train.traced_layouts import traced_layouts
-from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+from paramesh.train.unplanned_saves import current_folder, save_at_error, save_at_interrupt
 from paramesh.train.untrained import warn_without_optimizer
 from paramesh.train.watching import Watching, examples_of
 
@@ -278,7 +278,7 @@ class Model:
             start = passed_over(start, pace, epoch, source)
             args.cur_step_num = start.step
         seen = start.step_in_epoch
-        run = RunContext(args)
+        run, folder = RunContext(args), current_folder()
         watching = Watching()
         shown = [watching, *progress_callback(progress), *listed]
         with ExitStack() as stack:
@@ -303,7 +303,7 @@ class Model:
                         break
                 _notify(shown, "on_train_end", run)
             except KeyboardInterrupt:
-                save_at_interrupt(args, listed, interrupt_checkpoint)
+                save_at_interrupt(args, listed, interrupt_checkpoint, folder)
                 raise
             except Exception:
                 save_at_error(args, listed)

@@ -196,7 +196,8 @@ class ModelCheckpoint(Callback):
         self._name_of = prefix if callable(prefix) else None
         self._folder_of = directory if callable(directory) else None
         self.prefix = "CKP" if callable(prefix) else prefix
-        self.directory = Path("." if callable(directory) else directory or ".")
+        # A script may change its folder later; one that a function names is looked at each time.
+        self.directory = Path("." if callable(directory) else directory or ".").absolute()
         self.config = config or CheckpointConfig()
         self.saved: list[Path] = []
         self._last_step = 0
@@ -227,7 +228,7 @@ class ModelCheckpoint(Callback):
 
     def _find_folder(self, args: Facts) -> None:
         if self._folder_of is not None:
-            self.directory = Path(self._folder_of(args))
+            self.directory = Path(self._folder_of(args)).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def step_end(self, run_context: RunContext) -> None:

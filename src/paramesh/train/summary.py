@@ -40,7 +40,7 @@ class Summary(Callback):
         ):
             if not isinstance(number, int) or isinstance(number, bool) or number < low:
                 raise ValueError(f"Summary: {name} must be an int from {low}, got {number!r}.")
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = os.path.realpath(log_dir)
         self._scalars, self._histograms = scalars_every, histograms_every
         self._writer: Any = None
 

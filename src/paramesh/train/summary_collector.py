@@ -68,7 +68,7 @@ class SummaryCollector(Callback):
             owner, collect_specified_data, keep_default_action
         )
         arguments.check_lineage(owner, custom_lineage_data)
-        self._dir, self._every = summary_dir, collect_freq
+        self._dir, self._every = os.path.realpath(summary_dir), collect_freq
         self._record: SummaryRecord | None = None
 
     def __exit__(self, *error: object) -> None:

@@ -188,7 +188,7 @@ def load_distributed_checkpoint(
         )
     if format not in (None, "ckpt", "safetensors"):
         raise ValueError(f"{call}: format must be 'ckpt' or 'safetensors', got {format!r}.")
-    named = train_strategy_filename or context.get_auto_parallel_context("strategy_ckpt_load_file")
+    named = train_strategy_filename or context.place("strategy_ckpt_load_file")
     strategy = read_strategy("train_strategy_filename", named or None)
     if strategy is None:
         raise ValueError(

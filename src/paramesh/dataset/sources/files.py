@@ -28,7 +28,7 @@ def existing_folder(who: str, folder: object) -> Path:
     path = Path(folder)
     if not path.is_dir():
         raise ValueError(f"{who}: there is no folder '{path}'.")
-    return path
+    return path.absolute()
 
 
 def existing_file(who: str, argument: str, file: object) -> Path:
@@ -42,7 +42,7 @@ def existing_file(who: str, argument: str, file: object) -> Path:
     path = Path(file)
     if not path.is_file():
         raise ValueError(f"{who}: there is no file '{path}'.")
-    return path
+    return path.absolute()
 
 
 def matching_files(who: str, patterns: object) -> list[str]:
@@ -69,7 +69,7 @@ def matching_files(who: str, patterns: object) -> list[str]:
             missing.append(name)
     if missing:
         raise ValueError(f"{who}: these paths match no files: {missing}.")
-    return sorted(found)
+    return [str(Path(each).absolute()) for each in sorted(found)]
 
 
 def one_of(who: str, argument: str, value: object, choices: Sequence[str]) -> Any:

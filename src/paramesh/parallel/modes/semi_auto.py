@@ -87,10 +87,10 @@ class SemiAuto(Placement):
         self._inputs = ProgramInputs(
             self.mesh, "full_batch" if replicated else settings("dataset_strategy")
         )
-        self._save_to = settings("strategy_ckpt_save_file")
+        self._save_to = context.place("strategy_ckpt_save_file")
         self._saved: Any = None
         self._met: weakref.WeakSet[Parameter] = weakref.WeakSet()
-        path = settings("strategy_ckpt_load_file")
+        path = context.place("strategy_ckpt_load_file")
         self._basis = (self.key, path)
         self._layouts = ParameterLayouts(
             self.count,

@@ -248,7 +248,8 @@ def settings_now() -> dict[str, Any]:
     Raises:
         ContextError: as `as_workers`.
     """
-    settings = dict(context._ps) | {"resets": context.ps_resets()}
+    held = {"wal_dir": context.place("wal_dir") or None, "resets": context.ps_resets()}
+    settings = dict(context._ps) | held
     return settings | as_workers(settings)
 
 

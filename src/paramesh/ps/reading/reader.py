@@ -51,7 +51,7 @@ class RunReader:
     """
 
     def __init__(self, wal_dir: str | os.PathLike[str]) -> None:
-        self._folder = Path(wal_dir)
+        self._folder = Path(wal_dir).absolute()  # it is looked at again
         self._lock = threading.RLock()
         self._servers: list[Server] = []
         self._generation = -1
