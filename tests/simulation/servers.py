@@ -9,7 +9,7 @@ Glossary
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,9 @@ class SimHost:
     def give_back(self) -> None:
         pass
 
+    def give_back_after(self, size: int) -> None:
+        pass
+
     def give_back_soon(self) -> None:
         pass
 
@@ -91,6 +94,13 @@ class SimHost:
         ready = self.event()
         self._process.main.later(seconds, ready.set)
         await ready.wait()
+
+    def spawn(self, work: Coroutine[Any, None, None]) -> None:
+        Task(self._process.main, work, self._spawned).go_on()
+
+    def _spawned(self, value: None, error: Exception | None) -> None:
+        if error is not None:
+            raise error
 
     async def beside(self, work: Callable[..., Any], *args: Any) -> Any:
         thread, ready = self._process.thread(), self.event()

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paramesh.checkpoint.sharded.ticket import Order, Ticket
+from paramesh.ps.deployment import checkpoint_calls
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.deployment.host import Host, Turns
 from paramesh.ps.durability.log import start_incarnation
-from paramesh.ps.specification.protocol import NotServing
+from paramesh.ps.resizing.sources import SavesUnfinished, Source, check_saves
+from paramesh.ps.server import saves
+from paramesh.ps.specification.protocol import NotServing, RunConfig
+from saved_stores import orders_of
+from server_loops import LoopHost
+from server_runs import table_spec
 
 
 class StillHost(Host):
     """A process whose threads are run by hand, and which nobody is tied to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.turns: dict[str, Any] = {}
 
     def beacon(self) -> tuple[str, int]:
@@ -81,3 +90,55 @@ def test_one_that_was_replaced_ends(tmp_path: Path) -> None:
             next(host.turns["fence"])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_log_says_that_a_part_is_written_although_its_worker_is_dead(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks for the part: without a snapshot, which ends saves too, the run cannot move."""
+    monkeypatch.setattr(checkpoint_calls, "_END", 0.01)
+    folder, config = tmp_path / "server-0", RunConfig()
+    target = tmp_path / "x.sharded"
+    target.mkdir()
+    written = threading.Event()
+    monkeypatch.setattr(saves, "write_part", lambda *_: written.wait())
+
+    def unfinished() -> bool:
+        try:
+            check_saves([Source(folder, config)])
+        except SavesUnfinished:
+            return True
+        return False
+
+    async def ends() -> None:
+        while unfinished():
+            await asyncio.sleep(0.01)
+
+    def actor() -> ServerActor:
+        return ServerActor(str(folder), {"workers": 1}, host=LoopHost())
+
+    async def asked() -> None:
+        """The worker dies, and then the server, before the part is written."""
+        server = actor()
+        await server.hello(0, 1, 1)
+        await server.declare([table_spec()], {})
+        ticket = Ticket(target, "00000001", Order(0, 1, 0))
+        ticket.take()
+        (order,) = orders_of([server._state().store], target, ticket, 0)
+        await server.save(0, 1, order.plain())
+        assert unfinished()
+        if not restarted:
+            written.set()
+            await asyncio.wait_for(ends(), 30)
+
+    async def started_again() -> None:
+        server = actor()
+        await server.hello(0, None, 2)
+        assert unfinished()
+        written.set()
+        await asyncio.wait_for(ends(), 30)
+
+    asyncio.run(asked())
+    if restarted:
+        asyncio.run(started_again())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from paramesh.initializer import initializer
+from paramesh.ps.deployment import host as hosts
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.deployment.host import Host
 from paramesh.ps.server.server import Server
@@ -107,3 +108,40 @@ def test_freed_memory_is_given_back_around_a_table_of_several_blocks(
         return said[-1]
 
     assert asyncio.run(run()) == times
+
+
+def test_freed_memory_is_given_back_while_the_blocks_of_a_table_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, block, row = 600, 60, 2 * 4 * WIDTH
+    monkeypatch.setattr(hosts, "PASSED", 2 * block * row)
+    given_back: list[int] = []
+
+    class Watched(Host):
+        def watch(self, folder: Path, job: str) -> Any:
+            return MagicMock()
+
+        def give_back(self) -> None:
+            given_back.append(1)
+
+        def give_back_soon(self) -> None:
+            given_back.append(0)
+
+    async def run() -> None:
+        actor = ServerActor(str(tmp_path), {"workers": 1}, host=Watched())
+        actor._state().declare([SPEC], {})
+        given_back.clear()
+        for first in range(0, rows, block):
+            ids = np.arange(first, first + block)
+            values = np.ones((block, WIDTH), np.float32)
+            await actor.put({"t": {"value": values, "accum": values}}, ids)
+        # Each time at the end, since nobody says which block is the last.
+        assert given_back == [0, 1, 0] * (rows // block // 2)
+        given_back.clear()
+        after, said = NO_ID, list[int]()
+        for _ in range(rows // block):
+            after = int((await actor.dump_rows("t", after, block)).values["ids"][-1])
+            said.append(len(given_back))
+        assert said == [1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
+
+    asyncio.run(run())

@@ -22,8 +22,9 @@ Array = np.ndarray[Any, Any]
 
 #: Bytes of a block that is given, and of one that is fetched, of all servers together, about; rows
 #: of the first block that is fetched. A server holds two blocks of those that are fetched: the one
-#: that it makes, and the answer before it.
-BLOCK, FETCHED, FIRST = 16 << 20, 4 << 20, 1 << 10
+#: that it makes, and the answer before it; and five times one that it is given: the message, what
+#: it is checked in, and the record.
+BLOCK, FETCHED, FIRST = 4 << 20, 4 << 20, 1 << 10
 
 
 def put_rows(

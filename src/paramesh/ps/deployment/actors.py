@@ -9,7 +9,7 @@ applied.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,9 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
 
         That is: `pid`, `host`, the address of a `beacon`, or None, and the versions of `packages`.
         """
-        return self._state().hello(worker, incarnation, life) | self._whereabouts()
+        said = self._state().hello(worker, incarnation, life)
+        self._end_saves_soon()  # those that it has recovered
+        return said | self._whereabouts()
 
     @names_shortage
     async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
@@ -198,6 +200,9 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         for name, fields in pieces.items():
             self._state().put(name, fields, ids)
         self._move()
+        if ids is not None:
+            self._host.give_back_after(_bytes(pieces))
+            self._host.give_back_soon()
         return self._reply(None, ())
 
     @names_shortage
@@ -223,6 +228,8 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
         fields, left = server.dump_rows(name, after, count)
         if not first and left == len(fields["ids"]):
             self._host.give_back()
+        else:
+            self._host.give_back_after(_bytes({name: fields}))
         self._watcher.sent(fields)
         return self._reply(None, ())._replace(values=fields | {"left": np.array([left])})
 
@@ -407,3 +414,7 @@ class ServerActor(Serving, CheckpointCalls, ChangeCalls):
             }
         said = {"pid": self._host.pid, "role": "standby", "host": host}
         return self._standby.stats() | said
+
+
+def _bytes(pieces: Mapping[str, Mapping[str, Array]]) -> int:
+    return sum(array.nbytes for fields in pieces.values() for array in fields.values())

@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from paramesh.array_types import Json
+from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment.host import Host
+from paramesh.ps.durability.log import Fenced
 from paramesh.ps.processes.shortage import names_shortage
 from paramesh.ps.server.loading import load_some
 from paramesh.ps.server.server import Server
@@ -19,12 +21,15 @@ from paramesh.ps.specification.checkpoints import taken_load, taken_order
 
 #: Seconds that a call waits for a part to be written; between two looks; and that a call loads.
 _WAIT, _LOOK, _LOAD = 2.0, 0.02, 1.0
+#: Between two looks whether parts are written that nobody may ask for any more.
+_END = 0.5
 
 
 class CheckpointCalls:
     """The part of `ServerActor` that is about checkpoints."""
 
     _host: Host
+    _ends_saves = False
 
     @property
     def title(self) -> str:
@@ -41,7 +46,29 @@ class CheckpointCalls:
     async def save(self, worker: int, incarnation: int, order: Json) -> Reply:
         """As `Server.save`; back when later steps do not change what is saved."""
         self._state().save(worker, incarnation, taken_order(order))
+        self._end_saves_soon()
         return self._reply(None, ())
+
+    def _end_saves_soon(self) -> None:
+        """Have the log say that parts are written, also if nobody asks for them any more.
+
+        The worker that has wanted them may be dead. Until the log says so no snapshot is written,
+        and the run cannot be moved.
+        """
+        if not self._ends_saves and self._state().saves.unfinished:
+            self._ends_saves = True
+            self._host.spawn(self._end_saves(self._state()))
+
+    async def _end_saves(self, server: Server) -> None:
+        while server.saves.unfinished:
+            await self._host.pause(_END)
+            try:
+                server.end_saves()
+            except Fenced:
+                break  # another one serves
+            except (ParameterServerError, OSError):
+                pass  # of the log: who asks, or pushes, hears of it
+        self._ends_saves = False
 
     @names_shortage
     async def saved(self, identity: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,12 +36,18 @@ Turns = Callable[[Callable[[], bool]], Iterator[float]]
 #: Seconds until a server gives back what the largest of its steps have left: it takes some
 #: hundredths of a second, of which the next step takes half.
 GIVE_BACK = 5.0
+#: Bytes of whole tables that come or go until what they have left is given back.
+PASSED = 32 << 20
 
 
 class Host:
     """This process."""
 
     _giving_back: asyncio.TimerHandle | None = None
+
+    def __init__(self) -> None:
+        self._spawned: set[asyncio.Task[None]] = set()
+        self._passed = 0
 
     @property
     def pid(self) -> int:
@@ -128,9 +134,29 @@ class Host:
         self._giving_back = None
         self.give_back()
 
+    def give_back_after(self, size: int) -> None:
+        """As `give_back`, once for every `PASSED` bytes of whole tables that come or go.
+
+        Their blocks leave some megabytes behind between them, which nothing else would give back
+        before the last one.
+
+        Args:
+            size: of a block, in bytes.
+        """
+        self._passed += size
+        if self._passed >= PASSED:
+            self._passed = 0
+            self.give_back()
+
     async def pause(self, seconds: float) -> None:
         """Let others have a turn for a while."""
         await asyncio.sleep(seconds)
+
+    def spawn(self, work: Coroutine[object, None, None]) -> None:
+        """Have work done on the loop that this is called on, that no call waits for."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._spawned.add(task)  # the loop itself does not keep it
+        task.add_done_callback(self._spawned.discard)
 
     async def beside(self, work: Callable[..., T], *args: object) -> T:
         """Work in a thread, while messages are answered here."""

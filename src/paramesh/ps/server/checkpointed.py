@@ -152,12 +152,17 @@ class Checkpointed(VersionedParameters):
             Fenced: another incarnation, which may know it, has started.
             ParameterServerError: the log cannot be written.
         """
-        self._end_saves()
+        self.end_saves()
         if not self.saves.knows(identity):
             self._end_save(identity, LOST)
         return self.saves.result(identity)
 
-    def _end_saves(self) -> None:
+    def end_saves(self) -> None:
+        """Have the log say which parts are written, or cannot be.
+
+        Raises:
+            Fenced, ParameterServerError: as `saved`.
+        """
         for identity, failure in self.saves.done():
             self._end_save(identity, failure)
             self.reach("written")

@@ -245,7 +245,7 @@ class Server(Pushed):
         if not every or not self.config.keep_log or self.version % every:
             return
         try:
-            self._end_saves()
+            self.end_saves()
         except ParameterServerError:
             return  # of the log; the next update says so
         if self.saves.unfinished:
@@ -261,7 +261,7 @@ class Server(Pushed):
             OSError: from the file system; the log still has everything.
         """
         self.saves.wait()
-        self._end_saves()
+        self.end_saves()
         self.snapshots.write(self._log, self.store, self._meta())
 
     def _meta(self) -> dict[str, Any]:
