@@ -14,12 +14,14 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import cluster, host_needs
 from paramesh.ps.deployment.cluster import HOST
-from paramesh.ps.deployment.host_needs import LEAST_FILES, LEAST_ROOM, check_host, hint
+from paramesh.ps.deployment.host_needs import LEAST_FILE, LEAST_FILES, LEAST_ROOM, check_host, hint
 from paramesh.ps.processes import descriptors
+from type_checks import present
 
 
 def files(most: int) -> Any:
-    return lambda kind: (64, most)
+    of_files = present(descriptors.resource).RLIMIT_NOFILE
+    return lambda kind: (64, most) if kind == of_files else (-1, -1)
 
 
 def room(free: int) -> Any:
@@ -40,6 +42,24 @@ def test_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptors.resource, "getrlimit", files(LEAST_FILES - 1))
     with pytest.raises(ParameterServerError, match=f"may open {LEAST_FILES - 1} files here"):
         check_host(tmp_path)
+
+
+@pytest.mark.skipif(descriptors.resource is None, reason="a limit of POSIX")
+def test_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_files = present(descriptors.resource).RLIMIT_FSIZE
+
+    def limits(most: int) -> Any:
+        return lambda kind: (most if kind == of_files else -1, -1)
+
+    monkeypatch.setattr(descriptors.resource, "getrlimit", limits(LEAST_FILE))
+    check_host(tmp_path)
+    assert hint(tmp_path).startswith("A process may write files of 75 MiB here")
+    monkeypatch.setattr(descriptors.resource, "getrlimit", limits(40 << 10))
+    with pytest.raises(ParameterServerError, match=r"may write files of 40 KiB .* needs one of 75"):
+        check_host(tmp_path)
+    monkeypatch.setattr(descriptors.resource, "getrlimit", limits(-1))
+    check_host(tmp_path)
+    assert hint(tmp_path) == "Check whether the host is overloaded."
 
 
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
