@@ -7,7 +7,6 @@ read from the handle is raised by the next save, or printed to stderr when the p
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from paramesh import own_exit
 from paramesh.checkpoint.staging import Staging
 
 #: Added to the nice value of the writer thread, so that training has precedence on every processor.
@@ -100,7 +100,7 @@ class _Writer:
             work = prepare(self._staging)
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, "paramesh-save", _lower_priority)
-                atexit.register(self._at_exit)
+                own_exit.register(self._at_exit)
             self._last = SaveHandle(path, self._pool.submit(work))
             return self._last
 
@@ -135,6 +135,9 @@ def _lower_priority() -> None:
 
 
 _writer = _Writer()
+
+if hasattr(os, "register_at_fork"):  # a child has no thread that would end its parent's save
+    os.register_at_fork(after_in_child=_writer.__init__)
 
 
 def wait_until_done() -> None:

@@ -6,7 +6,6 @@ switches all of this off.
 
 from __future__ import annotations
 
-import atexit
 import os
 import socket
 import sys
@@ -14,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from paramesh import own_exit
 from paramesh.telemetry import phases
 from paramesh.telemetry.journal import Facts, Journal, Json
 from paramesh.telemetry.recorder import Recorder
@@ -52,7 +52,7 @@ def begin() -> Recorder | None:
             _own.thread = threading.get_ident()
             _own.recorder = Recorder(_flush, phases.taken, time.perf_counter, time.time, EVERY)
             phases.start()
-            atexit.register(end)
+            own_exit.register(end)
         return _own.recorder if _own.thread == threading.get_ident() else None
 
 
@@ -61,7 +61,7 @@ def end() -> None:
     with _own.lock:
         journal, _own.journal, _own.recorder = _own.journal, None, None
         phases.stop()
-        atexit.unregister(end)
+        own_exit.unregister(end)
     if journal is not None:
         journal.close()
 

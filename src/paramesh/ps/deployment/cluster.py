@@ -10,7 +10,6 @@ alone travels readably).
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import os
 import secrets
@@ -22,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from paramesh import own_exit
 from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import environment
@@ -182,7 +182,7 @@ class Cluster:
         self.folder = folder
         self.job = job
         self._own = False
-        atexit.register(self.close)
+        own_exit.register(self.close)
         self._scratch: Path | None = None
         self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
@@ -423,7 +423,7 @@ class Cluster:
         Args:
             servers: False: other workers still need the servers.
         """
-        atexit.unregister(self.close)
+        own_exit.unregister(self.close)
         if self._entry is not None:
             self._entry.close()
             self._entry = None

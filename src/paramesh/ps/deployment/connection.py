@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import secrets
 import sys
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from paramesh import own_exit
 from paramesh.errors import ParameterServerError, WorkerLeft
 from paramesh.ps.client import checkpoints
 from paramesh.ps.client.caller import Caller
@@ -110,7 +110,7 @@ class RayClient:
         self._greet()
         #: Others may join, or have left.
         self._placed = workers > 1 or environment.is_placed()
-        atexit.register(self.close)
+        own_exit.register(self.close)
         why = self._run(self.worker.join)
         if why:
             self.close()
@@ -371,7 +371,7 @@ class RayClient:
         In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
         send them again. So it stays until they are applied, unless a call has failed before.
         """
-        atexit.unregister(self.close)
+        own_exit.unregister(self.close)
         try:
             last = self._goodbye() if self._placed else not self.delivery.gone
         except ParameterServerError:

@@ -18,7 +18,6 @@ all processes need it from the user, and encryption (`cluster.check_address`).
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import socket
@@ -30,6 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from paramesh import own_exit
 from paramesh._compat import ray as ray_inside
 from paramesh.errors import ContextError, ParameterServerError
 from paramesh.parallel.processes.failures import fail
@@ -357,7 +357,7 @@ def _work(role: Role, timeout: float) -> None:
             _leave(ray, roster, "worker", key, exit_status.error())
 
     # Later ones are called before: the session with the servers is at its end then.
-    atexit.register(goodbye)
+    own_exit.register(goodbye)
     beating.start()
 
 

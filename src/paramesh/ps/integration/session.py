@@ -9,13 +9,12 @@ Glossary
 
 from __future__ import annotations
 
-import atexit
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from paramesh import context
+from paramesh import context, own_exit
 from paramesh.checkpoint import background
 from paramesh.parallel.processes import membership
 from paramesh.parameter import Parameter
@@ -301,4 +300,4 @@ def end() -> None:
         session.client.close()
 
 
-atexit.register(end)
+own_exit.register(end)
