@@ -32,7 +32,7 @@ from paramesh.ps.specification.partition import shards_of_rows
 from paramesh.ps.specification.specs import owner_of
 
 #: Bytes of rows that are collected, so that those of one shard are written together. Of about three
-#: times as many the C library keeps the memory in the thread that writes, and gives none of it back.
+#: times as many the C library keeps the memory in the thread that writes, and gives none back.
 _TOGETHER = 4 << 20
 
 
