@@ -136,6 +136,12 @@ def anothers(folder: Path) -> None:
     os.chown(folder / "server-1", 65534, -1)
 
 
+def without_the_rest(folder: Path) -> None:
+    """Only the folder of a server was copied."""
+    shutil.rmtree(folder / "server-1")
+    (folder / "run.json").unlink()
+
+
 def nothing(folder: Path) -> None:
     """As it is."""
 
@@ -155,6 +161,8 @@ REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
     (saying(mode="x"), TWO, r"run.json' is damaged"),
     (saying(run=None), TWO, r"run.json' is damaged"),
     (of_another_paramesh, TWO, r"by another version of paramesh \(format 3, expected 1 or 2"),
+    (without_the_rest, TWO, r"run.json' is missing, and the server of|it has no run.json"),
+    (without_the_rest, Identity(1), r"run.json' is missing, and the server of .* a part of its"),
     (linked, TWO, "cannot use a folder: '.*server-1' is a symbolic link"),
     (open_to_all, TWO, r"cannot use a folder: '.*server-0' is writable by others"),
 ]  # fmt: skip

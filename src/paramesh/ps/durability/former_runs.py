@@ -15,7 +15,13 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.log import read_log
 from paramesh.ps.durability.run_settings import ELSEWHERE, Identity, compare
 from paramesh.ps.durability.snapshot import read_snapshot, snapshots
-from paramesh.ps.durability.whose_folder import RESIZED_FOLDER, RUN, SERVER_FOLDER, own
+from paramesh.ps.durability.whose_folder import (
+    RESIZED_FOLDER,
+    RUN,
+    SERVER,
+    SERVER_FOLDER,
+    own,
+)
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.specs import owner_of
 
@@ -39,6 +45,7 @@ def check_former(folder: Path, mine: Identity) -> None:
             if found is not None:
                 own(Path(entry.path))
                 if _has_begun(Path(entry.path)):
+                    _check_nameless(folder, Path(entry.path))
                     there[int(found[1])] = Path(entry.path)
     if not there:
         return
@@ -73,6 +80,20 @@ def check_former(folder: Path, mine: Identity) -> None:
         for server, said in found:
             if (server, said["name"]) not in expected:
                 raise _misplaced(there[server], f"'{said['name']}'", server, count)
+
+
+def _check_nameless(folder: Path, place: Path) -> None:
+    """Raise ParameterServerError for a folder of a run that has, or had, a `run.json`.
+
+    Of a copy of some servers' folders the number of servers cannot be told: it would go on without
+    the rows of the others.
+    """
+    if (place / SERVER).exists():
+        raise ParameterServerError(
+            f"'{folder / RUN}' is missing, and the server of '{place}' has written for a run: only "
+            f"a part of its wal_dir was copied here, or {RUN} was removed. Restore the complete "
+            "wal_dir, or start with an empty one and load a checkpoint."
+        )
 
 
 def _has_begun(place: Path) -> bool:
