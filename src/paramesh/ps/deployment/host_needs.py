@@ -67,7 +67,8 @@ def _check_loopback(host: str) -> None:
         raise ParameterServerError(
             f"servers cannot be started: this host cannot connect to itself at {host} "
             f"({error.strerror or error}). Ray needs the loopback interface with IPv4: `ip link "
-            "set lo up`; a container must not be started without one."
+            "set lo up`, and `ip address add 127.0.0.1/8 dev lo` where it has IPv6 alone; a "
+            "container must not be started without one."
         ) from None
 
 
