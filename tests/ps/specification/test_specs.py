@@ -10,7 +10,7 @@ import pytest
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.specification.partition import Partition
-from paramesh.ps.specification.specs import check_renamed
+from paramesh.ps.specification.specs import check_renamed, check_same
 from server_loops import LoopClient, LoopServer
 from server_runs import MOMENTUM, table_spec
 
@@ -66,3 +66,23 @@ def test_a_worker_compares_up_to_its_first_step(tmp_path: Path) -> None:
         third.declare([renamed], {"head": zeros})
     finally:
         server.close()
+
+
+def test_a_table_that_the_run_has_as_a_whole_and_the_other_way_round() -> None:
+    partition, table = Partition(1), table_spec()
+    whole = {
+        **{key: table[key] for key in ("name", "dtype", "recipe", "optimizer")},
+        "kind": "dense",
+        "shape": [table["rows"], *table["row_shape"]],
+    }
+    for here, other, message in (
+        (table, whole, r"is a table of shape \(50, 2\) .* here, but of shape .* as a whole \(with"),
+        (
+            whole,
+            table,
+            r"is of shape \(50, 2\) .* as a whole .* here, but a table of .* in the run",
+        ),
+    ):
+        pieces = [list(mine) for mine in partition.split_spec(other)]
+        with pytest.raises(ParameterServerError, match=message):
+            check_same(partition, [here], pieces)

@@ -150,8 +150,13 @@ def owner_of(piece: Mapping[str, Any]) -> str:
 
 
 def _another(spec: Mapping[str, Any], other: Mapping[str, Any]) -> ParameterServerError:
+    mine, theirs = _described(spec), _described(other)
+    if spec["kind"] != other["kind"]:  # the rest may be the same
+        whole = " as a whole (without init_in_server=True, or its values were there before)"
+        mine += whole * (spec["kind"] == "dense")
+        theirs += whole * (other["kind"] == "dense")
     return ParameterServerError(
-        f"Parameter '{spec['name']}' is {_described(spec)} here, but {_described(other)} in the "
+        f"Parameter '{spec['name']}' is {mine} here, but {theirs} in the "
         f"run that the servers continue. Shape, dtype and location of a Parameter cannot change "
         f"during a run: restore them in the network. For another network use a new wal_dir, and "
         f"transfer what fits with a checkpoint."
