@@ -407,3 +407,23 @@ def test_a_tensor_that_picks_what_a_program_cannot() -> None:
 
     with pytest.raises(TraceError):
         named(Tensor(1))
+
+
+def test_a_loop_says_which_object_it_cannot_hand_on() -> None:
+    """It kept the object from before the loop."""
+
+    class Box:
+        def __init__(self, inside: Any) -> None:
+            self.inside = inside
+
+    @paramesh.jit
+    def boxed(x: Tensor) -> Any:
+        box, kind = Box(x), "one"
+        while x.sum() < 4:
+            kind = "one"
+            box = Box(box.inside + x)
+            x = x + 1
+        return box.inside, kind
+
+    with pytest.raises(ControlFlowError, match="A turn assigns a Box to 'box', which was a Box"):
+        boxed(tensor(2))

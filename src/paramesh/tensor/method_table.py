@@ -6,6 +6,7 @@ say, and gives it.
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +20,7 @@ from paramesh.array_sizes import check_countable
 from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ValueNeededError
-from paramesh.tensor import method_errors
+from paramesh.tensor import later_methods, method_errors
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.conversion import as_value
 from paramesh.tensor.division import floor_divide, truncate_divide
@@ -142,6 +143,14 @@ def _of_two(fn: Callable[..., Any]) -> Any:
     return lambda x, other: fn(*align(x, _number(other)))
 
 
+def _scaled(fn: Callable[..., Any]) -> Any:
+    def combine(x: Array, other: object, *, alpha: float = 1) -> Any:
+        x, given = align(x, _number(other))
+        return fn(x, given if alpha == 1 else cast(alpha * given, to_dtype(given.dtype)))
+
+    return combine
+
+
 def _number(other: object) -> Any:
     """An operand; numbers in a tuple are an array."""
     if isinstance(other, tuple):
@@ -248,6 +257,8 @@ MAKES: dict[str, Any] = {
 }  # fmt: skip
 MAKES.update({name: _of_one(fn) for name, fn in _FRACTIONS.items()})
 MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
+MAKES.update({name: _scaled(_OPERANDS[name]) for name in ("add", "sub", "subtract")})
+MAKES.update(later_methods.MAKES)
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
     "add_": lambda x, other, *, alpha=1: x + (_number(other) if alpha == 1 else alpha * other),
@@ -264,9 +275,12 @@ WRITES: dict[str, Any] = {
     "scatter_add_": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
     "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
 }  # fmt: skip
+WRITES.update(later_methods.WRITES)
+#: Names of one argument, of which a function has one.
+_ALIKE = (("axis", "dim"), ("keepdims", "keepdim", "keep_dims"))
 
 
-class TableMethods:
+class TableMethods(later_methods.LaterMethods):
     """The methods of the tables, and what they leave out."""
 
     __slots__ = ()
@@ -335,9 +349,26 @@ def _outside(self: Any, result: object) -> Any:
     return self._wrap(result)
 
 
+def _other_names(fn: Callable[..., Any]) -> dict[str, str]:
+    """{another name of an argument: the name that the function has for it}."""
+    try:
+        own = inspect.signature(fn).parameters
+    except ValueError:  # a function of C
+        return {}
+    found: dict[str, str] = {}
+    for names in _ALIKE:
+        for name in own.keys() & set(names):
+            found.update({other: name for other in names if other not in own})
+    return found
+
+
 def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., Any]:
+    others = _other_names(fn)
+
     def call(self: Any, *args: object, **kwargs: object) -> Any:
         value = self._get()
+        for other in others.keys() & kwargs.keys():
+            kwargs[others[other]] = kwargs.pop(other)
         given = [_inside(self, a) for a in args]
         named = {k: _inside(self, a) for k, a in kwargs.items()}
         try:

@@ -48,7 +48,8 @@ def vjp(
         has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
-        (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, (other outputs)). `vjp_fn` takes a
+        (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, aux): the other outputs as a tuple,
+        or the only other one. `vjp_fn` takes a
         Tensor like each output and gives a tuple of gradients by the inputs; with `weights`, a
         pair of it and the gradients by the Parameters. Python ints get zeros.
 
@@ -73,7 +74,7 @@ def vjp(
         of_weights = tuple(wrap(g) for g in by_weight)
         return gradients, of_weights[0] if isinstance(weights, Parameter) else of_weights
 
-    return (forward.value, vjp_fn, forward.aux) if has_aux else (forward.value, vjp_fn)
+    return (forward.value, vjp_fn, _alone(forward.aux)) if has_aux else (forward.value, vjp_fn)
 
 
 @tracing.public_call
@@ -87,7 +88,8 @@ def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) ->
         has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
-        (outputs, derivatives), with `has_aux` (output, derivative, (other outputs)).
+        (outputs, derivatives), with `has_aux` (output, derivative, aux): the other outputs as a
+        tuple, or the only other one.
 
     Raises:
         TypeError: an input is not a float. ValueError: `v` has other shapes than `inputs`.
@@ -113,7 +115,12 @@ def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) ->
     write(body.written, values)
     body.leave(left)
     outs = (main.tensors(out), main.tensors(derived))
-    return (*outs, aux.tensors(others)) if has_aux else outs
+    return (*outs, _alone(aux.tensors(others))) if has_aux else outs
+
+
+def _alone(aux: Any) -> Any:
+    """Several further outputs as a tuple, and a single one itself, as MindSpore gives it."""
+    return aux[0] if len(aux) == 1 else aux
 
 
 def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[Any]]:
