@@ -614,8 +614,7 @@ def test_what_is_written_into_data_changes_the_parameter() -> None:
     param = Parameter(Tensor(np.array([1, 2, 3], np.float32)), name="p")
     param.data[0] = 9
     assert param.tolist() == [9, 2, 3]
-    part = param.data
-    part += 1
+    param.data += 1
     assert param.tolist() == [10, 3, 4]
     param.data.copy_(Tensor(np.full(3, 8, np.float32)))
     ops.assign_add(param.data, Tensor(np.ones(3, np.float32)))

@@ -51,6 +51,7 @@ _INSTEAD = {
     "clone": "copy()",
     "cuda": _BACKEND,
     "cpu": _BACKEND,
+    "device": _BACKEND,
     "at": "item assignment, t[i] = value",
     "block_until_ready": "asnumpy(), which waits",
 }

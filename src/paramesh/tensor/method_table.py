@@ -17,10 +17,10 @@ import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
 from paramesh.array_sizes import check_countable
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ValueNeededError
-from paramesh.tensor import later_methods, method_errors
+from paramesh.tensor import method_errors
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.conversion import as_value
 from paramesh.tensor.division import floor_divide, truncate_divide
@@ -162,6 +162,10 @@ def _number(other: object) -> Any:
     return other
 
 
+def _adjoint(x: Array) -> Array:
+    return jnp.conj(jnp.swapaxes(x, -1, -2))
+
+
 def _type_as(x: Any, other: Any) -> Any:
     return cast(x, to_dtype(other.dtype))
 
@@ -171,6 +175,7 @@ _FRACTIONS: dict[str, Any] = {
     "atan": jnp.arctan, "atanh": jnp.arctanh, "cosh": jnp.cosh, "erf": special.erf,
     "erfc": special.erfc, "erfinv": special.erfinv, "expm1": jnp.expm1, "log10": jnp.log10,
     "log1p": jnp.log1p, "log2": jnp.log2, "reciprocal": jnp.reciprocal, "sinh": jnp.sinh,
+    "i0": special.i0,
     "tan": jnp.tan, "sinc": jnp.sinc, "digamma": special.digamma, "lgamma": special.gammaln,
     "deg2rad": jnp.deg2rad, "rad2deg": jnp.rad2deg,
 }  # fmt: skip
@@ -228,6 +233,7 @@ MAKES: dict[str, Any] = {
     "cross": lambda x, other, dim=None:
         jnp.cross(x, other, axis=axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
+    "adjoint": _adjoint,
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
     "real": jnp.real, "imag": jnp.imag, "isinf": jnp.isinf, "logical_not": jnp.logical_not,
@@ -258,7 +264,6 @@ MAKES: dict[str, Any] = {
 MAKES.update({name: _of_one(fn) for name, fn in _FRACTIONS.items()})
 MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
 MAKES.update({name: _scaled(_OPERANDS[name]) for name in ("add", "sub", "subtract")})
-MAKES.update(later_methods.MAKES)
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
     "add_": lambda x, other, *, alpha=1: x + (_number(other) if alpha == 1 else alpha * other),
@@ -275,12 +280,11 @@ WRITES: dict[str, Any] = {
     "scatter_add_": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
     "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
 }  # fmt: skip
-WRITES.update(later_methods.WRITES)
 #: Names of one argument, of which a function has one.
 _ALIKE = (("axis", "dim"), ("keepdims", "keepdim", "keep_dims"))
 
 
-class TableMethods(later_methods.LaterMethods):
+class TableMethods:
     """The methods of the tables, and what they leave out."""
 
     __slots__ = ()
@@ -288,6 +292,7 @@ class TableMethods(later_methods.LaterMethods):
     _put: Any
     _wrap: Any
     _operand: Any
+    assign_value: Callable[[Tree], Tree]
 
     def is_contiguous(self) -> bool:
         """True: values lie row by row, or XLA sees to it."""
@@ -296,6 +301,33 @@ class TableMethods(later_methods.LaterMethods):
     def is_floating_point(self) -> bool:
         """Whether the elements are floating numbers."""
         return to_dtype(self._get().dtype).is_floating()
+
+    def is_signed(self) -> bool:
+        """Whether the elements may be negative."""
+        return to_dtype(self._get().dtype).kind not in ("bool", "uint")
+
+    @property
+    def data(self) -> Any:
+        """This Tensor itself; what is assigned to it is its new value."""
+        return self
+
+    @data.setter
+    def data(self, value: Tree) -> None:
+        self.assign_value(value)
+
+    @property
+    def H(self) -> Any:  # noqa: N802 - MindSpore's name
+        """A matrix transposed and conjugated.
+
+        Raises:
+            ValueError: another number of axes than 0 or 2.
+        """
+        value = self._get()
+        if value.ndim not in (0, 2):
+            raise ValueError(
+                f"Tensor.H: a matrix is needed, got shape {tuple(value.shape)}: see adjoint()."
+            )
+        return self._wrap(_adjoint(value) if value.ndim else jnp.conj(value))
 
     def is_complex(self) -> bool:
         """Whether the elements are complex numbers."""

@@ -51,7 +51,7 @@ def true_divide(a: Any, b: Any) -> Any:
     return _computed(jnp.true_divide, a, b)
 
 
-def _computed(fn: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+def _computed(fn: Callable[[Any, Any], Any], a: Tree, b: Tree) -> Any:
     with x64(a, b), broadcasting():
         try:
             return of_operands(fn, a, b)

@@ -24,7 +24,7 @@ import jax.core
 import jax.numpy as jnp
 
 from paramesh.array_types import Tree
-from paramesh.dtype import DType
+from paramesh.dtype import DType, x64
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.branch_effects import ControlFlowError, refused
 from paramesh.transforms.control_flow import cond, switch, while_loop
@@ -140,8 +140,13 @@ def picked(values: Tree, index: Tree) -> Any:
 
 
 def _bool(first: Tree, second: Tree, fn: Callable[..., Any]) -> Any:
-    parts = [jnp.asarray(raw(v), jnp.bool_).reshape(()) for v in (first, second)]
-    return wrap(fn(*parts))
+    """`and` and `or`: one of the two values where they are alike, as in python, else a Bool."""
+    a, b = (jnp.asarray(raw(v), jnp.bool_).reshape(()) for v in (first, second))
+    one, other = raw(first), raw(second)
+    if not _array(second) or one.shape != other.shape or one.dtype != other.dtype:
+        return wrap(fn(a, b))
+    with x64(one):
+        return wrap(jnp.where(a, other, one) if fn is jnp.logical_and else jnp.where(a, one, other))
 
 
 def _array(value: object) -> bool:
