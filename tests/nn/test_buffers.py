@@ -5,6 +5,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -91,6 +93,13 @@ def test_values_of_buffers_go_with_the_state(tmp_path: Path) -> None:
     assert net.one.mean.tolist() == [1, 1]
     paramesh.save_checkpoint(net, str(tmp_path / "net.ckpt"))  # as MindSpore 2.10: Parameters
     assert set(paramesh.load_checkpoint(str(tmp_path / "net.ckpt"))) == {"one.w", "more.0.w"}
+
+
+def test_jax_takes_a_buffer_as_its_tensor() -> None:
+    mean = Net().one.shift
+    assert jax.jit(lambda t: t * 2)(mean).tolist() == [2, 2]
+    assert type(jax.tree.map(lambda a: a + 1, mean)) is Tensor
+    assert jnp.sin(mean).tolist() == pytest.approx([np.sin(1)] * 2)
 
 
 def test_training_moves_buffers_and_does_not_train_them() -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+import jax
+
 from paramesh.nn.submodules import Submodules
 from paramesh.parameter import Parameter
-from paramesh.tensor.base import Tensor
+from paramesh.tensor.base import Tensor, unflatten
 
 
 class Buffer(Parameter):
@@ -29,6 +31,13 @@ class Buffer(Parameter):
     __repr__ = Tensor.__repr__
     __format__ = Tensor.__format__
 
+
+def _flatten(buffer: Buffer) -> tuple[tuple[jax.Array], None]:
+    return (buffer._get(),), None
+
+
+# JAX looks up registrations by exact class; see Parameter.
+jax.tree_util.register_pytree_node(Buffer, _flatten, unflatten)
 
 Registered: TypeAlias = dict[str, tuple[Buffer | None, bool]]
 
