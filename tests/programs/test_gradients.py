@@ -269,6 +269,9 @@ def test_a_single_aux_is_itself_and_operators_have_jacobians() -> None:
     assert [a.tolist() for a in paramesh.ops.jvp(more, x, x, has_aux=True)[2]] == [[3, 6], [1, 2]]
     out, back, aux = paramesh.ops.vjp(fn, x, has_aux=True)
     assert (back(x)[0].tolist(), aux.tolist()) == ([2, 8], [3, 6])
+    for jacobian in (paramesh.jacfwd, paramesh.jacrev, paramesh.hessian):
+        found = [jacobian(f, has_aux=True)(x)[1] for f in (fn, more)]
+        assert (found[0].tolist(), [a.tolist() for a in found[1]]) == ([3, 6], [[3, 6], [1, 2]])
     for jacobian in (paramesh.ops.jacfwd, paramesh.ops.jacrev):
         assert jacobian(lambda x: x * x)(x).tolist() == [[2, 0], [0, 4]]
     assert paramesh.ops.functional.make_tuple(x, 1) == (x, 1)

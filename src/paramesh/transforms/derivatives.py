@@ -225,7 +225,7 @@ class Jacobian:
         body.leave(left)
         by_output = [nest.tensors(by_input) for by_input in jacobians]
         out = main.place([by[0] if self._single else by for by in by_output])
-        return (out, aux.tensors(others)) if self._has_aux else out
+        return (out, _alone(aux.tensors(others))) if self._has_aux else out
 
 
 def jacrev(
@@ -241,7 +241,7 @@ def jacrev(
     Returns:
         For an output of shape `o` and an argument of shape `a`, a Tensor of shape `o + a`; a tuple
         where a tuple of positions was asked for, in the place of each output. With `has_aux`,
-        (Jacobian, (other outputs)).
+        (Jacobian, aux): the other outputs as a tuple, or the only other one.
 
     Raises:
         TypeError, ValueError: an argument is not a float, or a position that the call does not
@@ -272,12 +272,4 @@ def hessian(
     Raises:
         TypeError, ValueError: as `jacrev`.
     """
-    first = jacrev(fn, grad_position, has_aux)
-    if not has_aux:
-        return jacfwd(first, grad_position)
-
-    def flat(*args: object) -> Any:
-        jacobian, aux = first(*args)
-        return (jacobian, *aux)
-
-    return jacfwd(flat, grad_position, has_aux)
+    return jacfwd(jacrev(fn, grad_position, has_aux), grad_position, has_aux)
