@@ -138,6 +138,7 @@ _PACKAGES = (
     "adapters",
     "checkpoint",
     "communication",
+    "experimental",
     "log",
     "mint",
     "nn",

@@ -59,6 +59,13 @@ PATHS: dict[str, tuple[str, ...]] = {
     "dataset.engine.datasets_vision": ("paramesh.dataset",),
     "dataset.engine.iterators": ("paramesh.dataset.iterators",),
     "dataset.engine.samplers": ("paramesh.dataset.samplers",),
+    **{
+        f"experimental.optim.{name}": ("paramesh.experimental.optim",)
+        for name in (
+            *("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "optimizer"),
+            *("radam", "rmsprop", "rprop", "sgd"),
+        )
+    },
     "mindrecord.filereader": ("paramesh.mindrecord",),
     "mindrecord.filewriter": ("paramesh.mindrecord",),
     "dataset.audio.transforms": ("paramesh.dataset.audio",),
