@@ -162,8 +162,7 @@ def folder(tmp_path: Path) -> Path:
     main_guard = "if __name__ == '__main__': pass\n"
     files = {
         "good.py": "import mindspore\n" + main_guard,
-        "bad.py": "from src.net import Net\nfrom mindspore.rewrite import vision\n"
-        + main_guard,
+        "bad.py": "from src.net import Net\nfrom mindspore.rewrite import vision\n" + main_guard,
         "worse.py": "import src.net\nimport other\n" + main_guard,
         "alone.py": "from mindspore import nn\n",
         "plain.py": "import os\n" + main_guard,
