@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from paramesh import ops
 from paramesh.mint import arrays
+from paramesh.mint.nn import further
+from paramesh.mint.nn.further import *  # noqa: F403
 from paramesh.mint.table import fill
 from paramesh.ops.array import ints
 from paramesh.ops.conv import pair
@@ -302,3 +304,4 @@ _HERE = """
     unfold upsample
 """
 __all__ += _HERE.split()
+__all__ += further.__all__
