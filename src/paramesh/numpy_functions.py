@@ -193,7 +193,7 @@ def result_type(*arrays_and_dtypes: NumberLike | DTypeLike) -> DType:
 
 def piecewise(
     x: Arrays,
-    condlist: Any,
+    condlist: Arrays | Sequence[Arrays],
     funclist: Sequence[float | Callable[..., Any]],
     *args: object,
     **kw: object,
