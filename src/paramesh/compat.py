@@ -246,6 +246,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.serialization": (
         "paramesh.checkpoint",
         "paramesh.mindspore_names",
+        "paramesh.mindspore_later_names",
         "paramesh.mindspore_internals",
     ),
     "train.loss_scale_manager": ("paramesh.optim",),

@@ -100,9 +100,9 @@ def apply_over_axes(func: Callable[..., Any], a: Arrays, axes: int | Sequence[in
     Raises:
         ValueError: what it gives has neither as many axes nor one less.
     """
-    value: Any = wrap(_made("apply_over_axes", a))
+    value = wrap(_made("apply_over_axes", a))
     for axis in (axes,) if isinstance(axes, int) else axes:
-        found: Any = wrap(jnp.asarray(raw(func(value, axis))))
+        found = wrap(jnp.asarray(raw(func(value, axis))))
         if found.ndim == value.ndim - 1:
             found = wrap(jnp.expand_dims(raw(found), axis))
         if found.ndim != value.ndim:
