@@ -49,12 +49,26 @@ from paramesh.dataset.samplers import (
 from paramesh.dataset.sources.annotations import CelebADataset, CocoDataset, VOCDataset
 from paramesh.dataset.sources.base import MappableDataset, SourceDataset
 from paramesh.dataset.sources.cache import DatasetCache
+from paramesh.dataset.sources.corpora import (
+    AGNewsDataset,
+    AmazonReviewDataset,
+    DBpediaDataset,
+    EnWik9Dataset,
+    IMDBDataset,
+    PennTreebankDataset,
+    SogouNewsDataset,
+    WikiTextDataset,
+    YahooAnswersDataset,
+    YelpReviewDataset,
+)
 from paramesh.dataset.sources.generator import GeneratorDataset, NumpySlicesDataset, PaddedDataset
 from paramesh.dataset.sources.images import (
     Cifar10Dataset,
     Cifar100Dataset,
+    EMnistDataset,
     FashionMnistDataset,
     ImageFolderDataset,
+    KMnistDataset,
     MnistDataset,
 )
 from paramesh.dataset.sources.mindrecord import MindDataset
@@ -68,6 +82,8 @@ set_seed, get_seed = config.set_seed, config.get_seed
 VisionBaseDataset = TextBaseDataset = AudioBaseDataset = UnionBaseDataset = Dataset
 
 __all__ = [
+    "AGNewsDataset",
+    "AmazonReviewDataset",
     "BatchDataset",
     "BatchInfo",
     "BucketBatchByLengthDataset",
@@ -78,17 +94,22 @@ __all__ = [
     "Cifar10Dataset",
     "CocoDataset",
     "ConcatDataset",
+    "DBpediaDataset",
     "Dataset",
     "DatasetCache",
     "DictIterator",
     "DistributedSampler",
+    "EMnistDataset",
+    "EnWik9Dataset",
     "FashionMnistDataset",
     "FilterDataset",
     "FlatMapDataset",
     "GeneratorDataset",
+    "IMDBDataset",
     "ImageFolderDataset",
     "IterSampler",
     "Iterator",
+    "KMnistDataset",
     "MapDataset",
     "MappableDataset",
     "MindDataset",
@@ -97,6 +118,7 @@ __all__ = [
     "PKSampler",
     "PaddedBatchDataset",
     "PaddedDataset",
+    "PennTreebankDataset",
     "ProjectDataset",
     "RandomSampler",
     "RenameDataset",
@@ -107,6 +129,7 @@ __all__ = [
     "Shuffle",
     "ShuffleDataset",
     "SkipDataset",
+    "SogouNewsDataset",
     "SourceDataset",
     "SubsetRandomSampler",
     "SubsetSampler",
@@ -116,6 +139,9 @@ __all__ = [
     "TupleIterator",
     "VOCDataset",
     "WeightedRandomSampler",
+    "WikiTextDataset",
+    "YahooAnswersDataset",
+    "YelpReviewDataset",
     "ZipDataset",
     "config",
     "get_seed",
