@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, mint, nn
+from paramesh import Tensor, mint, nn, ops
 from paramesh.mint import further
 from paramesh.mint import nn as mint_nn
+from paramesh.mint.nn import functional as made_functional
 from paramesh.mint.nn import further as functional
 from type_checks import wrong
+
+#: What tables make is not known to type checkers.
+F: Any = made_functional
+layers: Any = mint_nn
 
 
 def tensor(values: Any) -> Tensor:
@@ -106,6 +111,71 @@ def test_its_input_has_the_result(name: str) -> None:
     slopes = [(reference(values + d) - reference(values - d)).sum() / (2 * step)
               for d in step * np.eye(3, dtype=np.float32)]  # fmt: skip
     np.testing.assert_allclose(found, 3 * np.array(slopes), rtol=1e-2, atol=1e-2)
+
+
+#: With `inplace` by name and by position, and layers; each has its result in its input.
+INPLACE: dict[str, tuple[Any, Any]] = {
+    "relu": (lambda x: F.relu(x, inplace=True), lambda x: np.maximum(x, 0)),
+    "relu at": (lambda x: F.relu(x, True), lambda x: np.maximum(x, 0)),
+    "relu input": (lambda x: F.relu(input=x, inplace=True), lambda x: np.maximum(x, 0)),
+    "relu6": (lambda x: F.relu6(x * 1.0, True), lambda x: np.clip(x, 0, 6)),
+    "elu": (lambda x: F.elu(x, 1.0, True), lambda x: np.where(x > 0, x, np.expm1(x))),
+    "hardtanh": (lambda x: F.hardtanh(x, inplace=True), lambda x: np.clip(x, -1, 1)),
+    "threshold": (lambda x: F.threshold(x, 1.0, 9.0, True), lambda x: np.where(x > 1, x, 9)),
+}
+
+
+@pytest.mark.parametrize("name", INPLACE)
+def test_in_place_it_is_written_into_the_input(name: str) -> None:
+    call, reference = INPLACE[name]
+    values = np.array([-2, 0.5, 3], np.float32)
+    x = Tensor(values)
+    found = call(x)
+    np.testing.assert_allclose(found.asnumpy(), reference(values), rtol=1e-6)
+    if name != "relu6":  # whose input is not kept here
+        assert found is x
+        np.testing.assert_allclose(x.asnumpy(), reference(values), rtol=1e-6)
+
+
+LAYERS: dict[str, Any] = {
+    "ReLU": lambda: layers.ReLU(inplace=True),
+    "SiLU": lambda: layers.SiLU(inplace=True),
+    "ELU": lambda: layers.ELU(2.0, True),
+    "Dropout": lambda: mint_nn.Dropout(0.5, inplace=True),
+    "Dropout2d": lambda: mint_nn.Dropout2d(0.5, inplace=True),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_write_into_what_a_network_gives_them(name: str) -> None:
+    class Net(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = LAYERS[name]()
+
+        def construct(self, x: Any) -> Any:
+            y = x * 1.0
+            found = self.layer(y)
+            return ops.stack([found - y, y - x])
+
+    x = tensor(np.full((2, 3, 2, 2), -2.0))
+    same, moved = Net().set_train()(x).asnumpy()
+    assert not same.any()
+    assert moved.any()
+
+
+def test_in_place_dropouts() -> None:
+    x = tensor(np.ones((4, 3, 2)))
+    paramesh.set_seed(0)
+    found = F.dropout(x, 0.5, inplace=True)
+    assert found is x
+    assert 0 in x.asnumpy()
+    x = tensor(np.ones((16, 3, 2)))
+    assert F.dropout2d(x, 0.5, inplace=True) is x
+    assert 0 in x.asnumpy()
+    assert F.dropout2d(x, 0.5, training=False, inplace=True) is x
+    with pytest.raises(TypeError, match="relu: inplace=True needs a Tensor to write into"):
+        F.relu(wrong(np.ones(2, np.float32)), inplace=True)
 
 
 def test_an_item_is_a_number() -> None:

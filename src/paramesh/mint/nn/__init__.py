@@ -15,6 +15,7 @@ from paramesh import nn, ops
 from paramesh.dtype import float32, int64
 from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.mint.nn import functional
+from paramesh.mint.nn.inplace import written
 from paramesh.mint.nn.padding import UpsamplingBilinear2d as UpsamplingBilinear2d
 from paramesh.mint.nn.padding import UpsamplingNearest2d as UpsamplingNearest2d
 from paramesh.mint.nn.padding import ZeroPad1d as ZeroPad1d
@@ -68,13 +69,17 @@ class Dropout(nn.Dropout):
 
     Args:
         p: the probability.
-        inplace: only False.
+        inplace: write the result into the input.
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if inplace:
-            raise ValueError("Dropout(inplace): only False is offered.")
         super().__init__(p=p)
+        self.inplace = inplace
+
+    def construct(self, x: TensorLike) -> Any:
+        """(...) -> (...)."""
+        found = super().construct(x)
+        return written("Dropout", x, found) if self.inplace else found
 
 
 class Dropout2d(nn.Dropout2d):
@@ -82,13 +87,17 @@ class Dropout2d(nn.Dropout2d):
 
     Args:
         p: the probability.
-        inplace: only False.
+        inplace: write the result into the input.
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if inplace:
-            raise ValueError("Dropout2d(inplace): only False is offered.")
         super().__init__(p)
+        self.inplace = inplace
+
+    def construct(self, x: TensorLike) -> Any:
+        """(n, c, ...) -> (n, c, ...)."""
+        found = super().construct(x)
+        return written("Dropout2d", x, found) if self.inplace else found
 
 
 class _Conv(BaseConv):
