@@ -46,6 +46,12 @@ from paramesh.dataset.samplers import (
     SubsetSampler,
     WeightedRandomSampler,
 )
+from paramesh.dataset.sources.annotated_text import (
+    CoNLL2000Dataset,
+    SQuADDataset,
+    SST2Dataset,
+    UDPOSDataset,
+)
 from paramesh.dataset.sources.annotations import CelebADataset, CocoDataset, VOCDataset
 from paramesh.dataset.sources.base import MappableDataset, SourceDataset
 from paramesh.dataset.sources.cache import DatasetCache
@@ -92,6 +98,7 @@ __all__ = [
     "CelebADataset",
     "Cifar100Dataset",
     "Cifar10Dataset",
+    "CoNLL2000Dataset",
     "CocoDataset",
     "ConcatDataset",
     "DBpediaDataset",
@@ -123,6 +130,8 @@ __all__ = [
     "RandomSampler",
     "RenameDataset",
     "RepeatDataset",
+    "SQuADDataset",
+    "SST2Dataset",
     "Sampler",
     "Schema",
     "SequentialSampler",
@@ -137,6 +146,7 @@ __all__ = [
     "TakeDataset",
     "TextFileDataset",
     "TupleIterator",
+    "UDPOSDataset",
     "VOCDataset",
     "WeightedRandomSampler",
     "WikiTextDataset",
