@@ -182,20 +182,27 @@ def test_a_checkpoint_continues_with_the_same_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.asnumpy(), two.asnumpy())
 
 
-def test_a_network_learns_with_it_on_many_devices() -> None:
+@pytest.mark.parametrize("divided", [False, True], ids=["whole", "divided"])
+def test_a_network_learns_with_it_on_many_devices(divided: bool) -> None:
     x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
     y = (x.sum(1) > 0).astype(np.int32)
 
     def losses() -> list[float]:
         paramesh.set_seed(1)
         net = nn.Dense(4, 2)
-        optimizer = mint.optim.AdamW(net.trainable_params(), lr=0.1)
+        weight, bias = net.trainable_params()
+        optimizer = mint.optim.AdamW(
+            [{"params": [weight]}, {"params": [bias], "weight_decay": 0.0}], lr=0.1, amsgrad=True
+        )
         step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.CrossEntropyLoss()), optimizer)
         return [float(step(Tensor(x), Tensor(y)).asnumpy().mean()) for _ in range(3)]
 
     alone = losses()
     paramesh.context.set_auto_parallel_context(
-        parallel_mode="data_parallel", gradients_mean=True, device_num=8
+        parallel_mode="data_parallel",
+        gradients_mean=True,
+        device_num=8,
+        enable_parallel_optimizer=divided,
     )
     np.testing.assert_allclose(losses(), alone, rtol=1e-4)
     assert alone[2] < alone[0]
