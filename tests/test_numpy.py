@@ -285,3 +285,32 @@ def test_nothing_is_written_into_tensors(name: str) -> None:
     args = ([*given],) if name == "concatenate" else given
     with pytest.raises(TypeError, match=rf"^numpy\.{name} takes no `out`"):
         getattr(mnp, name)(*args, out=Tensor(X))
+
+
+def test_interp_knows_left_from_right() -> None:
+    # jax.numpy.interp mixes them up where it was called with the other one before.
+    xp, fp, x = np.arange(5.0), np.array([3.0, 1, 4, 1, 5]), np.array([-2.0, 1.5, 9])
+    for ends in ({}, {"left": 7.0}, {"right": 8.0}, {"left": 0.5}, {"left": 1.0, "right": 2.0}):
+        got = mnp.interp(Tensor(x), Tensor(xp), fp.tolist(), **ends)
+        np.testing.assert_allclose(got.asnumpy(), np.interp(x, xp, fp, **ends))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sums", "products"),
+    [
+        ("uint8", "Int32", "UInt32"),
+        ("int8", "Int32", "Int32"),
+        ("int16", "Int32", "Int32"),
+        ("int32", "Int32", "Int32"),
+        ("float16", "Float16", "Float16"),
+    ],
+)
+def test_running_sums_of_small_integers_do_not_overflow(
+    kind: str, sums: str, products: str
+) -> None:
+    """Element types as MindSpore 2.10 gives them."""
+    x = Tensor(np.arange(1, 7).astype(kind))
+    total, product = mnp.cumsum(x), mnp.cumprod(x)
+    assert (str(total.dtype), str(product.dtype)) == (sums, products)
+    assert (total[-1].item(), product[-1].item()) == (21, 720)
+    assert str(mnp.cumsum(x, dtype=paramesh.float32).dtype) == "Float32"

@@ -68,6 +68,19 @@ class PositionError(ParameshError, IndexError, ValueError, RuntimeError):
     """
 
 
+class BroadcastError(ParameshError, ValueError, TypeError):
+    """The shapes of two operands do not fit together.
+
+    MindSpore raises a ValueError, and JAX's functions a TypeError.
+    """
+
+
+def broadcast_error(error: Exception) -> BroadcastError | None:
+    """JAX's error of shapes that do not fit, as a BroadcastError; None if it is another."""
+    text = str(error)
+    return BroadcastError(text) if "incompatible shapes for broadcasting" in text.lower() else None
+
+
 class UncompiledWarning(UserWarning):
     """A function that was to be compiled runs operator by operator, because it cannot be."""
 

@@ -67,6 +67,9 @@ class _Differentiable:
         self.construct = compute
         self.bprop: Callable[..., Any] = getattr(primitive, "get_bprop")()  # noqa: B009 - of the subclass
 
+    def _reachable_parameters(self) -> list[Any]:
+        return []
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"a primitive's computation has no attribute {name!r}")
 

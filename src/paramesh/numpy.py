@@ -19,7 +19,7 @@ import numpy as np
 from paramesh import dtype as _dtype
 from paramesh import lazy_names, numpy_functions, ops
 from paramesh.array_sizes import check_countable, check_matrix
-from paramesh.dtype import DType, x64
+from paramesh.dtype import DType, DTypeLike, to_dtype, x64
 from paramesh.numpy_functions import *  # noqa: F403
 from paramesh.tensor import method_errors
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -159,6 +159,41 @@ def _over(name: str) -> Callable[..., Any]:
 
 globals().update({name: _over(name) for name in _NAMES.split()})
 globals().update({name: getattr(_dtype, name) for name in _TYPES.split()})
+_interp, _cumsum, _cumprod = map(_over, ("interp", "cumsum", "cumprod"))
+
+
+def interp(x: object, xp: object, fp: object, left: object = None, right: object = None) -> Any:
+    """Values between given points, on the lines that connect them.
+
+    Args:
+        x: where, of any shape.
+        xp: (n,): where the points are, rising.
+        fp: (n,): their values.
+        left: the value below the first point; None: that of the point.
+        right: the value above the last; None: that of the point.
+    """
+    # Both are always given: jax.numpy.interp (0.10) takes `left` for `right` where it has been
+    # called with the other one before.
+    fp = wrap(_array(_inside(fp, [])))
+    return _interp(x, xp, fp, fp[0] if left is None else left, fp[-1] if right is None else right)
+
+
+def cumsum(a: object, axis: int | None = None, dtype: DTypeLike | None = None) -> Any:
+    """Sums of the elements up to each; integers of fewer than 32 bits become Int32."""
+    return _cumsum(a, axis, _summing(a, _dtype.int32) if dtype is None else dtype)
+
+
+def cumprod(a: object, axis: int | None = None, dtype: DTypeLike | None = None) -> Any:
+    """Products of the elements up to each; of fewer than 32 bits they become Int32 or UInt32."""
+    return _cumprod(a, axis, _summing(a, _dtype.uint32) if dtype is None else dtype)
+
+
+def _summing(a: object, of_unsigned: DType) -> DType | None:
+    given = getattr(a, "dtype", None)
+    dtype = None if given is None else to_dtype(given)
+    if dtype is None or dtype.itemsize >= 4 or dtype.kind not in ("int", "uint"):
+        return None
+    return of_unsigned if dtype.kind == "uint" else _dtype.int32
 
 
 def rand(*shape: _Shape, dtype: DType = _dtype.float32) -> Any:

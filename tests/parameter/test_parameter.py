@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paramesh import context
+from paramesh import context, ops
 from paramesh import dtype as dt
 from paramesh.errors import (
     ContextError,
@@ -608,3 +608,16 @@ def test_layouts_say_what_does_not_fit(layout: tuple[int, ...], says: str) -> No
     w = Parameter(Tensor(np.ones((64, 2), np.float32)), name="w")
     with pytest.raises(LayoutError, match=rf"Parameter 'w' of shape \(64, 2\): {says}"):
         w.layout = layout
+
+
+def test_what_is_written_into_data_changes_the_parameter() -> None:
+    param = Parameter(Tensor(np.array([1, 2, 3], np.float32)), name="p")
+    param.data[0] = 9
+    assert param.tolist() == [9, 2, 3]
+    param.data += 1
+    assert param.tolist() == [10, 3, 4]
+    param.data.copy_(Tensor(np.full(3, 8, np.float32)))
+    ops.assign_add(param.data, Tensor(np.ones(3, np.float32)))
+    assert param.data.asnumpy().tolist() == [9, 9, 9]
+    param.data = param.data * 2
+    assert param.tolist() == [18, 18, 18]

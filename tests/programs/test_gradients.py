@@ -253,3 +253,51 @@ def test_the_sensitivity_may_be_a_keyword(mode: int) -> None:
     x, y, sens = (Tensor(np.array([n], np.float32)) for n in (2.0, 3.0, 10.0))
     grad = GradOperation(get_all=True, sens_param=True)(fn)
     assert [g.item() for g in grad(x, y, v=y, sens=sens)] == [90.0, 60.0]
+
+
+def test_a_single_aux_is_itself_and_operators_have_jacobians() -> None:
+    x = Tensor(np.array([1, 2], np.float32))
+
+    def fn(x: Any) -> Any:
+        return x * x, x * 3
+
+    def more(x: Any) -> Any:
+        return x * x, x * 3, x
+
+    out, along, aux = paramesh.ops.jvp(fn, x, x, has_aux=True)
+    assert (out.tolist(), along.tolist(), aux.tolist()) == ([1, 4], [2, 8], [3, 6])
+    assert [a.tolist() for a in paramesh.ops.jvp(more, x, x, has_aux=True)[2]] == [[3, 6], [1, 2]]
+    out, back, aux = paramesh.ops.vjp(fn, x, has_aux=True)
+    assert (back(x)[0].tolist(), aux.tolist()) == ([2, 8], [3, 6])
+    for jacobian in (paramesh.jacfwd, paramesh.jacrev, paramesh.hessian):
+        found = [jacobian(f, has_aux=True)(x)[1] for f in (fn, more)]
+        assert (found[0].tolist(), [a.tolist() for a in found[1]]) == ([3, 6], [[3, 6], [1, 2]])
+    for jacobian in (paramesh.ops.jacfwd, paramesh.ops.jacrev):
+        assert jacobian(lambda x: x * x)(x).tolist() == [[2, 0], [0, 4]]
+    assert paramesh.ops.functional.make_tuple(x, 1) == (x, 1)
+    assert paramesh.ops.tuple_getitem((1, 2), 1) == 2
+
+
+def test_gradients_flow_through_what_is_written() -> None:
+    """Where MindSpore cuts them, see the page of differences; `stop_gradient` cuts them here."""
+
+    class Net(nn.Cell):
+        def __init__(self, cut: bool) -> None:
+            super().__init__()
+            self.p = Parameter(Tensor(np.array([5], np.float32)))
+            self.cut = cut
+
+        def construct(self, x: Any) -> Any:
+            new = 3 * x
+            paramesh.ops.assign(self.p, paramesh.ops.stop_gradient(new) if self.cut else new)
+            return self.p * x
+
+    x = Tensor(np.array([2], np.float32))
+    assert grad(Net(cut=False))(x).tolist() == [12]
+    assert grad(Net(cut=True))(x).tolist() == [6]
+
+
+def test_two_arguments_that_are_one_tensor() -> None:
+    x = Tensor(np.array([3], np.float32))
+    by_both = grad(lambda a, b: a * b * b, (0, 1))(x, x)
+    assert [g.tolist() for g in by_both] == [[9], [18]]

@@ -407,3 +407,38 @@ def test_a_tensor_that_picks_what_a_program_cannot() -> None:
 
     with pytest.raises(TraceError):
         named(Tensor(1))
+
+
+def test_a_loop_says_which_object_it_cannot_hand_on() -> None:
+    """It kept the object from before the loop."""
+
+    class Box:
+        def __init__(self, inside: Any) -> None:
+            self.inside = inside
+
+    @paramesh.jit
+    def boxed(x: Tensor) -> Any:
+        box, kind = Box(x), "one"
+        while x.sum() < 4:
+            kind = "one"
+            box = Box(box.inside + x)
+            x = x + 1
+        return box.inside, kind
+
+    with pytest.raises(ControlFlowError, match="A turn assigns a Box to 'box', which was a Box"):
+        boxed(tensor(2))
+
+
+@pytest.mark.parametrize("pair", [(2, 3), (0, 3), (2, 0), (0, 0)])
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.bool_])
+def test_and_and_or_give_one_of_their_values(pair: tuple[int, int], kind: Any) -> None:
+    @paramesh.jit
+    def fn(x: Tensor, y: Tensor) -> Any:
+        return x and y, x or y, x and y and x
+
+    x, y = (Tensor(np.array([n], kind)) for n in pair)
+    a, b = (np.array([n], kind) for n in pair)
+    for got, want in zip(fn(x, y), (a and b, a or b, a and b and a), strict=True):
+        assert (got.tolist(), got.dtype) == (want.tolist(), x.dtype)
+    either_kind = fn(x, Tensor(np.array(pair[1], np.float16)))  # the truth, of two types
+    assert [bool(each) for each in either_kind[:2]] == [all(pair), any(pair)]

@@ -385,7 +385,7 @@ GIVING: dict[str, Callable[[Any], Any]] = {
     "jit": paramesh.jit,
     "remat": lambda f: paramesh.jit(paramesh.remat(f)),
     "aux": lambda f: lambda x: RETURNING["aux"](f)(x)[0][1],
-    "jvp": lambda f: lambda x: paramesh.jvp(lambda x: (x.sum(), f(x)), x, x, has_aux=True)[2][0],
+    "jvp": lambda f: lambda x: paramesh.jvp(lambda x: (x.sum(), f(x)), x, x, has_aux=True)[2],
 }
 
 

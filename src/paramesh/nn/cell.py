@@ -2,16 +2,13 @@
 
 Glossary
     cache key   what compiled programs depend on in a Cell: train flag, structure, plain attributes
-    strict      of `load_state_dict`: every Parameter gets a value, and every value a Parameter
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -19,19 +16,22 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.errors import ConstructError
-from paramesh.nn import cell_call, eager_call, loading, sharding, tied
+from paramesh.nn import cell_call, eager_call, sharding
 from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.pipeline_stage import PipelineStage
 from paramesh.nn.sharding import Strategies
-from paramesh.nn.submodules import NOT_INITIALISED, Submodules
+from paramesh.nn.state_dicts import StateDicts
+from paramesh.nn.submodules import NOT_INITIALISED
 from paramesh.ops.table import named_once
 from paramesh.parameter import HookHandle, Parameter, check_strategy, materialise
 from paramesh.providers import providers
 from paramesh.state import tracing
 from paramesh.tensor.argument_types import DTypeLike
-from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
 
+#: What other libraries call backends.
+_BACKENDS = ("ascend", "npu", "gpu", "cuda", "cpu", "tpu")
 #: What `register_..._hook` methods take; what it is called with is the method's.
 Hook = Callable[..., Any]
 
@@ -42,19 +42,7 @@ def no_init_parameters() -> Generator[None]:
     yield
 
 
-class LoadResult(NamedTuple):
-    """What `load_state_dict` did not load; empty lists if everything matched."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-    def __str__(self) -> str:
-        if not self.missing_keys and not self.unexpected_keys:
-            return "<All keys matched successfully>"
-        return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
-
-
-class Cell(Submodules, CompilerHints, PipelineStage):
+class Cell(StateDicts, CompilerHints, PipelineStage):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -334,68 +322,52 @@ class Cell(Submodules, CompilerHints, PipelineStage):
         self._changed()
         return self
 
-    def state_dict(self) -> OrderedDict[str, Parameter]:
-        """{attribute path: Parameter}."""
-        return OrderedDict(self.parameters_and_names())
+    def to(
+        self,
+        *args: object,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
+        non_blocking: bool = False,
+    ) -> Self:
+        """Cast the float Parameters and buffers, in place; returns self (MindSpore 2.10).
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Set Parameters to the values of {attribute path: Tensor}, as `set_data` does.
+        `to_float` computes in another type and leaves Parameters as they are.
 
         Args:
-            state_dict: as `state_dict()` gives it.
-            strict: refuse missing and unexpected paths, before anything is loaded.
-
-        A shared Parameter may be under any of its paths.
+            *args: `dtype`, `device` (and then `dtype`), or a Tensor of the wanted type.
+            device: None, or the backend that JAX runs on.
+            dtype: Float16, BFloat16, Float32, Float64 or a complex type.
+            non_blocking: has no effect.
 
         Raises:
-            TypeError: `state_dict` is not a mapping of Tensors and numbers.
-            RuntimeError: paths are missing or unexpected; the message lists all of them.
-            ParameterShapeError, ParameterDtypeError: values do not fit their Parameters; nothing is
-                loaded, and the message lists all of them.
+            TypeError: an element type of integers or Bool, or other arguments.
+            ValueError: another backend.
         """
-        if not isinstance(state_dict, Mapping):
+        for given in args:
+            if isinstance(given, str) and given.partition(":")[0].lower() in _BACKENDS:
+                device = given
+            elif isinstance(given, Tensor):
+                dtype = given.dtype
+            elif given is not None and not isinstance(given, bool):
+                dtype = to_dtype(given)  # pyright: ignore[reportArgumentType]
+        if device is not None and device.partition(":")[0].lower() != jax.default_backend():
+            raise ValueError(
+                f"{type(self).__name__}.to: device must be {jax.default_backend().upper()!r}, "
+                f"which JAX runs on here, got {device!r}. JAX_PLATFORMS chooses the backend, and "
+                "to_device() a device of it."
+            )
+        if dtype is None:
+            return self
+        wanted = to_dtype(dtype)
+        if wanted.kind not in ("float", "complex"):
             raise TypeError(
-                f"{type(self).__name__}.load_state_dict takes {{path: Tensor}}, "
-                f"got {type(state_dict).__name__}."
+                f"{type(self).__name__}.to: dtype must be a type of floats or complex numbers, "
+                f"got {wanted}."
             )
-        mine = self.state_dict()
-        state_dict = self._by_first_paths(mine, state_dict)
-        result = LoadResult(
-            [path for path in mine if path not in state_dict],
-            [path for path in state_dict if path not in mine],
-        )
-        if strict and (result.missing_keys or result.unexpected_keys):
-            raise RuntimeError(
-                f"{type(self).__name__}.load_state_dict: missing {result.missing_keys}, "
-                f"unexpected {result.unexpected_keys}. Pass strict=False to load what matches."
-            )
-        loading.check_all(f"{type(self).__name__}.load_state_dict", mine, state_dict)
-        for path, param in mine.items():
-            if path in state_dict:
-                param.set_data(state_dict[path])
-        return result
-
-    def _by_first_paths(
-        self, mine: Mapping[str, Parameter], given: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """The values of shared Parameters under the paths that `state_dict` has them under."""
-        unexpected = [path for path in given if path not in mine]
-        others = tied.other_paths(self) if unexpected else {}
-        shared = [path for path in unexpected if path in others]
-        if not shared:
-            return given
-        found = dict(given)
-        first = {param: path for path, param in mine.items()}
-        for path in shared:
-            own, value = first[others[path]], found.pop(path)
-            kept = found.setdefault(own, value)
-            if not tied.alike(raw(kept), raw(value)):
-                warnings.warn(
-                    f"{type(self).__name__}.load_state_dict: '{own}' and '{path}' are one "
-                    f"Parameter, and their values differ; that of '{own}' is loaded.",
-                    stacklevel=3,
-                )
-        return found
+        for param in self._reachable_parameters():
+            if param.dtype.kind in ("float", "complex"):
+                param.set_dtype(wanted)
+        return self
 
     def apply(self, fn: Callable[[Cell], Any]) -> Self:
         """Call `fn` with every Cell below and then this one."""

@@ -2,7 +2,8 @@
 
 Source: MindSpore 2.10. `bprop(*inputs, out, dout)` returns a gradient for each input of
 `construct`, which is cast to the element type of the input. With `set_context(check_bprop=True)` a
-gradient of another element type is an error.
+gradient of another element type is an error. The Parameters of the Cell get zeros from it, which is
+what MindSpore gives them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import jax.numpy as jnp
 from paramesh import context
 from paramesh.array_types import Array, Tree
 from paramesh.dtype import to_dtype
+from paramesh.state import tracing
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
+from paramesh.transforms.bodies import Body, write
 from paramesh.transforms.integer_gradients import float_copy
 
 
@@ -26,6 +29,10 @@ class CellWithBprop(Protocol):
 
     def construct(self, *args: Tree, **kwargs: Tree) -> Tree:
         """What the Cell computes."""
+        ...
+
+    def _reachable_parameters(self) -> list[Any]:
+        """Its Parameters, and those of the Cells inside."""
         ...
 
     def __getattr__(self, name: str) -> Any: ...
@@ -44,26 +51,31 @@ def with_bprop(cell: CellWithBprop, args: tuple[Any, ...], kwargs: dict[str, Any
     copies = [float_copy(leaves[i]) for i in integers]
     for i in integers:
         leaves[i] = jnp.bitwise_or(leaves[i], jnp.zeros((), leaves[i].dtype))
-    side: dict[str, Any] = {}
+    # Parameters are inputs, too: a gradient by them would end in a closure. Tables on servers have
+    # rows alone, and no value.
+    params = [p for p in cell._reachable_parameters() if not p.only_rows]
+    bodies: list[Body] = []
 
     @jax.custom_vjp
-    def call(leaves: list[Array], copies: list[Array]) -> list[Array]:
+    def call(leaves: list[Array], copies: list[Array], values: list[Array]) -> Any:
         del copies
         args, kwargs = nest.build(leaves)
-        arrays, side["out"] = unpack(cell.construct(*args, **kwargs), "Tensor")
-        return arrays
+        given = dict(zip(params, values, strict=True))
+        name = type(cell).__name__
+        body = Body(cell.construct, args, kwargs, given, "Tensor", name, hands_out=True)
+        bodies.append(body)
+        return body.hand_out()
 
-    def forward(leaves: list[Array], copies: list[Array]) -> Any:
-        out = call(leaves, copies)
-        return out, (leaves, copies, out)
+    def forward(leaves: list[Array], copies: list[Array], values: list[Array]) -> Any:
+        all_out = call(leaves, copies, values)
+        return all_out, (leaves, copies, values, all_out[0])
 
-    def backward(
-        kept: tuple[list[Array], list[Array], list[Array]], cotangents: list[Array]
-    ) -> tuple[list[Array], list[Array]]:
-        leaves, copies, out = kept
+    def backward(kept: Tree, all_cotangents: Tree) -> Tree:
+        leaves, copies, values, out = kept
         args, kwargs = nest.build(leaves)
-        tensors = side["out"].tensors
-        found = cell.bprop(*args, tensors(out), tensors(cotangents), **kwargs)
+        tensors, cotangents = bodies[-1].nest.tensors, all_cotangents[0]
+        with tracing.overlay(dict(zip(params, values, strict=True))):
+            found = cell.bprop(*args, tensors(out), tensors(cotangents), **kwargs)
         gradients = _by_leaf(cell, found, (args, kwargs), leaves)
         of_leaves = [
             cast(g, to_dtype(leaf.dtype))
@@ -74,11 +86,14 @@ def with_bprop(cell: CellWithBprop, args: tuple[Any, ...], kwargs: dict[str, Any
         of_copies = [
             gradients[i].astype(copy.dtype) for i, copy in zip(integers, copies, strict=True)
         ]
-        return of_leaves, of_copies
+        of_values = [jax.custom_derivatives.zero_from_primal(value) for value in values]
+        return of_leaves, of_copies, of_values
 
     call.defvjp(forward, backward)
-    out = call(leaves, copies)
-    return side["out"].tensors(out)
+    out, written, left = call(leaves, copies, [tracing.read(param) for param in params])
+    write(bodies[-1].written, written)
+    bodies[-1].leave(left)
+    return bodies[-1].nest.tensors(out)
 
 
 def _by_leaf(

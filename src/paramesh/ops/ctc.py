@@ -87,7 +87,8 @@ def ctc_loss(
 
     Args:
         log_probs: (t, n, c): logarithms of the probabilities of the classes at each step.
-        targets: (n, s): the labels, or (all of them,), one sequence after another.
+        targets: (n, s): the labels, or (all of them,), one sequence after another. One outside of
+            the classes has the probability 0.
         input_lengths: (n,): steps of each sequence that count.
         target_lengths: (n,): labels of each.
         blank: the class that is no label.

@@ -21,7 +21,8 @@ from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [
-    "make_range", "tuple_len", "list_len", "is_tensor", "add_flags", "mixed_precision_cast",
+    "make_range", "make_tuple", "tuple_getitem", "tuple_len", "list_len", "is_tensor",
+    "add_flags", "mixed_precision_cast",
     "ScalarSummary", "TensorSummary", "HistogramSummary", "ImageSummary", "rand_like", "randn_like",
     "randint_like", "gumbel_softmax", "shuffle", "RandomShuffle", "dropout_gen_mask",
     "DropoutGenMask",
@@ -35,6 +36,16 @@ tuple_len = list_len = len
 def make_range(*limits: int) -> tuple[int, ...]:
     """A tuple of the numbers of python's `range`: (stop), or (start, stop, step)."""
     return tuple(range(*limits))
+
+
+def make_tuple(*elements: object) -> tuple[object, ...]:
+    """A tuple of its arguments."""
+    return elements
+
+
+def tuple_getitem(x: tuple[object, ...], index: int) -> object:
+    """The element of a tuple."""
+    return x[index]
 
 
 def is_tensor(obj: object) -> bool:

@@ -25,7 +25,7 @@ _BESIDE = {
 UPPER = lazy_names.homes(
     {
         "paramesh.transforms": """
-            GradOperation fori_loop grad jvp scan value_and_grad vjp vmap while_loop
+            GradOperation fori_loop grad jacfwd jacrev jvp scan value_and_grad vjp vmap while_loop
         """,
         "paramesh.transforms.higher_derivatives": "derivative jet",
         "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.errors import ValueNeededError
+from paramesh.errors import BroadcastError, ValueNeededError, broadcast_error
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 from paramesh.tensor.method_errors import shown
@@ -95,6 +95,8 @@ def explained(
             kind, text = TypeError, reason
     elif kind in (IndexError, ValueError) and _UNPACKED.match(text):
         kind, text = ValueError, _axis_outside(given, conversions) or _too_few(text)
+    if found is None and broadcast_error(error) is not None:
+        kind = BroadcastError
     if kind in BARE:
         kind = OverflowError if kind is OverflowError else TypeError
     return kind(f"ops.{name}: {text}\nIt was given {arguments}.")

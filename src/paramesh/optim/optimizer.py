@@ -278,8 +278,13 @@ class Optimizer(Members, Cell):
 
     @property
     def unique(self) -> bool:
-        """True: each Parameter gets one gradient, of its full shape."""
+        """True: each Parameter gets one gradient, of its full shape; what is set has no effect."""
         return True
+
+    @unique.setter
+    def unique(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"{type(self).__name__}.unique must be a bool, got {value!r}.")
 
     def frozen(self) -> frozenset[int]:
         """Which of `parameters` are frozen (`requires_grad=False`) now: they do not move."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from paramesh.array_types import Tree
 from paramesh.dtype import to_dtype
+from paramesh.errors import BroadcastError, broadcast_error
 
 T = TypeVar("T")
 
@@ -64,6 +65,8 @@ def named(
     """
     text = str(error)
     short = name.rpartition(".")[2]
+    if broadcast_error(error) is not None:
+        return BroadcastError(f"{name}: {text}\nIn {before}({shown_all(args, kwargs)})")
     if type(error) not in _BARE or re.search(rf"\b{short}\b|^[\w.]+: ", text):
         return None
     kind: type[Exception] = type(error)

@@ -6,6 +6,7 @@ say, and gives it.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
@@ -203,6 +204,14 @@ def _of_two(fn: Callable[..., Any]) -> Any:
     return lambda x, other: fn(*align(x, _number(other)))
 
 
+def _scaled(fn: Callable[..., Any]) -> Any:
+    def combine(x: Array, other: object, *, alpha: float = 1) -> Any:
+        x, given = align(x, _number(other))
+        return fn(x, given if alpha == 1 else cast(alpha * given, to_dtype(given.dtype)))
+
+    return combine
+
+
 def _number(other: object) -> Any:
     """An operand; numbers in a tuple are an array."""
     if isinstance(other, tuple):
@@ -214,6 +223,10 @@ def _number(other: object) -> Any:
     return other
 
 
+def _adjoint(x: Array) -> Array:
+    return jnp.conj(jnp.swapaxes(x, -1, -2))
+
+
 def _type_as(x: Any, other: Any) -> Any:
     return cast(x, to_dtype(other.dtype))
 
@@ -223,6 +236,7 @@ _FRACTIONS: dict[str, Any] = {
     "atan": jnp.arctan, "atanh": jnp.arctanh, "cosh": jnp.cosh, "erf": special.erf,
     "erfc": special.erfc, "erfinv": special.erfinv, "expm1": jnp.expm1, "log10": jnp.log10,
     "log1p": jnp.log1p, "log2": jnp.log2, "reciprocal": jnp.reciprocal, "sinh": jnp.sinh,
+    "i0": special.i0,
     "tan": jnp.tan, "sinc": jnp.sinc, "digamma": special.digamma, "lgamma": special.gammaln,
     "deg2rad": jnp.deg2rad, "rad2deg": jnp.rad2deg,
 }  # fmt: skip
@@ -280,6 +294,7 @@ MAKES: dict[str, Any] = {
     "cross": lambda x, other, dim=None:
         jnp.cross(x, other, axis=axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
+    "adjoint": _adjoint,
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
     "real": jnp.real, "imag": jnp.imag, "isinf": jnp.isinf, "logical_not": jnp.logical_not,
@@ -313,6 +328,7 @@ MAKES: dict[str, Any] = {
 }  # fmt: skip
 MAKES.update({name: _of_one(fn) for name, fn in _FRACTIONS.items()})
 MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
+MAKES.update({name: _scaled(_OPERANDS[name]) for name in ("add", "sub", "subtract")})
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
     "add_": lambda x, other, *, alpha=1: x + (_number(other) if alpha == 1 else alpha * other),
@@ -334,6 +350,8 @@ WRITES: dict[str, Any] = {
         x.at[_indexed(x, dim, index)].set(jnp.asarray(tensor, x.dtype)),
     "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
 }  # fmt: skip
+#: Names of one argument, of which a function has one.
+_ALIKE = (("axis", "dim"), ("keepdims", "keepdim", "keep_dims"))
 
 
 class TableMethods:
@@ -344,6 +362,7 @@ class TableMethods:
     _put: Callable[[Array], None]
     _wrap: Callable[[Array], Tree]
     _operand: Any
+    assign_value: Callable[[Tree], Tree]
 
     def is_contiguous(self) -> bool:
         """True: values lie row by row, or XLA sees to it."""
@@ -352,6 +371,33 @@ class TableMethods:
     def is_floating_point(self) -> bool:
         """Whether the elements are floating numbers."""
         return to_dtype(self._get().dtype).is_floating()
+
+    def is_signed(self) -> bool:
+        """Whether the elements may be negative."""
+        return to_dtype(self._get().dtype).kind not in ("bool", "uint")
+
+    @property
+    def data(self) -> Any:
+        """This Tensor itself; what is assigned to it is its new value."""
+        return self
+
+    @data.setter
+    def data(self, value: Tree) -> None:
+        self.assign_value(value)
+
+    @property
+    def H(self) -> Any:  # noqa: N802 - MindSpore's name
+        """A matrix transposed and conjugated.
+
+        Raises:
+            ValueError: another number of axes than 0 or 2.
+        """
+        value = self._get()
+        if value.ndim not in (0, 2):
+            raise ValueError(
+                f"Tensor.H: a matrix is needed, got shape {tuple(value.shape)}: see adjoint()."
+            )
+        return self._wrap(_adjoint(value) if value.ndim else jnp.conj(value))
 
     def is_complex(self) -> bool:
         """Whether the elements are complex numbers."""
@@ -414,9 +460,26 @@ def _outside(self: Any, result: object) -> Any:
     return self._wrap(result)
 
 
+def _other_names(fn: Callable[..., Any]) -> dict[str, str]:
+    """{another name of an argument: the name that the function has for it}."""
+    try:
+        own = inspect.signature(fn).parameters
+    except ValueError:  # a function of C
+        return {}
+    found: dict[str, str] = {}
+    for names in _ALIKE:
+        for name in own.keys() & set(names):
+            found.update({other: name for other in names if other not in own})
+    return found
+
+
 def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., Any]:
+    others = _other_names(fn)
+
     def call(self: Any, *args: object, **kwargs: object) -> Any:
         value = self._get()
+        for other in others.keys() & kwargs.keys():
+            kwargs[others[other]] = kwargs.pop(other)
         given = [_inside(self, a) for a in args]
         named = {k: _inside(self, a) for k, a in kwargs.items()}
         try:

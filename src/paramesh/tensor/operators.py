@@ -18,7 +18,7 @@ import numpy as np
 from paramesh._compat.jax import eval_context, to_concrete_value
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
 from paramesh.dtype import DType, to_dtype, x64
-from paramesh.errors import ValueNeededError
+from paramesh.errors import ValueNeededError, broadcast_error
 from paramesh.state import trace_scope
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.division import floor_divide
@@ -40,8 +40,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: Array | complex, b: Arra
         a, b = align(a, b)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
-    with x64(a, b), broadcasting():
-        return of_operands(fn, a, b)
+    return _computed(fn, a, b)
 
 
 def true_divide(a: Any, b: Any) -> Any:
@@ -49,8 +48,18 @@ def true_divide(a: Any, b: Any) -> Any:
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
     b = b if scalar_kind(b) else floating(b)
+    return _computed(jnp.true_divide, a, b)
+
+
+def _computed(fn: Callable[[Any, Any], Any], a: Tree, b: Tree) -> Any:
     with x64(a, b), broadcasting():
-        return of_operands(jnp.true_divide, a, b)
+        try:
+            return of_operands(fn, a, b)
+        except (TypeError, ValueError) as error:
+            better = broadcast_error(error)
+            if better is None:
+                raise
+            raise better from None
 
 
 class Arithmetic(Generic[T]):

@@ -48,7 +48,8 @@ def vjp(
         has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
-        (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, (other outputs)). `vjp_fn` takes a
+        (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, aux): the other outputs as a tuple,
+        or the only other one. `vjp_fn` takes a
         Tensor like each output and gives a tuple of gradients by the inputs; with `weights`, a
         pair of it and the gradients by the Parameters. Python ints get zeros.
 
@@ -73,7 +74,7 @@ def vjp(
         of_weights = tuple(wrap(g) for g in by_weight)
         return gradients, of_weights[0] if isinstance(weights, Parameter) else of_weights
 
-    return (forward.value, vjp_fn, forward.aux) if has_aux else (forward.value, vjp_fn)
+    return (forward.value, vjp_fn, _alone(forward.aux)) if has_aux else (forward.value, vjp_fn)
 
 
 @tracing.public_call
@@ -87,7 +88,8 @@ def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) ->
         has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
-        (outputs, derivatives), with `has_aux` (output, derivative, (other outputs)).
+        (outputs, derivatives), with `has_aux` (output, derivative, aux): the other outputs as a
+        tuple, or the only other one.
 
     Raises:
         TypeError: an input is not a float. ValueError: `v` has other shapes than `inputs`.
@@ -113,7 +115,12 @@ def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) ->
     write(body.written, values)
     body.leave(left)
     outs = (main.tensors(out), main.tensors(derived))
-    return (*outs, aux.tensors(others)) if has_aux else outs
+    return (*outs, _alone(aux.tensors(others))) if has_aux else outs
+
+
+def _alone(aux: Any) -> Any:
+    """Several further outputs as a tuple, and a single one itself, as MindSpore gives it."""
+    return aux[0] if len(aux) == 1 else aux
 
 
 def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[Any]]:
@@ -218,7 +225,7 @@ class Jacobian:
         body.leave(left)
         by_output = [nest.tensors(by_input) for by_input in jacobians]
         out = main.place([by[0] if self._single else by for by in by_output])
-        return (out, aux.tensors(others)) if self._has_aux else out
+        return (out, _alone(aux.tensors(others))) if self._has_aux else out
 
 
 def jacrev(
@@ -234,7 +241,7 @@ def jacrev(
     Returns:
         For an output of shape `o` and an argument of shape `a`, a Tensor of shape `o + a`; a tuple
         where a tuple of positions was asked for, in the place of each output. With `has_aux`,
-        (Jacobian, (other outputs)).
+        (Jacobian, aux): the other outputs as a tuple, or the only other one.
 
     Raises:
         TypeError, ValueError: an argument is not a float, or a position that the call does not
@@ -265,12 +272,4 @@ def hessian(
     Raises:
         TypeError, ValueError: as `jacrev`.
     """
-    first = jacrev(fn, grad_position, has_aux)
-    if not has_aux:
-        return jacfwd(first, grad_position)
-
-    def flat(*args: object) -> Any:
-        jacobian, aux = first(*args)
-        return (jacobian, *aux)
-
-    return jacfwd(flat, grad_position, has_aux)
+    return jacfwd(jacrev(fn, grad_position, has_aux), grad_position, has_aux)

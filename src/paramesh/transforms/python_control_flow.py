@@ -24,6 +24,7 @@ import jax.core
 import jax.numpy as jnp
 
 from paramesh.array_types import Tree
+from paramesh.dtype import DType, x64
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.branch_effects import ControlFlowError, refused
 from paramesh.transforms.control_flow import cond, switch, while_loop
@@ -139,8 +140,13 @@ def picked(values: Tree, index: Tree) -> Any:
 
 
 def _bool(first: Tree, second: Tree, fn: Callable[..., Any]) -> Any:
-    parts = [jnp.asarray(raw(v), jnp.bool_).reshape(()) for v in (first, second)]
-    return wrap(fn(*parts))
+    """`and` and `or`: one of the two values where they are alike, as in python, else a Bool."""
+    a, b = (jnp.asarray(raw(v), jnp.bool_).reshape(()) for v in (first, second))
+    one, other = raw(first), raw(second)
+    if not _array(second) or one.shape != other.shape or one.dtype != other.dtype:
+        return wrap(fn(a, b))
+    with x64(one):
+        return wrap(jnp.where(a, other, one) if fn is jnp.logical_and else jnp.where(a, one, other))
 
 
 def _array(value: object) -> bool:
@@ -258,6 +264,11 @@ def loop(
         values = body(*values)
 
 
+def _unchanged(before: object, after: object) -> bool:
+    plain = isinstance(before, str | bytes | DType) and type(before) is type(after)
+    return before is after or (plain and before == after)
+
+
 def _converted(
     test: Tree, body: Callable[..., Any], values: tuple[Any, ...], names: Sequence[str], where: str
 ) -> tuple[Any, ...]:
@@ -273,6 +284,16 @@ def _converted(
 
     def turn(state: Sequence[Any]) -> list[Any]:
         after = watched(lambda: body(*whole(state)))
+        for i, before in enumerate(fixed):
+            if i not in carried and before is not NOTHING and not _unchanged(before, after[i]):
+                error = ControlFlowError(
+                    f"{where}: this `while` depends on a Tensor and is converted to "
+                    f"`ops.while_loop`, which hands on Tensors and numbers, and tuples and lists "
+                    f"of them. A turn assigns a {type(after[i]).__name__} to '{names[i]}', which "
+                    f"was a {type(before).__name__}: assign its Tensors to names of their own."
+                )
+                inside.append(error)
+                raise error
         return [after[i] for i in carried]
 
     def watched(fn: Callable[[], Any]) -> Any:
