@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,34 @@ def test_arrays_of_all_processes_of_one() -> None:
     mine = np.arange(3, dtype=np.int32)
     assert np.array_equal(np.asarray(broadcast_one_to_all(mine)), mine)
     assert np.array_equal(np.asarray(process_allgather(mine)), mine[None])
+
+
+def test_bytes_are_left_with_the_coordinator_once() -> None:
+    program = """
+        import socket, jax
+        from paramesh._compat.jax import fetch, post
+        try:
+            post("a", b"x")
+        except RuntimeError as error:
+            assert "has not joined" in str(error)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        jax.distributed.initialize(f"127.0.0.1:{port}", 1, 0)
+        post("a", b"some bytes")
+        assert fetch("a", 1) == b"some bytes"
+        assert fetch("a", 0.05) is None
+        post("a", bytes(1 << 20))
+        assert len(fetch("a", 1)) == 1 << 20
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_folder_of_compiled_programs_is_looked_at_again(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ UPWARD = {
     ("paramesh.ops.lazy", "paramesh.mindspore_primitives"),
     ("paramesh.ops.lazy", "paramesh.transforms"),
     ("paramesh.parallel", "paramesh.mindspore_names"),
+    ("paramesh.train", "paramesh.mindspore_later_names"),
     ("paramesh.train", "paramesh.mindspore_names"),
+    ("paramesh.ops.lazy", "paramesh.transforms.higher_derivatives"),
     ("paramesh.ops.lazy", "paramesh.transforms.loop_classes"),
 }
 

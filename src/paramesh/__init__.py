@@ -138,6 +138,7 @@ _PACKAGES = (
     "adapters",
     "checkpoint",
     "communication",
+    "experimental",
     "log",
     "mint",
     "nn",
@@ -155,9 +156,10 @@ _PACKAGES = (
 _LAZY = lazy_names.homes(
     {
         "paramesh.checkpoint": """
-            build_searched_strategy by_layer export load_checkpoint load_distributed_checkpoint
-            load_exported load_param_into_net merge_sliced_parameter rank_list_for_transform
-            save_checkpoint transform_checkpoint_by_rank transform_checkpoints
+            build_searched_strategy by_layer ckpt_to_safetensors export load_checkpoint
+            load_distributed_checkpoint load_exported load_param_into_net merge_sliced_parameter
+            rank_list_for_transform safetensors_to_ckpt save_checkpoint
+            transform_checkpoint_by_rank transform_checkpoints
         """,
         # Names of MindSpore's top package that scripts call, and that mean little here.
         "paramesh.mindspore_names": """
@@ -168,6 +170,11 @@ _LAZY = lazy_names.homes(
             set_deterministic set_device set_dump set_recursion_limit
             sync_pipeline_shared_parameters
         """,
+        "paramesh.mindspore_later_names": """
+            async_ckpt_thread_status cdouble cfloat frombuffer get_current_device get_level
+            get_log_config get_py_obj_dtype initial_seed load_checkpoint_async long
+            ms_memory_recycle swap_tensors
+        """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.sharded_function": "shard",
         "paramesh.nn.stack": "stack",
@@ -176,9 +183,11 @@ _LAZY = lazy_names.homes(
         "paramesh.ops": "constexpr reshard",
         "paramesh.profiler": "Profiler",
         "paramesh.runtime": """
-            empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
-            memory_reserved memory_stats reset_peak_memory_stats set_cpu_affinity
-            set_kernel_launch_group set_memory synchronize
+            Event Stream StreamCtx communication_stream current_stream default_stream
+            dispatch_threads_num empty_cache launch_blocking max_memory_allocated
+            max_memory_reserved memory_allocated memory_reserved memory_stats memory_summary
+            reset_max_memory_allocated reset_max_memory_reserved reset_peak_memory_stats
+            set_cpu_affinity set_cur_stream set_kernel_launch_group set_memory synchronize
         """,
         "paramesh.tensor.row_tensor": "RowTensor",
         "paramesh.tensor.sparse_tensors": "COOTensor CSRTensor",

@@ -59,6 +59,13 @@ PATHS: dict[str, tuple[str, ...]] = {
     "dataset.engine.datasets_vision": ("paramesh.dataset",),
     "dataset.engine.iterators": ("paramesh.dataset.iterators",),
     "dataset.engine.samplers": ("paramesh.dataset.samplers",),
+    **{
+        f"experimental.optim.{name}": ("paramesh.experimental.optim",)
+        for name in (
+            *("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "optimizer"),
+            *("radam", "rmsprop", "rprop", "sgd"),
+        )
+    },
     "mindrecord.filereader": ("paramesh.mindrecord",),
     "mindrecord.filewriter": ("paramesh.mindrecord",),
     "dataset.audio.transforms": ("paramesh.dataset.audio",),
@@ -239,6 +246,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.serialization": (
         "paramesh.checkpoint",
         "paramesh.mindspore_names",
+        "paramesh.mindspore_later_names",
         "paramesh.mindspore_internals",
     ),
     "train.loss_scale_manager": ("paramesh.optim",),

@@ -7,13 +7,21 @@ as having no effect.
 from __future__ import annotations
 
 import logging
+import time
+from types import TracebackType
 from typing import Any
 
 import jax
 
 __all__ = [
+    "Event",
+    "Stream",
+    "StreamCtx",
     "aclinit_config",
+    "communication_stream",
     "conv_allow_hf32",
+    "current_stream",
+    "default_stream",
     "device_count",
     "dispatch_threads_num",
     "empty_cache",
@@ -27,11 +35,15 @@ __all__ = [
     "memory_allocated",
     "memory_reserved",
     "memory_stats",
+    "memory_summary",
     "op_precision_mode",
     "op_timeout",
     "precision_mode",
+    "reset_max_memory_allocated",
+    "reset_max_memory_reserved",
     "reset_peak_memory_stats",
     "set_cpu_affinity",
+    "set_cur_stream",
     "set_kernel_launch_group",
     "set_memory",
     "synchronize",
@@ -62,6 +74,10 @@ set_kernel_launch_group = _ignored("set_kernel_launch_group", "groups of operato
 set_memory = _ignored("set_memory", "XLA_PYTHON_CLIENT_MEM_FRACTION says it to JAX")
 empty_cache = _ignored("empty_cache", "memory of arrays is free when they are deleted")
 reset_peak_memory_stats = _ignored("reset_peak_memory_stats", "peaks are those of the process")
+reset_max_memory_allocated = _ignored(
+    "reset_max_memory_allocated", "peaks are those of the process"
+)
+reset_max_memory_reserved = _ignored("reset_max_memory_reserved", "peaks are those of the process")
 precision_mode = _ignored("precision_mode", "Ascend's choice of element types")
 op_precision_mode = _ignored("op_precision_mode", "Ascend's choice of element types")
 matmul_allow_hf32 = _ignored("matmul_allow_hf32", "jax.default_matmul_precision is JAX's")
@@ -127,3 +143,135 @@ def memory_reserved(device_target: str | None = None) -> int:
 
 
 max_memory_reserved = max_memory_allocated
+
+
+def memory_summary(device_target: str | None = None) -> str:
+    """What the first device says of its memory, as a text with a line for each number."""
+    rows = [f"{name:<32} {value}" for name, value in sorted(memory_stats().items())]
+    return "\n".join(rows or ["This device says nothing of its memory."])
+
+
+# Streams: XLA has what computes and what sends in an order of its own.
+
+
+class Event:
+    """A moment in what devices do.
+
+    Args:
+        enable_timing: whether `elapsed_time` is to be asked for. `record` waits for the devices
+            then, so that the moment is that at which they came to it.
+        blocking: MindSpore's.
+    """
+
+    def __init__(self, enable_timing: bool = False, blocking: bool = False) -> None:
+        self.enable_timing = enable_timing
+        self._at: float | None = None
+
+    def record(self, stream: Stream | None = None) -> None:
+        """Make it the present moment."""
+        if self.enable_timing:
+            synchronize()
+        self._at = time.perf_counter()
+
+    def wait(self, stream: Stream | None = None) -> None:
+        """Nothing: what is asked for later is computed later, in the one stream."""
+
+    def synchronize(self) -> None:
+        """Wait for what the devices are doing."""
+        synchronize()
+
+    def query(self) -> bool:
+        """True: what was asked for before comes first in any case."""
+        return True
+
+    def elapsed_time(self, end_event: Event) -> float:
+        """Milliseconds from this event to another one.
+
+        Raises:
+            RuntimeError: one of them was not recorded, or made without `enable_timing`.
+        """
+        if self._at is None or end_event._at is None:
+            raise RuntimeError("Event.elapsed_time: record() both events first.")
+        if not (self.enable_timing and end_event.enable_timing):
+            raise RuntimeError("Event.elapsed_time: make both events with enable_timing=True.")
+        return (end_event._at - self._at) * 1000.0
+
+
+class Stream:
+    """The one stream: XLA orders what computes and what sends, and overlaps it by itself.
+
+    Args:
+        priority: MindSpore's, without effect.
+        **kwargs: likewise.
+    """
+
+    def __init__(self, priority: int = 0, **kwargs: object) -> None:
+        self.id = 0
+        self.device_name = jax.default_backend().upper()
+
+    def synchronize(self) -> None:
+        """Wait for what the devices are doing."""
+        synchronize()
+
+    def query(self) -> bool:
+        """Whether the devices have done what they were asked; here it is waited for."""
+        synchronize()
+        return True
+
+    def record_event(self, event: Event | None = None) -> Event:
+        """An event at the present moment."""
+        found = Event() if event is None else event
+        found.record(self)
+        return found
+
+    def wait_event(self, event: Event) -> None:
+        """Nothing: what is asked for later is computed later."""
+
+    def wait_stream(self, stream: Stream) -> None:
+        """Nothing: there is one stream."""
+
+    def __repr__(self) -> str:
+        return f"Stream(device={self.device_name}, id={self.id})"
+
+
+class StreamCtx:
+    """A block that MindSpore would run in another stream; here it runs as everything does.
+
+    Args:
+        ctx_stream: a stream, or None.
+    """
+
+    def __init__(self, ctx_stream: Stream | None) -> None:
+        if ctx_stream is not None and not isinstance(ctx_stream, Stream):
+            raise TypeError(
+                f"StreamCtx: ctx_stream must be a Stream or None, got {type(ctx_stream).__name__}."
+            )
+        self.stream = ctx_stream
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        return None
+
+
+def current_stream() -> Stream:
+    """The one stream."""
+    return Stream()
+
+
+default_stream = communication_stream = current_stream
+
+
+def set_cur_stream(stream: Stream | None) -> None:
+    """Nothing: there is one stream.
+
+    Raises:
+        TypeError: not a stream.
+    """
+    StreamCtx(stream)

@@ -41,17 +41,17 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
         ],
     ),
     "modules": (
-        "import mindspore.experimental as ds\nimport mindspore.experimental.vision\n"
-        "from mindspore.experimental import vision\nds.GeneratorDataset(1).batch(2)\n"
-        "vision.Resize\nds.vision.c_transforms.Resize.x\nmindspore.experimental.config.set_seed\n",
+        "import mindspore.rewrite as ds\nimport mindspore.rewrite.vision\n"
+        "from mindspore.rewrite import vision\nds.GeneratorDataset(1).batch(2)\n"
+        "vision.Resize\nds.vision.c_transforms.Resize.x\nmindspore.rewrite.config.set_seed\n",
         [
-            (M, "experimental", 1),
-            (M, "experimental.vision", 2),
-            (M, "experimental.vision", 3),
-            (M, "experimental.GeneratorDataset", 4),
-            (M, "experimental.vision.Resize", 5),
-            (M, "experimental.vision.c_transforms.Resize", 6),
-            (M, "experimental.config.set_seed", 7),
+            (M, "rewrite", 1),
+            (M, "rewrite.vision", 2),
+            (M, "rewrite.vision", 3),
+            (M, "rewrite.GeneratorDataset", 4),
+            (M, "rewrite.vision.Resize", 5),
+            (M, "rewrite.vision.c_transforms.Resize", 6),
+            (M, "rewrite.config.set_seed", 7),
         ],
     ),
     "a star": (
@@ -162,8 +162,7 @@ def folder(tmp_path: Path) -> Path:
     main_guard = "if __name__ == '__main__': pass\n"
     files = {
         "good.py": "import mindspore\n" + main_guard,
-        "bad.py": "from src.net import Net\nfrom mindspore.experimental import vision\n"
-        + main_guard,
+        "bad.py": "from src.net import Net\nfrom mindspore.rewrite import vision\n" + main_guard,
         "worse.py": "import src.net\nimport other\n" + main_guard,
         "alone.py": "from mindspore import nn\n",
         "plain.py": "import os\n" + main_guard,
@@ -197,7 +196,7 @@ def test_a_script_is_read_with_what_it_imports(
     ]  # fmt: skip
     missing = [u for f in said["files"] for u in f["uses"] if u["state"] == "missing"]
     assert [(u["name"], u["line"]) for u in missing] == [
-        ("mindspore.experimental.vision", 2), ("mindspore.nn.Linear", 2)
+        ("mindspore.rewrite.vision", 2), ("mindspore.nn.Linear", 2)
     ]  # fmt: skip
     assert missing[1]["advice"] == "Use mindspore.nn.Dense."
     bad = folder / "bad.py"
@@ -227,7 +226,7 @@ def test_a_folder_gives_a_census(folder: Path, capsys: pytest.CaptureFixture[str
     assert (said["scripts"], said["complete"]) == (4, 2)
     assert [(m["name"], m["scripts"]) for m in said["missing"]] == [
         ("mindspore.nn.Linear", 2),
-        ("mindspore.experimental.vision", 1),
+        ("mindspore.rewrite.vision", 1),
     ]
     code, text = checked(capsys, str(folder))
     assert code == 1

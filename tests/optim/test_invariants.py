@@ -138,6 +138,9 @@ MOVES = {
     "LARS",
     "groups",
     "schedules",
+    "mint.Adam",
+    "mint.AdamW groups",
+    "mint.SGD",
     "from_optax",
     "from_optax rate",
 }

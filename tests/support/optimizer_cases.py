@@ -10,6 +10,7 @@ import numpy as np
 import goldens
 import paramesh.dtype as mstype
 from paramesh import optim
+from paramesh.mint import optim as mint_optim
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 
@@ -50,6 +51,10 @@ EVERY = {
     "groups": "nn.Momentum([{'params': [p[1]], 'lr': [0.1, 0.05, 0.02, 0.01, 0.01, 0.01]},"
     " {'params': [p[0]], 'weight_decay': 0.1}, {'order_params': p}], 0.1, 0.9)",
     "schedules": "nn.SGD(p, nn.WarmUpLR(0.1, 3), weight_decay=nn.ExponentialDecayLR(0.1, 0.5, 2))",
+    "mint.Adam": "mint.Adam(p, 0.05, weight_decay=0.1, amsgrad=True)",
+    "mint.AdamW groups": "mint.AdamW([{'params': [p[0]], 'lr': 0.1, 'betas': (0.8, 0.9)},"
+    " {'params': [p[1]]}], 0.05)",
+    "mint.SGD": "mint.SGD(p, 0.1, momentum=0.9, dampening=0.3, weight_decay=0.05)",
     "from_optax": "nn.from_optax(optax.adamw(optax.cosine_decay_schedule(0.1, 9)), p)",
     "from_optax rate": "nn.from_optax(optax.chain(optax.clip_by_global_norm(1.0), "
     "optax.scale_by_lion()), p, learning_rate=0.01, weight_decay=0.1)",
@@ -62,6 +67,7 @@ def make(expr: str, params: Any) -> Any:
 
     scope = {
         "nn": optim,
+        "mint": mint_optim,
         "p": params,
         "np": np,
         "ms": mstype,

@@ -34,6 +34,7 @@ Programs:
 Processes:
     process_allgather       an array of every process, in every process
     broadcast_one_to_all    the array of process 0, in every process
+    post, fetch             bytes under a name, which one process leaves for another
 
 Devices:
     devices_are_open        whether JAX has opened the devices
@@ -55,6 +56,7 @@ import numpy as np
 from jax._src import config as _config
 from jax._src import core as _core
 from jax._src import custom_partitioning as _partitioning
+from jax._src import distributed as _distributed
 from jax._src import xla_bridge as _xla_bridge
 from jax._src.api_util import InternalFloatingPointError
 from jax._src.core import to_concrete_value as to_concrete_value
@@ -272,6 +274,31 @@ NOT_FINITE: tuple[type[Exception], ...] = (FloatingPointError, InternalFloatingP
 def devices_are_open() -> bool:
     """Whether JAX has opened its devices, after which their number cannot be changed."""
     return _xla_bridge.backends_are_initialized()
+
+
+def post(name: str, data: bytes) -> None:
+    """Leave bytes under a name, with the coordinator of the processes.
+
+    Raises:
+        RuntimeError: JAX has not joined processes, or the name is taken.
+    """
+    client: _Internal = _distributed.global_state.client
+    if client is None:
+        raise RuntimeError("JAX has not joined this process with others.")
+    client.key_value_set_bytes(name, data)
+
+
+def fetch(name: str, seconds: float) -> bytes | None:
+    """Take what another process has left, and forget it; None if nothing came in that time."""
+    client: _Internal = _distributed.global_state.client
+    try:
+        data = client.blocking_key_value_get_bytes(name, int(seconds * 1000))
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" in str(error):
+            return None
+        raise
+    client.key_value_delete(name)
+    return bytes(data)
 
 
 def absent_devices(platform: str, name: str, **options: object) -> tuple[Any, ...]:

@@ -29,10 +29,12 @@ __all__ = [
     "LeftOutWarning",
     "SaveHandle",
     "by_layer",
+    "ckpt_to_safetensors",
     "export",
     "load_checkpoint",
     "load_exported",
     "load_param_into_net",
+    "safetensors_to_ckpt",
     "save_checkpoint",
     "build_searched_strategy",
     "load_distributed_checkpoint",
@@ -48,6 +50,7 @@ __getattr__ = lazy_names.opened(
     lazy_names.homes(
         {
             "paramesh.checkpoint.background": "SaveHandle",
+            "paramesh.checkpoint.converted_folders": "ckpt_to_safetensors safetensors_to_ckpt",
             "paramesh.checkpoint.exported": "ExportedProgram export load_exported",
             "paramesh.checkpoint.left_out": "LeftOutWarning",
             "paramesh.checkpoint.load": "load_checkpoint load_param_into_net",

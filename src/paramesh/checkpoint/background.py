@@ -89,6 +89,10 @@ class _Writer:
         with self._lock:
             self._wait_for_last()
 
+    def going_on(self) -> bool:
+        last = self._last
+        return last is not None and not last.done()
+
     def settle(self) -> None:
         last = self._last
         if last is not None:
@@ -147,6 +151,11 @@ def wait_until_done() -> None:
         Exception: it failed, and the error was not read from its handle.
     """
     _writer.wait_until_done()
+
+
+def going_on() -> bool:
+    """Whether a save in the background is in progress."""
+    return _writer.going_on()
 
 
 def settle() -> None:

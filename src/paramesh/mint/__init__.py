@@ -8,9 +8,10 @@ They take Tensors, Parameters, arrays and numbers, and give Tensors.
 """
 
 from paramesh import lazy_names
-from paramesh.mint import arrays, elementwise
+from paramesh.mint import arrays, elementwise, further
 from paramesh.mint.arrays import *  # noqa: F403
 from paramesh.mint.elementwise import *  # noqa: F403
+from paramesh.mint.further import *  # noqa: F403
 from paramesh.ops.linalg import cdist, inverse, kron
 from paramesh.ops.rearranging import unique_consecutive
 from paramesh.tensor.base import Tensor
@@ -18,6 +19,7 @@ from paramesh.tensor.base import Tensor
 __all__ = ["Tensor", "cdist", "inverse", "kron", "unique_consecutive"]
 __all__ += arrays.__all__
 __all__ += elementwise.__all__
+__all__ += further.__all__
 
 #: Modules below, which are loaded when somebody asks for them.
 _MODULES = ("distributed", "linalg", "nn", "optim", "special")

@@ -105,6 +105,13 @@ class RuleOptimizer(Optimizer):
         """Arguments of the update rule besides the learning rate."""
         return {}
 
+    def leaf_numbers(self) -> Sequence[Any]:
+        """What the update rule gets as `learning_rate`, for each Parameter: the rate, raw.
+
+        A rule with `takes_rate` may get more of each Parameter than that.
+        """
+        return self._rates()
+
     def new_values(
         self, params: list[Array], updates: list[Array], state: Tree, rates_: list[RawNumber]
     ) -> list[Array]:
@@ -136,7 +143,7 @@ class RuleOptimizer(Optimizer):
             ]
             decays = _of_rows(rows, self._decays())
             grads = self._prepared(grads, params, decays, _of_rows(rows, self._centralize))
-            rates_ = _of_rows(rows, self._rates())
+            rates_ = _of_rows(rows, self.leaf_numbers())
             extra = self.extra()
             if self.takes_rate:
                 extra["learning_rate"] = rates_

@@ -155,8 +155,14 @@ __all__ = [
 #: MindSpore has some of other packages here, too; the others import `scipy.ndimage`.
 _LAZY = lazy_names.homes(
     {
-        "paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint",
-        "paramesh.mindspore_names": "data_sink",
+        "paramesh.checkpoint": """
+            build_searched_strategy ckpt_to_safetensors export load_checkpoint
+            load_distributed_checkpoint load_param_into_net merge_sliced_parameter
+            safetensors_to_ckpt save_checkpoint
+        """,
+        "paramesh.mindspore_later_names": "async_ckpt_thread_status load_checkpoint_async",
+        "paramesh.mindspore_names": "DatasetHelper connect_network_with_dataset data_sink load",
+        "paramesh.train.amp": "build_train_network",
         "paramesh.train.surface_metrics": """
             HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
         """,

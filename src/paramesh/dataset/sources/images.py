@@ -133,7 +133,7 @@ class MnistDataset(_Labelled):
     def _read(self) -> list[np.ndarray[Any, Any]]:
         images: list[Any] = []
         labels: list[Any] = []
-        for path in self._parts(f"*train{_IMAGES}", f"*t10k{_IMAGES}"):
+        for path in self._parts(*self._patterns()):
             images.append(self._idx(path, 3))
             labels.append(self._idx(path.with_name(path.name.removesuffix(_IMAGES) + _LABELS), 1))
             if len(images[-1]) != len(labels[-1]):
@@ -142,6 +142,10 @@ class MnistDataset(_Labelled):
                     f"labels has {len(labels[-1])} labels."
                 )
         return [np.concatenate(images)[..., None], np.concatenate(labels).astype(np.uint32)]
+
+    def _patterns(self) -> tuple[str, str]:
+        """Of the names of the files of images for training, and for tests."""
+        return f"*train{_IMAGES}", f"*t10k{_IMAGES}"
 
     def _idx(self, path: Path, axes: int) -> np.ndarray[Any, Any]:
         if not path.is_file():
@@ -161,6 +165,53 @@ class MnistDataset(_Labelled):
 
 class FashionMnistDataset(MnistDataset):
     """Fashion-MNIST, whose files have MNIST's names and form. See MnistDataset."""
+
+
+class KMnistDataset(MnistDataset):
+    """Kuzushiji-MNIST, whose files have MNIST's names and form. See MnistDataset."""
+
+
+_EMNIST = ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
+
+
+class EMnistDataset(MnistDataset):
+    """EMNIST's files: `emnist-letters-train-images-idx3-ubyte` and the like.
+
+    Args:
+        dataset_dir: their folder.
+        name: which split: "byclass", "bymerge", "balanced", "letters", "digits" or "mnist".
+        usage: "train", "test", or "all" (None: the same), in which test comes first, as in
+            MindSpore.
+        num_samples, num_parallel_workers, shuffle, sampler, num_shards, shard_id, cache: as in
+            MnistDataset.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as MnistDataset; another `name`.
+    """
+
+    classes = None
+
+    def __init__(
+        self,
+        dataset_dir: FilePath,
+        name: str,
+        usage: str | None = None,
+        num_samples: int | None = None,
+        num_parallel_workers: int | None = None,
+        shuffle: bool | Shuffle | None = None,
+        sampler: SamplerLike | None = None,
+        num_shards: int | None = None,
+        shard_id: int | None = None,
+        cache: object = None,
+    ) -> None:
+        self.name = one_of("EMnistDataset", "name", name, _EMNIST)
+        super().__init__(
+            dataset_dir, usage, num_samples, num_parallel_workers, shuffle, sampler, num_shards,
+            shard_id, cache,
+        )  # fmt: skip
+
+    def _patterns(self) -> tuple[str, str]:
+        return f"emnist-{self.name}-train{_IMAGES}", f"emnist-{self.name}-test{_IMAGES}"
 
 
 class Cifar10Dataset(_Labelled):

@@ -21,9 +21,12 @@ class Lines:
     Args:
         files: the paths.
         skip_first: leave the first line of each out.
+        keep_empty: empty lines are lines, too.
     """
 
-    def __init__(self, files: Sequence[str], skip_first: bool = False) -> None:
+    def __init__(
+        self, files: Sequence[str], skip_first: bool = False, keep_empty: bool = False
+    ) -> None:
         self.files = list(files)
         self.spans: list[np.ndarray[Any, Any]] = []
         for path in self.files:
@@ -31,7 +34,7 @@ class Lines:
             start = 0
             with open(path, "rb") as file:
                 for nth, line in enumerate(file):
-                    if line.strip(b"\r\n") and not (skip_first and nth == 0):
+                    if (keep_empty or line.strip(b"\r\n")) and not (skip_first and nth == 0):
                         found.append((start, len(line)))
                     start += len(line)
             self.spans.append(np.array(found, np.int64).reshape(-1, 2))
@@ -55,11 +58,14 @@ class Lines:
             raise RuntimeError(f"'{self.files[at]}': a line is no UTF-8: {error}.") from None
 
 
-class _TextRow:
+class TextRow:
+    """A row of one column: a line."""
+
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
 
     def __call__(self, index: int) -> Any:
+        """The row of a number."""
         return (np.array(self.lines(index)),)
 
 
@@ -96,22 +102,45 @@ class TextFileDataset(RecordFiles):
         return ["text"]
 
     def _fetch(self) -> Callable[[int], Any]:
-        return _TextRow(self._lines)
+        return TextRow(self._lines)
 
     def _detail(self) -> Any:
         return self._counts
 
 
-class _CsvRow:
-    def __init__(self, lines: Lines, delimiter: str, defaults: list[Any], width: int) -> None:
+class CsvRow:
+    """A row of the cells of a line.
+
+    Args:
+        lines: of the files.
+        delimiter: between cells.
+        defaults: as `column_defaults` of CSVDataset; [] for strings.
+        width: how many cells a line has.
+        who: the dataset, for errors.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        delimiter: str,
+        defaults: list[Any],
+        width: int,
+        who: str = "CSVDataset",
+    ) -> None:
         self.lines, self.delimiter, self.defaults, self.width = lines, delimiter, defaults, width
+        self.who = who
 
     def __call__(self, index: int) -> Any:
+        """The row of a number.
+
+        Raises:
+            RuntimeError: the line has another number of cells, or a cell of another type.
+        """
         line = self.lines(index)
         cells = next(csv.reader(io.StringIO(line), delimiter=self.delimiter))
         if len(cells) != self.width:
             raise RuntimeError(
-                f"CSVDataset: a line has {len(cells)} cells, {self.width} are expected: {line!r}."
+                f"{self.who}: a line has {len(cells)} cells, {self.width} are expected: {line!r}."
             )
         if not self.defaults:
             return tuple(np.array(cell) for cell in cells)
@@ -185,7 +214,7 @@ class CSVDataset(RecordFiles):
                 f"CSVDataset: {len(column_defaults)} column_defaults for {len(self._columns)} "
                 "columns."
             )
-        self._row = _CsvRow(
+        self._row = CsvRow(
             Lines(files, skip_first=not column_names),
             field_delim,
             column_defaults or [],

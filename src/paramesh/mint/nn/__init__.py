@@ -15,6 +15,11 @@ from paramesh import nn, ops
 from paramesh.dtype import float32, int64
 from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.mint.nn import functional
+from paramesh.mint.nn.inplace import written
+from paramesh.mint.nn.padding import UpsamplingBilinear2d as UpsamplingBilinear2d
+from paramesh.mint.nn.padding import UpsamplingNearest2d as UpsamplingNearest2d
+from paramesh.mint.nn.padding import ZeroPad1d as ZeroPad1d
+from paramesh.mint.nn.padding import ZeroPad3d as ZeroPad3d
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import BaseConv
@@ -33,6 +38,7 @@ _SAME = """
 globals().update({name: getattr(nn, name) for name in _SAME.split()})
 SELU, Hardsigmoid, Hardswish, Hardshrink = nn.SeLU, nn.HSigmoid, nn.HSwish, nn.HShrink
 SmoothL1Loss, PReLU, Softsign = nn.SmoothL1Loss, nn.PReLU, nn.Softsign
+Softshrink, MaxUnpool2d = nn.SoftShrink, nn.MaxUnpool2d
 
 
 class Linear(nn.Dense):
@@ -63,13 +69,17 @@ class Dropout(nn.Dropout):
 
     Args:
         p: the probability.
-        inplace: only False.
+        inplace: write the result into the input.
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if inplace:
-            raise ValueError("Dropout(inplace): only False is offered.")
         super().__init__(p=p)
+        self.inplace = inplace
+
+    def construct(self, x: TensorLike) -> Any:
+        """(...) -> (...)."""
+        found = super().construct(x)
+        return written("Dropout", x, found) if self.inplace else found
 
 
 class Dropout2d(nn.Dropout2d):
@@ -77,13 +87,17 @@ class Dropout2d(nn.Dropout2d):
 
     Args:
         p: the probability.
-        inplace: only False.
+        inplace: write the result into the input.
     """
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if inplace:
-            raise ValueError("Dropout2d(inplace): only False is offered.")
         super().__init__(p)
+        self.inplace = inplace
+
+    def construct(self, x: TensorLike) -> Any:
+        """(n, c, ...) -> (n, c, ...)."""
+        found = super().construct(x)
+        return written("Dropout2d", x, found) if self.inplace else found
 
 
 class _Conv(BaseConv):
@@ -352,8 +366,9 @@ _HERE = """
     AvgPool1d AvgPool2d AvgPool3d BCEWithLogitsLoss BatchNorm1d BatchNorm2d BatchNorm3d Conv1d
     Conv2d Conv3d ConvTranspose2d Dropout Dropout2d ELU Embedding Flatten Fold GELU GroupNorm
     Hardshrink Hardsigmoid Hardswish Hardtanh KLDivLoss LayerNorm LeakyReLU Linear LogSoftmax
-    MaxPool2d PReLU ReLU ReLU6 SELU SiLU SmoothL1Loss Softmax Softplus Softsign SyncBatchNorm
-    Threshold Unfold Upsample functional
+    MaxPool2d MaxUnpool2d PReLU ReLU ReLU6 SELU SiLU SmoothL1Loss Softmax Softplus Softshrink
+    Softsign SyncBatchNorm Threshold Unfold Upsample UpsamplingBilinear2d UpsamplingNearest2d
+    ZeroPad1d ZeroPad3d functional
 """
 _ALL = sorted([*_SAME.split(), *_HERE.split()])
 globals()["__all__"] = _ALL  # checkers read no computed one

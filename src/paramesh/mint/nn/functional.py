@@ -10,6 +10,9 @@ import jax.numpy as jnp
 
 from paramesh import ops
 from paramesh.mint import arrays
+from paramesh.mint.nn import further
+from paramesh.mint.nn.further import *  # noqa: F403
+from paramesh.mint.nn.inplace import with_inplace, written
 from paramesh.mint.table import fill
 from paramesh.ops.array import ints
 from paramesh.ops.conv import pair
@@ -19,14 +22,8 @@ from paramesh.tensor.base import raw, wrap
 _LIKE = "As torch's `{}`, over Tensors."
 
 
-def _unnamed(x: object) -> None:
-    if x:
-        raise ValueError("inplace=True is not offered: use what the function gives.")
-
-
 def _act(fn: Callable[..., Any]) -> Any:
     def compute(input: TensorLike, inplace: bool = False) -> Any:
-        _unnamed(inplace)
         return fn(input)
 
     return compute
@@ -88,6 +85,8 @@ __all__ += fill(
 __all__ += fill(
     {"pad": (_pad, _LIKE.format("pad")), "one_hot": (_one_hot, _LIKE.format("one_hot"))}
 )
+_INPLACE = {"relu": 1, "relu6": 1, "silu": 1, "elu": 2, "hardtanh": 3, "threshold": 3}
+globals().update({name: with_inplace(globals()[name], at) for name, at in _INPLACE.items()})
 softmax = arrays.softmax  # type: ignore[attr-defined]
 log_softmax = arrays.log_softmax  # type: ignore[attr-defined]
 flatten = arrays.flatten  # type: ignore[attr-defined]
@@ -111,19 +110,19 @@ def embedding(
 
 def dropout(input: TensorLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Zero with probability p, and x / (1 - p) otherwise, in training."""
-    _unnamed(inplace)
-    return ops.dropout(input, p, training)
+    found = ops.dropout(input, p, training)
+    return written("dropout", input, found) if inplace else found
 
 
 def dropout2d(
     input: TensorLike, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Any:
     """Whole channels of zeros with probability p, in training."""
-    _unnamed(inplace)
     if not training or p == 0:
         return input
     kept = ops.dropout(ops.ones(input.shape[:2], input.dtype), p)
-    return input * kept.reshape(*input.shape[:2], *[1] * (input.ndim - 2))
+    found = input * kept.reshape(*input.shape[:2], *[1] * (input.ndim - 2))
+    return written("dropout2d", input, found) if inplace else found
 
 
 def layer_norm(
@@ -302,3 +301,4 @@ _HERE = """
     unfold upsample
 """
 __all__ += _HERE.split()
+__all__ += further.__all__

@@ -115,7 +115,7 @@ def _require(call: str) -> None:
         raise ContextError(f"{call}: call paramesh.communication.init() first.")
 
 
-def _first() -> int:
+def first_rank() -> int:
     """The rank of this process's first device."""
     here = jax.process_index()
     return next(i for i, d in enumerate(all_devices()) if d.process_index == here)
@@ -154,14 +154,14 @@ def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
     worker = membership.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
     if worker is not None:
         return worker[0]
-    return _mine(group).index(_first())
+    return _mine(group).index(first_rank())
 
 
 def _mine(group: str) -> tuple[int, ...]:
-    found = groups.group_of(group, _first())
+    found = groups.group_of(group, first_rank())
     if found is None:
         raise ValueError(
-            f"Rank {_first()} is in no group '{group}', which is "
+            f"Rank {first_rank()} is in no group '{group}', which is "
             f"{list(map(list, groups.partition(group)))}."
         )
     return found
@@ -197,7 +197,7 @@ def get_local_rank(group: str = HCCL_WORLD_COMM_GROUP) -> int:
         ContextError, ValueError: as `get_rank`.
     """
     _require("get_local_rank")
-    return _of_this_host(group).index(_first())
+    return _of_this_host(group).index(first_rank())
 
 
 def get_local_rank_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:

@@ -109,6 +109,11 @@ def destroy(name: str) -> None:
     _agreed.discard(name)
 
 
+def is_made(name: str) -> bool:
+    """Whether there is a group of that name."""
+    return name in WORLD_NAMES or name in _groups
+
+
 def clear() -> None:
     """Forget all groups."""
     _groups.clear()
