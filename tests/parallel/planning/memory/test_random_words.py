@@ -17,7 +17,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paramesh.parallel.planning.memory.kernel import Kernel
 from paramesh.parallel.planning.memory.kernels import kernels_of
 from paramesh.parallel.planning.memory.predicted import arguments, passing
-from paramesh.parallel.planning.memory.random_words import made_once
 from paramesh.parallel.planning.memory.shards import Shards
 from paramesh.parallel.planning.memory.tpu.chip import OnChip
 from paramesh.parallel.planning.memory.tpu.tables import tables
@@ -75,7 +74,7 @@ def planned(target: str, devices: int = 1, step: Callable[..., Any] = dropped) -
 
 
 @pytest.mark.parametrize(("target", "mib"), [("cpu", 2), ("h100", 0), ("v5e", 0)])
-def test_both_words_of_random_numbers_are_kept_by_cpus_alone(target: str, mib: int) -> None:
+def test_words_of_random_numbers_are_kept_by_cpus_alone(target: str, mib: int) -> None:
     plan = planned(target)
     kernels = kernels_of(plan)
     random = {n for n, op in enumerate(plan.problem.graph.operators) if op.name == "random_bits"}
@@ -87,21 +86,6 @@ def test_both_words_of_random_numbers_are_kept_by_cpus_alone(target: str, mib: i
         assert kernel.passing / MIB == mib  # the loop copies both words in each of its turns
         readers = [k for k in kernels if not k.reads.isdisjoint(kernel.makes)]
         assert len(readers) > 1  # until the gradient has been masked
-
-
-@pytest.mark.parametrize(("step", "kept"), [(dropped, MIB // 4), (noisy, MIB)])
-def test_tpus_keep_what_is_smallest_of_random_numbers(step: Callable[..., Any], kept: int) -> None:
-    """A byte of a mask; four of a number of a normal distribution."""
-    plan = planned("v5e", step=step)
-    graph = plan.problem.graph
-    (tensor,) = made_once(graph)
-    assert graph.tensors[tensor].nbytes == kept
-    kernels = kernels_of(plan)
-    (buffer,) = (b for kernel in kernels for b in kernel.makes if b[0] == tensor)
-    assert sum(buffer in kernel.reads for kernel in kernels) > 1
-    assert next(k.makes[buffer] for k in kernels if buffer in k.makes) == kept
-    on_gpus = kernels_of(planned("h100", step=step))
-    assert not any(b[0] == tensor for kernel in on_gpus for b in kernel.makes)
 
 
 def test_random_keys_are_outside_of_the_chip_so_that_there_are_tables() -> None:

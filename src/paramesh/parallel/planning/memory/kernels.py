@@ -26,12 +26,7 @@ from paramesh.parallel.planning.memory.gpu.orders import (
 from paramesh.parallel.planning.memory.gpu.times import sending
 from paramesh.parallel.planning.memory.habits import HABITS, Habits
 from paramesh.parallel.planning.memory.kernel import Buffer, Kernel
-from paramesh.parallel.planning.memory.random_words import (
-    beside_words,
-    is_random,
-    made_once,
-    words_of,
-)
+from paramesh.parallel.planning.memory.random_words import beside_words, is_random, words_of
 from paramesh.parallel.planning.memory.shards import Shards
 from paramesh.parallel.planning.memory.tpu.tiles import (
     OF_CHIP,
@@ -85,7 +80,6 @@ class _Kernels:
             op.inputs[-1][0] for op in self.graph.operators if op.name in _SUMS_OF_UPDATES
         }
         self._images = of_images(self.graph)
-        self._once = made_once(self.graph) if self._habits.on_chip else set[int]()
         self._rings = in_rings(self.problem, self.choice)
         self._loops = {op.path[:-2] for op in self.graph.operators if op.name in OF_LOOPS}
         self._kernels: list[Kernel] = []
@@ -469,7 +463,7 @@ class _Kernels:
         """Whether a tensor becomes a buffer."""
         if tensor in self._outputs or not self._is_cheap(operator):
             return True
-        if operator.name == BARRIER or operator.summed or tensor in self._once:
+        if operator.name == BARRIER or operator.summed:
             return True
         if operator.name.startswith(_REDUCES):
             return True
