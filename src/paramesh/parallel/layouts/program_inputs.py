@@ -79,7 +79,7 @@ class ProgramInputs:
             seen += np.ndim(leaf) > 0
         return placed
 
-    def _scalar(self, leaf: Any) -> Any:
+    def _scalar(self, leaf: object) -> object:
         if not isinstance(leaf, jax.Array) or is_over(leaf, self._mesh) or not self._alone:
             return leaf
         return jax.device_put(leaf, self._everywhere)
