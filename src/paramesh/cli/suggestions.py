@@ -30,7 +30,9 @@ def with_suggestion(error: Any) -> None:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         known = [name for param in context.command.params for name in param.opts]
-        error.message = f"No such option: {option}{_asked(near(option, known))}{_after(option, [param.name for param in context.command.params])}"
+        taken = [param.name for param in context.command.params]
+        told = _asked(near(option, known)) + _after(option, taken)
+        error.message = f"No such option: {option}{told}"
         error.possibilities = None
     elif str(error.message).startswith("No such command") and "mean" not in str(error.message):
         names = context.command.list_commands(context)
