@@ -30,12 +30,15 @@ from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import placement, trace_scope
 from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
+from paramesh.tensor.hooks import HookMethods
 from paramesh.tensor.jax_methods import JaxMethods
+from paramesh.tensor.memory_methods import MemoryMethods
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operator_methods import OperatorMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
+from paramesh.tensor.random_methods import RandomMethods
 
 _GRADIENTS = "grad() or value_and_grad(), which return gradients"
 _BACKEND = "Arrays lie on the backend that JAX has; JAX_PLATFORMS chooses it."
@@ -60,7 +63,15 @@ _INSTEAD = {
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(OperatorMethods, TableMethods, ArrayMethods["Tensor"], JaxMethods):
+class Tensor(
+    OperatorMethods,
+    TableMethods,
+    RandomMethods,
+    MemoryMethods,
+    HookMethods,
+    ArrayMethods["Tensor"],
+    JaxMethods,
+):
     """A multi-dimensional array of one element type.
 
     Args:
@@ -79,7 +90,7 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods["Tensor"], JaxMethods):
     """
 
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
-    __slots__ = ("__weakref__", "_contents")
+    __slots__ = ("__weakref__", "_contents", "_hooked")
     _contents: Any
     #: What other libraries call what is here, for errors.
     _instead: ClassVar[Mapping[str, str]] = _INSTEAD
