@@ -97,6 +97,10 @@ def test_help_is_short_too(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "--stat", "x"], "No such option: --stat. Did you mean --stats?"),
         (["convert", "a", "b", "--dtyp", "x"], "No such option: --dtyp. Did you mean --dtype?"),
         (["merge", "a", "--zzzz"], "No such option: --zzzz. Options are listed by -h."),
+        (
+            ["plan", "train.py", "--steps", "3"],
+            "after its name and --, as in: train.py -- --steps",
+        ),
         (["ps", "staus"], "Did you mean 'status'?"),
     ],
 )

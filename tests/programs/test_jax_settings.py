@@ -112,17 +112,45 @@ def test_several_devices_meet_in_a_program_all_the_same(four_devices: None) -> N
     assert all(step.seen)
 
 
+def _mesh(count: int, kind: str) -> AbstractContextManager[Any]:
+    axes = (getattr(jax.sharding.AxisType, kind),)
+    return jax.set_mesh(jax.make_mesh((count,), ("x",), axis_types=axes))
+
+
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
-@pytest.mark.parametrize("mode", ["data_parallel", "semi_auto_parallel"])
-def test_a_mesh_of_the_user_does_not_meet_the_devices_of_a_mode(mode: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "count"),
+    [("data_parallel", 2), ("semi_auto_parallel", 2), ("auto_parallel", 2), ("auto_parallel", 4)],
+)
+def test_a_mesh_of_the_user_does_not_meet_the_devices_of_a_mode(
+    mode: str, count: int, kind: str
+) -> None:
     paramesh.set_auto_parallel_context(parallel_mode=mode, device_num=4)
     expected = _Step().losses()
-    axes = (getattr(jax.sharding.AxisType, kind),)
-    step = _Step()
-    with jax.set_mesh(jax.make_mesh((2,), ("x",), axis_types=axes)):
+    with _mesh(count, kind):  # new arrays lie over this mesh, Parameters and inputs too
+        step = _Step()
         assert step.losses() == pytest.approx(expected, rel=1e-6)
         assert not jax.sharding.get_abstract_mesh().empty
     assert step.losses(1)[0] < expected[0]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("mode", ["semi_auto_parallel", "auto_parallel"])
+def test_arrays_over_a_mesh_of_the_user_are_taken_over_that_of_a_mode(
+    mode: str, kind: str, count: int
+) -> None:
+    """By an operator that paramesh partitions: JAX wants one mesh in its program."""
+    image = np.random.default_rng(2).normal(size=(4, 2, 6, 6)).astype(np.float32)
+    paramesh.set_auto_parallel_context(parallel_mode=mode, device_num=4)
+    net = nn.Conv2d(2, 4, 3)
+    scaled = paramesh.jit(lambda x, factor: net(x) * factor)
+    expected = scaled(Tensor(image), Tensor(2.0)).asnumpy()
+    with _mesh(count, kind):
+        x, factor = Tensor(image), Tensor(2.0)
+        net.weight.set_data(Tensor(net.weight.asnumpy()))  # its value lies there too
+        assert np.allclose(scaled(x, factor).asnumpy(), expected, atol=1e-6)
+    assert np.allclose(scaled(x, factor).asnumpy(), expected, atol=1e-6)
 
 
 @pytest.fixture

@@ -30,11 +30,20 @@ def with_suggestion(error: Any) -> None:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         known = [name for param in context.command.params for name in param.opts]
-        error.message = f"No such option: {option}{_asked(near(option, known))}"
+        taken = [param.name for param in context.command.params]
+        told = _asked(near(option, known)) + _after(option, taken)
+        error.message = f"No such option: {option}{told}"
         error.possibilities = None
     elif str(error.message).startswith("No such command") and "mean" not in str(error.message):
         names = context.command.list_commands(context)
         error.message = f"{error.message} There are {', '.join(names)}."
+
+
+def _after(option: str, taken: list[str]) -> str:
+    """What to do with an option that is meant for the program that a command runs."""
+    if "arguments" not in taken:
+        return ""
+    return f" One of the program comes after its name and --, as in: train.py -- {option}."
 
 
 def near(word: str, known: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import paramesh
 from paramesh import Parameter, Tensor, context, nn, ops
+from paramesh.parallel import Layout
 from paramesh.parallel.partitioning.rewriting import contains, rewritten
 from paramesh.parallel.partitioning.rules import (
     has_own_rule,
@@ -309,6 +310,28 @@ def test_a_network_whose_space_is_sharded(mode: str) -> None:
     want = gradients()
     context.set_auto_parallel_context(parallel_mode=mode, device_num=8)
     np.testing.assert_allclose(gradients(), want, rtol=1e-4, atol=1e-5)
+
+
+def test_layouts_over_two_meshes_in_the_program_of_a_convolution() -> None:
+    """6 devices are a mesh of (3, 2), which does not show a layout of (2, 3)."""
+    x = Tensor(DRAW.random((6, 2, 6, 6)).astype(np.float32))
+
+    class Net(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(2, 6, 3), nn.Dense(6 * 36, 6)
+            self.fc.weight.layout = Layout((2, 3), ("a", "b"))("b", "a")
+
+        def construct(self, x: Tensor) -> Tensor:
+            return self.fc(self.conv(x).reshape(6, -1))
+
+    def output() -> Any:
+        paramesh.set_seed(3)
+        return paramesh.jit(Net())(x).asnumpy()
+
+    want = output()
+    context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=6)
+    np.testing.assert_allclose(output(), want, rtol=1e-4, atol=1e-5)
 
 
 def test_programs_inside_of_a_program_are_rewritten() -> None:

@@ -293,6 +293,14 @@ def test_a_search_that_is_out_of_time_gives_the_best_that_is_known() -> None:
     assert hurried.seconds == pytest.approx(best.seconds, rel=1e-9)
 
 
+def test_a_search_under_a_limit_that_is_out_of_time_says_that_none_was_found() -> None:
+    step = program("attention")
+    found = problem(step.closed, (2, 4), FAST, step.tied)
+    limit = 0.9 * max(live_bytes(found, solve(found).choice, liveness(found)))
+    with pytest.raises(NoPlanFitsError, match="no layouts were found"):
+        solve(found, limit, time_limit=0.0)
+
+
 def test_what_has_no_rule_is_replicated_and_listed() -> None:
     def fn(x: Any) -> Any:
         x = jax.lax.while_loop(lambda c: c.sum() < 9, lambda c: c + 1, x)

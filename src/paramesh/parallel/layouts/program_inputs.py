@@ -12,8 +12,8 @@ In several processes each process gives what its own devices hold of an input: u
 in all.
 Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half is on
 ranks 0, 2, 4 and 6, so two processes of four devices each give the global batch. Arrays that lie
-on these devices already, such as outputs of another program, stay as they are. Scalars go where XLA
-wants them.
+on these devices already, such as outputs of another program, stay where they are. Scalars go where
+XLA wants them, but for those that lie over a mesh of the user's.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.array_types import Array
 from paramesh.errors import LayoutError
+from paramesh.parallel.layouts.own_mesh import is_over, over
 from paramesh.parallel.layouts.strategy import layout_of
 
 _logger = logging.getLogger("paramesh")
@@ -69,13 +70,19 @@ class ProgramInputs:
         placed: list[Any] = []
         seen = first
         for leaf in leaves:
-            if np.ndim(leaf):
-                here = isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set
-                if not here:
-                    leaf = self._placed(leaf, seen)
-                seen += 1
-            placed.append(leaf)
+            if isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set:
+                placed.append(over(leaf, self._mesh))
+            elif np.ndim(leaf):
+                placed.append(self._placed(leaf, seen))
+            else:
+                placed.append(self._scalar(leaf))
+            seen += np.ndim(leaf) > 0
         return placed
+
+    def _scalar(self, leaf: object) -> object:
+        if not isinstance(leaf, jax.Array) or is_over(leaf, self._mesh) or not self._alone:
+            return leaf
+        return jax.device_put(leaf, self._everywhere)
 
     def _placed(self, leaf: Array, at: int) -> Any:
         sharding = self._sharding(np.shape(leaf), at)

@@ -35,6 +35,7 @@ from paramesh.array_types import Array
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import device_mesh
+from paramesh.parallel.layouts.own_mesh import as_said, is_over
 from paramesh.parallel.layouts.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.layouts.program_inputs import ProgramInputs
 from paramesh.parallel.layouts.strategy import layout_of
@@ -48,7 +49,11 @@ from paramesh.parallel.operators.operator_layouts import (
 )
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
+from paramesh.parallel.partitioning.rules import (
+    has_own_rule,
+    has_several_meshes,
+    own_partitioning,
+)
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state import placement, tracing
@@ -211,7 +216,7 @@ class SemiAuto(Placement):
             wanted, sharding = places[i], array.sharding
             if sharding is wanted or sharding == wanted:
                 continue
-            if not sharding.is_equivalent_to(wanted, array.ndim):
+            if not _in_place(array, wanted):
                 return False
             places[i] = sharding
         return True
@@ -220,7 +225,10 @@ class SemiAuto(Placement):
         """Move to its place what is not there."""
         for i, (state, array) in enumerate(zip(states, arrays, strict=True)):
             wanted = self.sharding_of(state)
-            if not array.sharding.is_equivalent_to(wanted, array.ndim):
+            if array.sharding.is_equivalent_to(wanted, array.ndim):
+                if not is_over(array, wanted.mesh):  # a step may donate it: not the user's own
+                    arrays[i] = as_said(array.copy(), wanted)
+            else:
                 arrays[i] = self._moved(array, wanted)
                 state.sliced = not wanted.is_fully_replicated
 
@@ -281,7 +289,11 @@ class SemiAuto(Placement):
         """The program with what XLA partitions wrongly partitioned by rules of paramesh."""
         if self.count == 1:
             return closed
-        return rewritten(closed, has_own_rule, own_partitioning(self.mesh, self.platform))
+        several = has_several_meshes(closed, self.mesh) or any(
+            self.sharding_of(state).mesh != self.mesh for state in states
+        )
+        way = own_partitioning(self.mesh, self.platform, several)
+        return rewritten(closed, has_own_rule, way)
 
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False
@@ -417,3 +429,7 @@ class SemiAuto(Placement):
 
 def _same(array: Array) -> Any:
     return array
+
+
+def _in_place(array: Array, wanted: NamedSharding) -> bool:
+    return array.sharding.is_equivalent_to(wanted, array.ndim) and is_over(array, wanted.mesh)

@@ -36,7 +36,8 @@ import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import JaxprEqn, custom_partitioning, in_rows, shape_of
+from paramesh._compat.jax import ClosedJaxpr, JaxprEqn, custom_partitioning, in_rows, shape_of
+from paramesh.parallel.partitioning.rewriting import contains
 
 Names = tuple[str, ...]
 Params = dict[str, Any]
@@ -200,15 +201,35 @@ def with_custom_partitioning(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def own_partitioning(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
+def own_partitioning(
+    mesh: Mesh, platform: str, several: bool = False
+) -> Callable[[Any, Sequence[Any]], list[Any]]:
     """How equations that are ours are done in programs over a mesh.
 
     Args:
         mesh: of all devices.
         platform: of the devices. The compiler of TPUs knows no `custom_partitioning`: there the
             layouts cannot follow those around, and are chosen here.
+        several: whether some arrays of the program lie over another mesh: then JAX (0.10.2) takes
+            no `custom_partitioning` either.
     """
-    return functools.partial(by_shard_map, mesh) if platform == "tpu" else with_custom_partitioning
+    chosen = several or platform == "tpu"
+    return functools.partial(by_shard_map, mesh) if chosen else with_custom_partitioning
+
+
+def has_several_meshes(closed: ClosedJaxpr, mesh: Mesh) -> bool:
+    """Whether inputs of a program, or values inside, are laid out over another mesh than this."""
+    own = mesh.abstract_mesh
+    for var in closed.jaxpr.invars:
+        sharding = getattr(var.aval, "sharding", None)
+        if sharding is not None and not sharding.mesh.empty and sharding.mesh != own:
+            return True
+
+    def is_of_another(eqn: JaxprEqn) -> bool:
+        sharding = eqn.params.get("sharding")
+        return isinstance(sharding, NamedSharding) and sharding.mesh not in (mesh, own)
+
+    return contains(closed.jaxpr, is_of_another)
 
 
 def by_shard_map(mesh: Mesh, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:

@@ -60,6 +60,10 @@ class NoPlanFitsError(Exception):
         self.least = least
 
 
+class OutOfTimeError(NoPlanFitsError):
+    """Time was over before one was known that fits."""
+
+
 def solve(
     problem: Problem,
     memory: float | None = None,
@@ -80,7 +84,7 @@ def solve(
         start: a choice that is known.
 
     Raises:
-        NoPlanFitsError: under the limit.
+        NoPlanFitsError: under the limit, or none is known when time is over.
     """
     started = time.process_time()
     if memory is None:
@@ -90,8 +94,8 @@ def solve(
     for margin in (0.02, 0.1, 0.5, math.inf):
         try:
             found = _solve(problem, memory, radius, margin < math.inf, margin, time_limit, started)
-        except NoPlanFitsError:
-            if margin == math.inf:
+        except NoPlanFitsError as error:
+            if margin == math.inf or isinstance(error, OutOfTimeError):
                 raise
             continue
         if margin == math.inf or found.seconds <= found.low * (1 + margin):
@@ -277,8 +281,8 @@ class _Program:
         if result.x is None and known:
             return known[-1], proved
         if result.x is None:
-            if self.memory is not None and result.status == 2:
-                raise NoPlanFitsError(self.memory)
+            if self.memory is not None and result.status in (1, 2):
+                raise (OutOfTimeError if result.status == 1 else NoPlanFitsError)(self.memory)
             raise RuntimeError(f"the search ended without a plan: {result.message}")
         return {
             c: int(np.argmax(result.x[self.first[c] : self.first[c] + len(model.own[c])]))

@@ -287,6 +287,35 @@ def test_what_the_cpu_gathers_for_a_loop_is_copied_once_more_but_along_the_first
     assert sum(buffer[0] == "gathered" for buffer in made) == copies
 
 
+@pytest.mark.parametrize("target", ["cpu", "h100", "v5e"])
+def test_what_enters_a_loop_is_gathered_before_it(target: str) -> None:
+    def turns(x: Any) -> Any:
+        def outer(c: Any, rows: Any) -> Any:
+            def inner(d: Any, row: Any) -> Any:
+                return d + jnp.linalg.cholesky(row), None
+
+            return jax.lax.scan(inner, c, rows)[0], None
+
+        return jax.lax.scan(outer, x[0, 0], x)[0]
+
+    mesh = Mesh(np.array(jax.devices()[:8]), ("d",))
+    given = {0: Given(NamedSharding(mesh, PartitionSpec(None, None, None, "d")), "the test")}
+    closed = live(jax.make_jaxpr(turns)(jax.ShapeDtypeStruct((4, 8, 16, 16), jnp.float32)))
+    program = Program(closed, ("",), {}, given, tuple(range(8)))
+    plan = find(program, TARGETS[target], sizes=(8,))
+    operators = plan.problem.graph.operators
+    entering = next(op for op in operators if op.name == "slice of scan")
+    (given_tensor, _), (inside, _) = entering.inputs[0], entering.outputs[0]
+    kernels = kernels_of(plan)
+    copies = [k for k in kernels if any(given_tensor in b[:2] for b in k.makes)]
+    assert copies
+    assert {kernel.depth for kernel in copies} == {0}
+    turned = next(op for op in operators if op.name == "slice of scan" and op is not entering)
+    assert turned.inputs[0][0] == inside
+    (made,) = (k for k in kernels if operators[k.place] is entering and k not in copies)
+    assert made.depth == 1
+
+
 def test_what_a_ring_goes_over_is_in_memory_and_its_sum_is_there_in_parts() -> None:
     """Weights' gradients over rows that are cut, scattered while they are computed."""
 

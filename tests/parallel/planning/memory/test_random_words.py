@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from paramesh.parallel.planning.memory.kernel import Kernel
 from paramesh.parallel.planning.memory.kernels import kernels_of
 from paramesh.parallel.planning.memory.predicted import arguments, passing
 from paramesh.parallel.planning.memory.shards import Shards
+from paramesh.parallel.planning.memory.tpu.chip import OnChip
+from paramesh.parallel.planning.memory.tpu.tables import tables
 from paramesh.parallel.search.machine import TARGETS
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 from type_checks import present
@@ -83,6 +86,15 @@ def test_words_of_random_numbers_are_kept_by_cpus_alone(target: str, mib: int) -
         assert kernel.passing / MIB == mib  # the loop copies both words in each of its turns
         readers = [k for k in kernels if not k.reads.isdisjoint(kernel.makes)]
         assert len(readers) > 1  # until the gradient has been masked
+
+
+def test_random_keys_are_outside_of_the_chip_so_that_there_are_tables() -> None:
+    plan = planned("v5e")
+    kernels = [Kernel(0, makes={(0, ()): 0.0})]
+    assert tables(plan, OnChip(kernels, [], 0)) > 0
+    graph = plan.problem.graph
+    graph.operators[:] = [op for op in graph.operators if op.name != "random_bits"]
+    assert tables(plan, OnChip(kernels, [], 0)) == 0
 
 
 def test_normal_numbers_keep_two_more_words() -> None:

@@ -101,7 +101,8 @@ class _Kernels:
             self._operator(number, operator)
             loops = self._loops_around(operator)
             for kernel in self._kernels[before:]:
-                kernel.loop, kernel.depth = loops[0] if loops else None, len(loops)
+                around = loops[:-1] if self._is_before_loop(kernel, operator) else loops
+                kernel.loop, kernel.depth = around[0] if around else None, len(around)
             if not self._habits.hides:
                 self._take_time(self._kernels[before:], operator)
         self._kernels[:0] = self._zeros
@@ -119,6 +120,13 @@ class _Kernels:
             if self._habits.on_chip:
                 took *= lanes_filled(self.problem, self.choice, operator)
             kernels[-1].seconds += took
+
+    def _is_before_loop(self, kernel: Kernel, operator: Operator) -> bool:
+        """Whether it lays out anew what enters a loop, before that begins."""
+        if operator.name not in ENTRIES:
+            return False
+        given = operator.inputs[0][0]
+        return any(given in buffer[:2] for buffer in kernel.makes)
 
     def _loops_around(self, operator: Operator) -> list[Path]:
         path = operator.path

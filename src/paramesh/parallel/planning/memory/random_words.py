@@ -1,11 +1,11 @@
 """What the random numbers of a program are made of, and how long that is kept.
 
 Each random number is made from its place and a key, by 20 rounds of Threefry (Salmon et al. 2011).
-JAX unrolls them for GPUs and TPUs: elementwise work, which is predicted to be done again wherever
-the numbers are needed. A TPU makes a mask of them once and keeps that, a byte for each number
-(libtpu 0.0.42), which is not predicted. For CPUs it makes them a loop, whose two words of 32 bits
-for each number are arrays. They are kept for as long as somebody needs the numbers: for dropout,
-until the gradient has been masked.
+JAX unrolls them for GPUs and TPUs: elementwise work, which is done again wherever the numbers are
+needed, from a few words of a key. (A TPU that made the numbers of all devices kept a mask of them;
+that of its own numbers it makes again: libtpu 0.0.42.) For CPUs it makes them a loop, whose two
+words of 32 bits for each number are arrays. They are kept for as long as somebody needs the
+numbers: for dropout, until the gradient has been masked.
 
 Numbers of a normal distribution come from uniform ones by the inverse of the error function. For
 CPUs that is a polynomial of a logarithm, or of its root (Giles 2010), and both are kept beside the

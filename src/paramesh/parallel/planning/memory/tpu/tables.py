@@ -5,12 +5,13 @@ states. Other kernels with several results have one too, which is not counted. A
 array to the chip is four, of which each has two. Such a table has 512 bytes and takes 16 KiB, and
 `memory_analysis` counts what it does not use of those twice (libtpu 0.0.42: 32,256 bytes for each,
 of which its report on running out of memory lists 512). Where a program keeps nothing else outside
-of the chip, it has none there.
+of the chip, it has none there; words of random keys are outside, a few bytes each.
 """
 
 from __future__ import annotations
 
 from paramesh.parallel.planning.memory.cheap import is_cheap
+from paramesh.parallel.planning.memory.random_words import is_random
 from paramesh.parallel.planning.memory.tpu.chip import OnChip
 from paramesh.parallel.planning.memory.tpu.tiles import in_tiles
 from paramesh.parallel.search.plan import Plan
@@ -35,7 +36,8 @@ def tables(plan: Plan, placed: OnChip) -> float:
         plan: of the step.
         placed: its kernels.
     """
-    if not any(size for kernel in placed.kernels for size in kernel.makes.values()):
+    outside = any(size for kernel in placed.kernels for size in kernel.makes.values())
+    if not outside and not any(map(is_random, plan.problem.graph.operators)):
         return 0.0
     count = placed.taken + sum(map(_of_copy, placed.brought))
     count += _OF_RING * sum(kernel.is_ring for kernel in placed.kernels)
