@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -433,9 +433,14 @@ class Cell(Submodules, CompilerHints, PipelineStage):
 
     # Running.
 
-    def construct(self, *args: Any, **kwargs: Any) -> Any:
-        """What the Cell computes; to be written by every subclass."""
-        raise ConstructError(f"{type(self).__name__} has no construct().")
+    if TYPE_CHECKING:
+        # Of any type: with that of a method, a `construct` under `jit` would be no override of it.
+        construct: Any
+    else:
+
+        def construct(self, *args, **kwargs):
+            """What the Cell computes; to be written by every subclass."""
+            raise ConstructError(f"{type(self).__name__} has no construct().")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`construct`, compiled or not as the class says."""

@@ -31,11 +31,11 @@ from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import placement, trace_scope
 from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
-from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operator_methods import OperatorMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
+from paramesh.tensor.table_methods import TableMethods
 
 _GRADIENTS = "grad() or value_and_grad(), which return gradients"
 _BACKEND = "Arrays lie on the backend that JAX has; JAX_PLATFORMS chooses it."

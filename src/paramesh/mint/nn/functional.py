@@ -88,9 +88,9 @@ __all__ += fill(
 __all__ += fill(
     {"pad": (_pad, _LIKE.format("pad")), "one_hot": (_one_hot, _LIKE.format("one_hot"))}
 )
-softmax = arrays.softmax  # type: ignore[attr-defined]
-log_softmax = arrays.log_softmax  # type: ignore[attr-defined]
-flatten = arrays.flatten  # type: ignore[attr-defined]
+softmax = arrays.softmax
+log_softmax = arrays.log_softmax
+flatten = arrays.flatten
 
 
 def linear(input: TensorLike, weight: TensorLike | None, bias: TensorLike | None = None) -> Any:
