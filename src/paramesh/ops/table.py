@@ -495,7 +495,7 @@ def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Call
 
 def _array(value: object) -> jax.Array:
     given = raw(value)
-    return as_value(given) if scalar_kind(given) is not None else given
+    return given if isinstance(given, jax.Array) else as_value(given)
 
 
 def _floating(value: object) -> jax.Array:
