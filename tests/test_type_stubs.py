@@ -16,7 +16,6 @@ import type_stubs
 from paramesh import Parameter, Tensor, compat, mint
 from paramesh import numpy as mnp
 
-FILES = type_stubs.files()
 PINNED = re.search(
     r"^jax==(.*)$", (type_stubs.ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE
 )
@@ -25,19 +24,19 @@ X = np.array([[0.5, 0.25], [0.125, 1.0]], np.float32)
 
 def test_there_are_no_other_files() -> None:
     there = {str(p.relative_to(type_stubs.STUBS)) for p in type_stubs.STUBS.rglob("*.*")}
-    assert there == set(FILES), "run `make stubs`"
+    assert there == set(type_stubs.files()), "run `make stubs`"
 
 
 def test_the_files_are_what_would_be_written() -> None:
     other_jax = PINNED is None or jax.__version__ != PINNED[1]
-    for path, text in FILES.items():
+    for path, text in type_stubs.files().items():
         if not (path == "numpy.pyi" and other_jax):  # whose signatures are those of another version
             assert (type_stubs.STUBS / path).read_text("utf-8") == text, "run `make stubs`"
 
 
 def declared(path: str) -> dict[str, str]:
     """What a file says that its functions and methods give."""
-    tree = ast.parse(FILES[path])
+    tree = ast.parse(type_stubs.files()[path])
     found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     return {node.name: ast.unparse(node.returns) for node in found if node.returns is not None}
 
@@ -119,7 +118,9 @@ def test_functions_give_what_is_declared(path: str, least: int) -> None:
 def test_paths_of_mindspore_have_their_names() -> None:
     for path, sources in type_stubs.declared_paths().items():
         module = importlib.import_module(path)
-        text = FILES[f"{path.removeprefix('paramesh.').replace('.', '/')}/__init__.pyi"]
+        text = type_stubs.files()[
+            f"{path.removeprefix('paramesh.').replace('.', '/')}/__init__.pyi"
+        ]
         lines = re.findall(r"^from (\S+) import \*$", text, re.MULTILINE)
         assert lines == list(reversed(sources)), path
         assert module is not None

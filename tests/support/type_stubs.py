@@ -379,6 +379,7 @@ def operator_methods() -> Iterator[str]:
         yield "    " + declaration(method, parameters, gives or "Tensor", kinds, of_self=True)
 
 
+@functools.cache
 def files() -> dict[str, str]:
     """{path below the folder: what it has to say}."""
     found: dict[str, list[str]] = {}
