@@ -21,6 +21,14 @@ class ParameterNameError(ParameshError, ValueError):
     """A parameter's name is not a usable name."""
 
 
+#: For a Cell that was put into a network after its own Cells had names: it has no path in its own.
+HOW_TO_RENAME = (
+    "Cells that were put into a network later keep names without their path: "
+    "`for name, param in net.parameters_and_names(): param.name = name` gives all of them that of "
+    "their place."
+)
+
+
 class DuplicateNameError(ParameshError, ValueError):
     """Two different Parameters have one name, so nothing keyed by names can tell them apart."""
 

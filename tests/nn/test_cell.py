@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import context
+from paramesh import context, nn
 from paramesh import dtype as dt
 from paramesh.errors import (
+    ConstructError,
     ContextError,
     DuplicateNameError,
     ParameterNameError,
@@ -779,3 +780,40 @@ def test_hints_for_the_compiler_are_noted_once(caplog: pytest.LogCaptureFixture)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 7
     assert "Cell.set_jit_config is MindSpore's and has no effect here: XLA is" in said[0]
+
+
+class _Half(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Parameter(np.ones(2, np.float32), name="a")
+
+    def construct(self, x: Any) -> Any:
+        return x * self.a
+
+
+def test_cells_that_are_put_in_later_can_be_named_by_their_place() -> None:
+    net = nn.CellList([nn.SequentialCell(nn.Dense(2, 2)) for _ in range(2)])
+    for block in net:
+        block.adapter = _Half()
+    with pytest.raises(DuplicateNameError, match="without their path: `for name, param in"):
+        nn.SGD(net.trainable_params(), 0.1)
+    for name, param in net.parameters_and_names():
+        param.name = name
+    names = {param.name for param in nn.SGD(net.trainable_params(), 0.1).parameters}
+    assert {"0.adapter.a", "1.adapter.a"} <= names
+
+
+def test_a_construct_of_another_name_is_pointed_out() -> None:
+    class Torch(nn.Cell):
+        def forward(self, x: Any) -> Any:
+            return x
+
+    with pytest.raises(ConstructError, match=r"It has forward\(\): name that construct"):
+        Torch()(Tensor([1.0]))
+
+
+def test_wrong_arguments_of_layers_are_shown_without_tracers() -> None:
+    dense = nn.Dense(3, 2)
+    with pytest.raises(TypeError, match=r"expected a Tensor or an array, got .*\(list\)") as raised:
+        wrong(dense)([[1.0, 2.0, 3.0]])
+    assert "Tracer" not in str(raised.value)

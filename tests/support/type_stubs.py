@@ -31,6 +31,7 @@ from paramesh.dtype import DType
 from paramesh.ops.lazy import UPPER
 from paramesh.ops.table import TABLE, Kind
 from paramesh.tensor.method_table import MAKES, WRITES
+from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operator_methods import OPERATORS
 from paramesh.tensor.table_methods import TableMethods
 
@@ -76,7 +77,7 @@ _NAMED = {
     "ArrayLike": """
         other index src value values mask batch1 batch2 mat mat1 mat2 vec vec1 vec2 v y weight
         weights end source condition b input tensor1 tensor2 exponent angle target
-        sorted_sequence min max fill_value alpha beta input_indices start append prepend
+        tensor sorted_sequence min max fill_value alpha beta input_indices start append prepend
         grid bounds x a A operands
     """,
     "Ints | None": "axis dim dims axis1 axis2 dim0 dim1 shifts axis0 size shape output_size",
@@ -140,6 +141,7 @@ _ANNOTATIONS = {
     "_dtype.DTypeLike": "DTypeLike",
     "DType": "DTypeLike",
     "Reduction": "str",
+    "Any": "Any",
     "DimSize | Shape": "Ints",
 }
 #: Arguments of `jax.numpy` that mean nothing here.
@@ -348,6 +350,8 @@ def methods() -> Iterator[str]:
     """The lines that declare the methods of Tensor that come from tables."""
     yield "class TableMethods:"
     for name, value in vars(TableMethods).items():
+        if name in vars(ArrayMethods):
+            continue  # declared there
         if name in MAKES or name in WRITES:
             fn = MAKES.get(name) or WRITES[name]
             parameters = list(inspect.signature(fn).parameters.values())[1:]
@@ -369,6 +373,8 @@ def operator_methods() -> Iterator[str]:
     yield "OPERATORS: dict[str, str]"
     yield "class OperatorMethods:"
     for method, name in OPERATORS.items():
+        if method in {**vars(ArrayMethods), **vars(TableMethods)}:
+            continue  # declared there
         operator = TABLE.get(name)
         form = operator.compute if operator is not None else getattr(paramesh.ops, name)
         parameters = list(inspect.signature(form).parameters.values())[1:]

@@ -50,6 +50,8 @@ METHODS: list[tuple[str, Callable[[Any], Any], Callable[[np.ndarray], Any], Any]
     ("transpose tuple", lambda t: t.transpose((1, 0)), lambda a: a.T, SAME),
     ("permute", lambda t: t.permute(1, 0), lambda a: a.T, SAME),
     ("T", lambda t: t.T, lambda a: a.T, SAME),
+    ("mT", lambda t: t.mT, lambda a: a.T, SAME),
+    ("mH", lambda t: t.mH, lambda a: a.T, SAME),
     ("swapaxes", lambda t: t.swapaxes(0, -1), lambda a: a.T, SAME),
     ("expand_dims", lambda t: t.expand_dims(1), lambda a: a[:, None], SAME),
     ("unsqueeze", lambda t: t.unsqueeze(-1), lambda a: a[..., None], SAME),

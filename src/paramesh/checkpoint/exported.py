@@ -28,6 +28,7 @@ from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
 from paramesh.checkpoint.onnx_model import OnnxModel, check_types, onnx_model
 from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
+    HOW_TO_RENAME,
     CheckpointError,
     ContextError,
     DuplicateNameError,
@@ -386,7 +387,7 @@ def _by_name(name: str, params: Sequence[Parameter]) -> dict[str, Parameter]:
         if found.setdefault(param.name, param) is not param:
             raise DuplicateNameError(
                 f"export: '{name}' uses two different Parameters named '{param.name}'. An exported "
-                "program knows them by name: give one of them another name."
+                f"program knows them by name: give one of them another name. {HOW_TO_RENAME}"
             )
     return found
 

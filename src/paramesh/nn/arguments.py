@@ -20,12 +20,13 @@ from paramesh.parameter import DEFAULT_NAME, Parameter
 from paramesh.sampling.recipe import Initializer
 from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.method_errors import shown
 
 Init = Tensor | Initializer | str | int | float | Callable[..., jax.Array] | None
 
 
 def _kind(value: object) -> str:
-    return f"{value!r} ({type(value).__name__})"
+    return f"{shown(value)} ({type(value).__name__})"
 
 
 def integer(owner: str, name: str, value: object, low: int = 1) -> int:

@@ -440,7 +440,9 @@ class Cell(Submodules, CompilerHints, PipelineStage):
 
         def construct(self, *args, **kwargs):
             """What the Cell computes; to be written by every subclass."""
-            raise ConstructError(f"{type(self).__name__} has no construct().")
+            name = type(self).__name__
+            hint = " It has forward(): name that construct." if hasattr(self, "forward") else ""
+            raise ConstructError(f"{name} has no construct().{hint}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`construct`, compiled or not as the class says."""

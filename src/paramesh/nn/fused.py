@@ -18,7 +18,7 @@ from paramesh.nn.basic import Dense
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import Conv2d
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d
-from paramesh.ops import array, creation, graph_marks, linalg, rearranging, reduce, resizing
+from paramesh.ops import array, blocks, creation, graph_marks, linalg, rearranging, reduce, resizing
 from paramesh.ops import math as math_ops
 from paramesh.ops.table import Primitive
 from paramesh.tensor.argument_types import Ints, TensorLike
@@ -209,10 +209,7 @@ class ChannelShuffle(Cell):
 
     def construct(self, x: TensorLike) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
-        n, c, *rest = x.shape
-        if c % self.groups:
-            raise ValueError(f"ChannelShuffle: {c} channels do not make {self.groups} groups.")
-        return x.reshape(n, self.groups, -1, *rest).swapaxes(1, 2).reshape(x.shape)
+        return blocks.channel_shuffle(x, self.groups)
 
 
 class ResizeBilinear(Cell):

@@ -14,7 +14,7 @@ from paramesh.nn import arguments
 from paramesh.nn.activation import get_activation
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
-from paramesh.ops import ctc
+from paramesh.ops import ctc, margin_losses
 from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import broadcasting
@@ -54,11 +54,7 @@ class MarginRankingLoss(_OfValues):
         return jnp.maximum(0, -target * (input1 - input2) + self.margin)
 
 
-def _distance(a: jax.Array, b: jax.Array, p: float, eps: float) -> Any:
-    return jnp.sum(jnp.abs(a - b + eps) ** p, -1) ** (1 / p)
-
-
-class TripletMarginLoss(_OfValues):
+class TripletMarginLoss(LossBase):
     """How much nearer an anchor is to a like sample than to an unlike one, and a margin.
 
     Args:
@@ -88,21 +84,17 @@ class TripletMarginLoss(_OfValues):
         margin: TensorLike | None = None,
     ) -> Any:
         """(n, d) each; `margin` instead of that of the class."""
-        more = () if margin is None else (margin,)
-        return self._reduced(x, positive, negative, *more)
-
-    def _losses(
-        self,
-        x: jax.Array,
-        positive: jax.Array,
-        negative: jax.Array,
-        margin: jax.Array | None = None,
-    ) -> Any:
-        far = _distance(x, negative, self.p, self.eps)
-        if self.swap:
-            far = jnp.minimum(far, _distance(positive, negative, self.p, self.eps))
-        near = _distance(x, positive, self.p, self.eps)
-        return jnp.maximum(near - far + (self.margin if margin is None else margin), 0)
+        chosen = self.margin if margin is None else margin
+        settings: dict[str, Any] = {
+            "margin": chosen,
+            "p": self.p,
+            "eps": self.eps,
+            "swap": self.swap,
+        }
+        losses = margin_losses.triplet_margin_loss(
+            x, positive, negative, reduction="none", **settings
+        )
+        return self.get_loss(losses)
 
 
 class TripletMarginWithDistanceLoss(_OfValues):
@@ -134,7 +126,11 @@ class TripletMarginWithDistanceLoss(_OfValues):
         given = self.distance_function
 
         def distance(a: jax.Array, b: jax.Array) -> Any:
-            return _distance(a, b, 2, 1e-6) if given is None else raw(given(wrap(a), wrap(b)))
+            return (
+                margin_losses.distance(a, b, 2, 1e-6)
+                if given is None
+                else raw(given(wrap(a), wrap(b)))
+            )
 
         far = distance(x, negative)
         if self.swap:
@@ -201,7 +197,7 @@ class PoissonNLLLoss(_OfValues):
         return losses
 
 
-class MultiMarginLoss(_OfValues):
+class MultiMarginLoss(LossBase):
     """Mean over the other classes of max(0, margin - x[target] + x[class]) ** p.
 
     Args:
@@ -226,17 +222,11 @@ class MultiMarginLoss(_OfValues):
     def construct(self, x: TensorLike, target: TensorLike, weight: TensorLike | None = None) -> Any:
         """(n, c), classes (n,), and weights of the classes (c,) or None."""
         weight = self.weight if weight is None else weight
-        return self._reduced(x, target, *(() if weight is None else (weight,)))
-
-    def _losses(self, x: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> Any:
-        right = jnp.take_along_axis(x, target[:, None], 1)
-        apart = jnp.maximum(0, self.margin - right + x) ** self.p
-        apart = apart if weight is None else apart * weight[target][:, None]
-        others = jnp.arange(x.shape[1]) != target[:, None]
-        return jnp.where(others, apart, 0).sum(1) / x.shape[1]
+        losses = margin_losses.multi_margin_loss(x, target, self.p, self.margin, weight, "none")
+        return self.get_loss(losses)
 
 
-class MultiLabelSoftMarginLoss(_OfValues):
+class MultiLabelSoftMarginLoss(LossBase):
     """Mean over the classes of the cross entropy of each with its logistic function.
 
     Args:
@@ -250,12 +240,8 @@ class MultiLabelSoftMarginLoss(_OfValues):
 
     def construct(self, x: TensorLike, target: TensorLike) -> Any:
         """(n, c), and 0 or 1 (n, c)."""
-        return self._reduced(x, target)
-
-    def _losses(self, x: jax.Array, target: jax.Array) -> Any:
-        losses = -(target * jax.nn.log_sigmoid(x) + (1 - target) * jax.nn.log_sigmoid(-x))
-        losses = losses if self.weight is None else losses * raw(self.weight)
-        return losses.mean(-1)
+        losses = margin_losses.multilabel_soft_margin_loss(x, target, self.weight, "none")
+        return self.get_loss(losses)
 
 
 class DiceLoss(LossBase):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from paramesh import lazy_names
 from paramesh.dtype import DType
-from paramesh.errors import DuplicateNameError, ParameterNameError
+from paramesh.errors import HOW_TO_RENAME, DuplicateNameError, ParameterNameError
 from paramesh.nn import unknown_arguments, unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
@@ -391,7 +391,7 @@ class Submodules:
                 raise DuplicateNameError(
                     f"Two different Parameters are named '{param.name}': {self._path(path)} and "
                     f"{self._path(paths[param.name])}. Checkpoints and optimizer state are "
-                    "keyed by name: rename one of them, or leave its name out."
+                    f"keyed by name: rename one of them, or leave its name out. {HOW_TO_RENAME}"
                 )
             found[param.name] = param
             paths[param.name] = path

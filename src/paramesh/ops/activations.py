@@ -15,7 +15,8 @@ __all__ = [
     "hardswish", "HSwish", "hardsigmoid", "HSigmoid", "mish", "Mish", "silu", "SiLU", "softsign",
     "Softsign", "fast_gelu", "FastGeLU", "logsigmoid", "LogSigmoid", "gelu", "GeLU", "Gelu",
     "FastGelu", "elu", "celu", "leaky_relu", "prelu", "softplus", "hardtanh", "hardshrink",
-    "softshrink", "threshold", "glu", "Elu", "CeLU", "PReLU", "Softplus", "HShrink", "SoftShrink",
+    "softshrink", "soft_shrink", "threshold", "glu", "Elu", "CeLU", "PReLU", "Softplus",
+    "HShrink", "SoftShrink",
     "softmax", "log_softmax", "Softmax", "LogSoftmax", "swish",
 ]
 # fmt: on
@@ -160,6 +161,7 @@ CeLU = primitive("CeLU", celu, _alpha)
 PReLU = primitive("PReLU", prelu)
 Softplus = primitive("Softplus", softplus)
 HShrink = primitive("HShrink", hardshrink, lambda lambd=0.5: {"lambd": lambd})
+soft_shrink = alias("soft_shrink", softshrink)
 SoftShrink = primitive("SoftShrink", softshrink, lambda lambd=0.5: {"lambd": lambd})
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "Concat", "ParallelConcat",
     "Stack", "Pack", "Unstack", "Unpack", "Split", "SplitV", "cat", "unbind", "tile",
     "repeat_interleave", "repeat_elements",
-    "pad", "pad_axes", "Tile", "Pad", "MirrorPad",
+    "pad", "pad_axes", "mirror_pad", "Tile", "Pad", "MirrorPad",
 ]
 # fmt: on
 
@@ -477,5 +477,6 @@ def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = 
 
 
 Tile = primitive("Tile", tile)
+mirror_pad = alias("mirror_pad", pad_axes)
 Pad = primitive("Pad", pad_axes, lambda paddings: {"paddings": paddings})
 MirrorPad = primitive("MirrorPad", pad_axes, lambda mode="REFLECT": {"mode": mode})

@@ -12,17 +12,21 @@ import jax.numpy as jnp
 
 from paramesh.ops.array import ints
 from paramesh.ops.conv import pair
-from paramesh.ops.rearranging import unfold
+from paramesh.ops.rearranging import fold, unfold
 from paramesh.ops.table import Array, function, operator_of, primitive
 from paramesh.tensor.argument_types import Ints
 
 __all__ = [
     "BatchToSpace",
     "BatchToSpaceND",
+    "ChannelShuffle",
+    "Col2Im",
     "Im2Col",
     "SpaceToBatch",
     "SpaceToBatchND",
     "batch_to_space_nd",
+    "channel_shuffle",
+    "col2im",
     "im2col",
     "space_to_batch_nd",
 ]
@@ -145,3 +149,62 @@ Im2Col = primitive(
         ksizes=ksizes, strides=strides, dilations=dilations, pads=pads
     ),
 )
+
+
+@function
+def col2im(
+    input_x: Array,
+    output_size: Ints,
+    kernel_size: Ints,
+    dilation: Ints,
+    padding_value: Ints,
+    stride: Ints,
+) -> Any:
+    """Images from columns, which add up where they overlap; `im2col` turned around.
+
+    Args:
+        input_x: (n, c, kh * kw, number of patches).
+        output_size: (h, w).
+        kernel_size: (kh, kw), or one number, like the others.
+        dilation: between elements of a patch.
+        padding_value: zeros around the images.
+        stride: between patches.
+
+    Raises:
+        ValueError: another number of axes, or of patches.
+    """
+    if input_x.ndim != 4:
+        raise ValueError(f"input_x must be (n, c, kh * kw, patches), got {tuple(input_x.shape)}.")
+    images = operator_of(fold).compute
+    return images(input_x, output_size, kernel_size, dilation, padding_value, stride)
+
+
+@function
+def channel_shuffle(x: Array, groups: int) -> Any:
+    """Channels of groups mixed, one of each in turn (Zhang et al. 2018): (n, c, ...).
+
+    Args:
+        x: channels in axis 1.
+        groups: how many groups the channels make.
+
+    Raises:
+        ValueError: the channels do not make that many groups.
+    """
+    if x.ndim < 2 or groups < 1 or x.shape[1] % groups:
+        channels = x.shape[1] if x.ndim > 1 else 0
+        raise ValueError(f"{channels} channels do not make {groups} groups.")
+    apart = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    return apart.swapaxes(1, 2).reshape(x.shape)
+
+
+Col2Im = primitive(
+    "Col2Im",
+    col2im,
+    lambda kernel_size, dilation=1, padding=0, stride=1: {
+        "kernel_size": kernel_size,
+        "dilation": dilation,
+        "padding_value": padding,
+        "stride": stride,
+    },
+)
+ChannelShuffle = primitive("ChannelShuffle", channel_shuffle, lambda group: {"groups": group})

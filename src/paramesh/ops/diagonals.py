@@ -27,7 +27,8 @@ from paramesh.tensor.known import known_values
 
 # fmt: off
 __all__ = [
-    "matrix_diag", "matrix_diag_part", "matrix_set_diag", "MatrixDiagV3", "MatrixDiagPartV3",
+    "diagflat", "diagonal_scatter", "matrix_diag", "matrix_diag_part", "matrix_set_diag",
+    "MatrixDiagV3", "MatrixDiagPartV3",
     "MatrixSetDiagV3", "diag_part", "DiagPart",
 ]
 # fmt: on
@@ -221,3 +222,43 @@ MatrixDiagV3 = primitive("MatrixDiagV3", matrix_diag, _align)
 MatrixDiagPartV3 = primitive("MatrixDiagPartV3", matrix_diag_part, _align)
 MatrixSetDiagV3 = primitive("MatrixSetDiagV3", matrix_set_diag, _align)
 DiagPart = primitive("DiagPart", diag_part)
+
+
+@function
+def diagflat(input: Array, offset: int = 0) -> Any:
+    """A matrix with the elements of `input`, row by row, on one diagonal: (...) -> (n, n).
+
+    Args:
+        input: of any shape.
+        offset: the diagonal: 0 the main one, above it positive numbers.
+    """
+    return jnp.diag(input.reshape(-1), offset)
+
+
+@function
+def diagonal_scatter(
+    input: Array, src: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Any:
+    """`input` with one diagonal of two of its axes written over.
+
+    Args:
+        input: (...), at least two axes.
+        src: the new diagonals: the other axes, and the diagonal's length last.
+        offset: the diagonal: 0 the main one, above it positive numbers.
+        dim1: the axis of rows.
+        dim2: the axis of columns.
+
+    Raises:
+        ValueError: `src` has another shape.
+    """
+    matrices = jnp.moveaxis(input, (dim1, dim2), (-2, -1))
+    rows, columns = matrices.shape[-2:]
+    size = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    if src.shape != (*matrices.shape[:-2], size):
+        raise ValueError(
+            f"src must be of shape {(*matrices.shape[:-2], size)}, got {tuple(src.shape)}."
+        )
+    at = np.arange(size)
+    place = (..., at + max(-offset, 0), at + max(offset, 0))
+    written = matrices.at[place].set(src.astype(input.dtype))
+    return jnp.moveaxis(written, (-2, -1), (dim1, dim2))

@@ -20,7 +20,8 @@ from paramesh.tensor.base import as_value
 __all__ = [
     "fft", "ifft", "rfft", "irfft", "hfft", "ihfft", "fft2", "ifft2", "rfft2", "irfft2", "hfft2",
     "ihfft2", "fftn", "ifftn", "rfftn", "irfftn", "hfftn", "ihfftn", "fftshift", "ifftshift",
-    "fftfreq", "rfftfreq", "dct", "idct", "dctn", "idctn", "FFT", "IFFT", "RFFT", "IRFFT", "HFFT",
+    "fftfreq", "rfftfreq", "stft", "dct", "idct", "dctn", "idctn", "FFT", "IFFT", "RFFT",
+    "IRFFT", "HFFT",
     "IHFFT", "FFT2", "IFFT2", "RFFT2", "IRFFT2", "HFFT2", "IHFFT2", "FFTN", "IFFTN", "RFFTN",
     "IRFFTN", "HFFTN", "IHFFTN", "FFTShift", "IFFTShift", "DCT", "IDCT", "DCTN", "IDCTN",
 ]
@@ -233,3 +234,72 @@ IFFTN, RFFTN = primitive("IFFTN", ifftn), primitive("RFFTN", rfftn)
 IRFFTN, HFFTN = primitive("IRFFTN", irfftn), primitive("HFFTN", hfftn)
 IHFFTN = primitive("IHFFTN", ihfftn)
 FFTShift, IFFTShift = primitive("FFTShift", fftshift), primitive("IFFTShift", ifftshift)
+
+
+@function
+def stft(
+    x: Array,
+    n_fft: int,
+    hop_length: int | None = None,
+    win_length: int | None = None,
+    window: Array = None,
+    center: bool = True,
+    pad_mode: str = "REFLECT",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+) -> Any:
+    """Fourier transforms of windows of signals: (..., samples) -> (..., frequencies, windows).
+
+    Args:
+        x: signals (samples,) or (n, samples).
+        n_fft: samples of a transform.
+        hop_length: samples from one window to the next; None: n_fft // 4.
+        win_length: samples of a window, at most n_fft, in the middle of it; None: n_fft.
+        window: factors (win_length,); None: ones.
+        center: whether windows stand around their sample, with n_fft // 2 more at both ends.
+        pad_mode: `CONSTANT`, `REFLECT` or `SYMMETRIC`: what these are.
+        normalized: divided by the square root of n_fft.
+        onesided: the frequencies up to n_fft // 2 alone; None: if signals and window are real.
+        return_complex: complex numbers; None: if signals or window are. Otherwise real and
+            imaginary parts along a last axis.
+
+    Raises:
+        ValueError: sizes that do not fit, another `pad_mode`, `onesided` of complex numbers, or
+            `return_complex=False` of complex ones.
+    """
+    hop = n_fft // 4 if hop_length is None else hop_length
+    length = n_fft if win_length is None else win_length
+    if x.ndim not in (1, 2):
+        raise ValueError(f"x must be (samples,) or (n, samples), got {tuple(x.shape)}.")
+    if n_fft < 1 or hop < 1 or not 1 <= length <= n_fft:
+        raise ValueError(
+            f"expected n_fft and hop_length of at least 1 and win_length up to n_fft, got {n_fft}, "
+            f"{hop} and {length}."
+        )
+    if window is not None and window.shape != (length,):
+        raise ValueError(f"window must be ({length},), got {tuple(window.shape)}.")
+    if pad_mode.upper() not in ("CONSTANT", "REFLECT", "SYMMETRIC"):
+        raise ValueError(f"pad_mode must be CONSTANT, REFLECT or SYMMETRIC, got {pad_mode!r}.")
+    signal = _numbers(x)
+    factors = jnp.ones(length, signal.real.dtype) if window is None else _numbers(window)
+    complex_given = jnp.iscomplexobj(signal) or jnp.iscomplexobj(factors)
+    if onesided and complex_given:
+        raise ValueError("onesided needs real signals and a real window.")
+    before = (n_fft - length) // 2
+    factors = jnp.pad(factors, (before, n_fft - length - before))
+    if center:
+        sides = [(0, 0)] * (signal.ndim - 1) + [(n_fft // 2, n_fft // 2)]
+        signal = jnp.pad(signal, sides, pad_mode.lower())
+    if signal.shape[-1] < n_fft:
+        raise ValueError(f"{signal.shape[-1]} samples are less than n_fft, {n_fft}.")
+    starts = jnp.arange(0, signal.shape[-1] - n_fft + 1, hop)
+    parts = signal[..., starts[:, None] + jnp.arange(n_fft)] * factors
+    norm = "ortho" if normalized else None
+    real = not complex_given and onesided is not False
+    found = (jnp.fft.rfft if real else jnp.fft.fft)(parts, axis=-1, norm=norm).swapaxes(-1, -2)
+    if complex_given if return_complex is None else return_complex:
+        return found
+    if complex_given:
+        raise ValueError("return_complex=False needs real signals and a real window.")
+    return jnp.stack([found.real, found.imag], -1)

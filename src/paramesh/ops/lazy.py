@@ -27,6 +27,7 @@ UPPER = lazy_names.homes(
         "paramesh.transforms": """
             GradOperation fori_loop grad jvp scan value_and_grad vjp vmap while_loop
         """,
+        "paramesh.transforms.higher_derivatives": "derivative jet",
         "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",
         "paramesh.mindspore_inner_operators": """
             CombinedNonMaxSuppression FusedAdaFactor FusedAdaFactorWithGlobalNorm MatrixLogarithm

@@ -36,7 +36,7 @@ __all__ = [
     "Ger",
     "MatrixInverse", "MatrixDeterminant", "Cholesky", "einsum_of", "Einsum", "trace", "Trace",
     "matrix_band_part", "MatrixBandPart", "diag_embed", "block_diag", "vander", "tril_indices",
-    "triu_indices", "linear", "batch_dot",
+    "triu_indices", "linear", "batch_dot", "vecdot", "bidense",
 ]
 # fmt: on
 
@@ -353,6 +353,26 @@ def batch_dot(x1: Operand, x2: Operand, axes: Tree = None) -> Any:
     first, second = first % x1.ndim, second % x2.ndim
     found = jax.vmap(lambda a, b: jnp.tensordot(a, b, ((first - 1,), (second - 1,))))(x1, x2)
     return found[:, None] if found.ndim == 1 else found
+
+
+@function
+def vecdot(x: Operand, y: Operand, *, axis: int = -1) -> Any:
+    """Products of vectors along an axis, summed, with x conjugated; shapes broadcast."""
+    return jnp.vecdot(x, y, axis=axis)
+
+
+@function
+def bidense(input1: Floating, input2: Floating, weight: Floating, bias: Floating = None) -> Any:
+    """input1.T @ weight[k] @ input2 + bias[k] for every output k.
+
+    Args:
+        input1: (..., n).
+        input2: (..., m).
+        weight: (outputs, n, m).
+        bias: (outputs,), or None.
+    """
+    out = jnp.einsum("...i,kij,...j->...k", input1, weight, input2)
+    return out if bias is None else out + bias
 
 
 @function

@@ -29,7 +29,7 @@ __all__ = [
 # fmt: on
 
 
-def _reduced(loss: jax.Array, reduction: str) -> jax.Array:
+def reduced(loss: jax.Array, reduction: str) -> jax.Array:
     _check_reduction(reduction)
     if reduction == "none":
         return loss
@@ -41,7 +41,7 @@ def _check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}.")
 
 
-def _same_shape(**values: jax.Array) -> None:
+def same_shape(**values: jax.Array) -> None:
     shapes = {name: tuple(value.shape) for name, value in values.items()}
     if len(set(shapes.values())) > 1:
         named = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -58,13 +58,13 @@ def _reduction(reduction: str = "mean") -> dict[str, Any]:
 @function
 def mse_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -> Any:
     """Mean of (input - target)²; shapes broadcast."""
-    return _reduced(jnp.square(input - target), reduction)
+    return reduced(jnp.square(input - target), reduction)
 
 
 @function
 def l1_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -> Any:
     """Mean of |input - target|; shapes broadcast."""
-    return _reduced(borders.absolute(input - target), reduction)
+    return reduced(borders.absolute(input - target), reduction)
 
 
 @function
@@ -82,12 +82,12 @@ def smooth_l1_loss(
     Raises:
         ValueError: the shapes differ, or beta is not positive.
     """
-    _same_shape(input=input, target=target)
+    same_shape(input=input, target=target)
     if beta <= 0:
         raise ValueError(f"beta must be positive, got {beta}.")
     distance = jnp.abs(input - target)
     loss = jnp.where(distance < beta, 0.5 * jnp.square(distance) / beta, distance - 0.5 * beta)
-    return _reduced(loss, reduction)
+    return reduced(loss, reduction)
 
 
 @function
@@ -103,7 +103,7 @@ def huber_loss(
         raise ValueError(f"delta must be positive, got {delta}.")
     distance = jnp.abs(input - target)
     near, far = 0.5 * jnp.square(distance), delta * (distance - 0.5 * delta)
-    return _reduced(jnp.where(distance <= delta, near, far), reduction)
+    return reduced(jnp.where(distance <= delta, near, far), reduction)
 
 
 @function
@@ -112,11 +112,15 @@ def l2_loss(input_x: Floating) -> Any:
     return jnp.sum(jnp.square(input_x)) / 2
 
 
+def cosine(x1: jax.Array, x2: jax.Array, dim: int, eps: float) -> jax.Array:
+    norms = jnp.sum(jnp.square(x1), dim) * jnp.sum(jnp.square(x2), dim)
+    return jnp.sum(x1 * x2, dim) * jax.lax.rsqrt(jnp.maximum(norms, eps * eps))
+
+
 @function
 def cosine_similarity(x1: Floating, x2: Floating, dim: int = 1, eps: float = 1e-8) -> Any:
     """Cosine of the angle between vectors along an axis; the norms are at least `eps`."""
-    norms = jnp.sum(jnp.square(x1), dim) * jnp.sum(jnp.square(x2), dim)
-    return jnp.sum(x1 * x2, dim) * jax.lax.rsqrt(jnp.maximum(norms, eps * eps))
+    return cosine(x1, x2, dim, eps)
 
 
 @function
@@ -128,7 +132,7 @@ def hinge_embedding_loss(
     Shapes broadcast.
     """
     apart = jnp.maximum(0, margin - inputs)
-    return _reduced(jnp.where(targets == 1, inputs, apart), reduction)
+    return reduced(jnp.where(targets == 1, inputs, apart), reduction)
 
 
 @function
@@ -140,7 +144,7 @@ def margin_ranking_loss(
     reduction: Reduction = "mean",
 ) -> Any:
     """max(0, -target * (input1 - input2) + margin), with targets 1 and -1; shapes broadcast."""
-    return _reduced(borders.clipped(-target * (input1 - input2) + margin, 0.0), reduction)
+    return reduced(borders.clipped(-target * (input1 - input2) + margin, 0.0), reduction)
 
 
 @function
@@ -173,7 +177,7 @@ def gaussian_nll_loss(
     least = jax.lax.stop_gradient(jnp.maximum(var, eps))
     var = least + (var - jax.lax.stop_gradient(var))
     loss = (jnp.log(var) + jnp.square(x - target) / var) / 2
-    return _reduced(loss + math.log(2 * math.pi) / 2 if full else loss, reduction)
+    return reduced(loss + math.log(2 * math.pi) / 2 if full else loss, reduction)
 
 
 L2Loss = primitive("L2Loss", l2_loss)
@@ -203,10 +207,10 @@ def binary_cross_entropy(
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(logits=logits, labels=labels)
+    same_shape(logits=logits, labels=labels)
     hit, miss = jnp.log(logits + _TINY), jnp.log(1 - logits + _TINY)
     loss = -(labels * hit + (1 - labels) * miss)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return reduced(loss if weight is None else loss * weight, reduction)
 
 
 @function
@@ -229,17 +233,17 @@ def binary_cross_entropy_with_logits(
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(logits=logits, label=label)
+    same_shape(logits=logits, label=label)
     hit, miss = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
     positive = label * hit if pos_weight is None else pos_weight * label * hit
     loss = -(positive + (1 - label) * miss)
-    return _reduced(loss if weight is None else loss * weight, reduction)
+    return reduced(loss if weight is None else loss * weight, reduction)
 
 
 @function
 def sigmoid_cross_entropy_with_logits(logits: Floating, label: Floating) -> Any:
     """The binary cross entropy of sigmoid(logits), of every element: (...), (...) -> (...)."""
-    _same_shape(logits=logits, label=label)
+    same_shape(logits=logits, label=label)
     return -(label * jax.nn.log_sigmoid(logits) + (1 - label) * jax.nn.log_sigmoid(-logits))
 
 
@@ -257,14 +261,14 @@ def kl_div(
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(logits=logits, labels=labels)
+    same_shape(logits=logits, labels=labels)
     # Labels below 0 count as 0, as in MindSpore.
     none = labels <= 0
     safe = jnp.where(none, jnp.ones_like(labels), labels)
     loss = jnp.where(none, jnp.zeros_like(labels), safe * (jnp.log(safe) - logits))
     if reduction == "batchmean":
         return jnp.sum(loss) / loss.shape[0]
-    return _reduced(loss, reduction)
+    return reduced(loss, reduction)
 
 
 BinaryCrossEntropy = primitive("BinaryCrossEntropy", binary_cross_entropy, _reduction)
@@ -313,7 +317,7 @@ def _class_nll(
     total = jnp.sum(weights)
     if reduction == "mean":
         return jnp.sum(loss) / total, total
-    return _reduced(loss, reduction), total
+    return reduced(loss, reduction), total
 
 
 @function
@@ -369,14 +373,14 @@ def cross_entropy(
     log_p = jax.nn.log_softmax(input, axis)
     if to_dtype(target.dtype).is_integer():
         return _class_nll(log_p, target, weight, ignore_index, reduction, label_smoothing)[0]
-    _same_shape(input=input, target=target)
+    same_shape(input=input, target=target)
     _check_reduction(reduction)
     share = cast_like(target, log_p) * (1 - label_smoothing)
     share = share + label_smoothing / input.shape[axis]
     if weight is not None:
         share = share * weight.reshape([-1 if i == axis else 1 for i in range(input.ndim)])
     loss = -jnp.sum(share * log_p, axis)
-    return _reduced(loss, reduction)
+    return reduced(loss, reduction)
 
 
 @tuple_function
@@ -418,7 +422,7 @@ def softmax_cross_entropy_with_logits(logits: Floating, labels: Floating) -> Any
     Raises:
         ValueError: the shapes differ.
     """
-    _same_shape(logits=logits, labels=labels)
+    same_shape(logits=logits, labels=labels)
     log_p = jax.nn.log_softmax(logits, -1)
     return -jnp.sum(labels * log_p, -1), jnp.exp(log_p) - labels
 

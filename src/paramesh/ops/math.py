@@ -20,8 +20,7 @@ from paramesh.ops.table import (
     unary,
 )
 from paramesh.state import placement
-from paramesh.tensor import borders, operators
-from paramesh.tensor.division import floor_divide, truncate_divide
+from paramesh.tensor import borders, division, operators
 from paramesh.tensor.promotion import cast, floating, scalar_kind
 
 # fmt: off
@@ -30,6 +29,8 @@ __all__ = [
     "Ceil", "round", "Round", "trunc", "Trunc", "sqrt", "Sqrt", "rsqrt", "Rsqrt", "reciprocal",
     "Reciprocal", "exp", "Exp", "expm1", "Expm1", "log", "Log", "log1p", "Log1p", "log2", "Log2",
     "sin", "Sin", "cos", "Cos", "tan", "Tan", "asin", "Asin", "acos", "ACos", "atan", "Atan",
+    "arcsin", "arccos",
+    "arctan", "arcsinh", "arccosh", "arctanh", "arctan2", "floor_divide", "floordiv", "floormod",
     "sinh", "Sinh", "cosh", "Cosh", "asinh", "Asinh", "acosh", "Acosh", "atanh", "Atanh", "erf",
     "Erf", "erfc", "Erfc", "isnan", "IsNan", "isinf", "IsInf", "isfinite", "IsFinite",
     "logical_not", "LogicalNot", "bitwise_not", "Invert", "negative", "absolute", "invert", "Inv",
@@ -100,6 +101,9 @@ logical_not, LogicalNot = unary("logical_not", "LogicalNot", jnp.logical_not, "B
 bitwise_not, Invert = unary("bitwise_not", "Invert", jnp.invert, "Every bit turned over.", SAME)
 
 negative = alias("negative", neg)
+arcsin, arccos, arctan = alias("arcsin", asin), alias("arccos", acos), alias("arctan", atan)
+arcsinh, arccosh = alias("arcsinh", asinh), alias("arccosh", acosh)
+arctanh = alias("arctanh", atanh)
 absolute = alias("absolute", abs)
 invert = alias("invert", bitwise_not)
 inv, Inv = unary("inv", "Inv", _inverse, "1 / x, of whole numbers towards 0.", SAME)
@@ -161,14 +165,16 @@ def div(input: Operand, other: Operand, *, rounding_mode: str | None = None) -> 
 
 _ROUNDED: dict[str | None, Callable[..., Any]] = {
     None: operators.true_divide,
-    "floor": floor_divide,
-    "trunc": truncate_divide,
+    "floor": division.floor_divide,
+    "trunc": division.truncate_divide,
 }
 Div = primitive("Div", div)
 div_no_nan, DivNoNan = binary(
     "div_no_nan", "DivNoNan", _no_nan_divide, "Quotient, and 0 where the divisor is 0."
 )
-floor_div, FloorDiv = binary("floor_div", "FloorDiv", floor_divide, "Quotient, rounded down.")
+floor_div, FloorDiv = binary(
+    "floor_div", "FloorDiv", division.floor_divide, "Quotient, rounded down."
+)
 floor_mod, FloorMod = binary(
     "floor_mod", "FloorMod", jnp.mod, "Remainder with the sign of the divisor."
 )
@@ -228,7 +234,11 @@ tensor_sub = alias("tensor_sub", sub)
 tensor_mul = alias("tensor_mul", mul)
 tensor_div = alias("tensor_div", div)
 tensor_floordiv = alias("tensor_floordiv", floor_div)
+floordiv = alias("floordiv", floor_div)
 tensor_mod = alias("tensor_mod", floor_mod)
+floormod = alias("floormod", floor_mod)
+floor_divide = alias("floor_divide", floor_div)
+arctan2 = alias("arctan2", atan2)
 tensor_pow = alias("tensor_pow", pow)
 pows = alias("pows", pow)
 tensor_exp = alias("tensor_exp", exp)

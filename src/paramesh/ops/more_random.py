@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import float32, to_dtype, x64
+from paramesh.dtype import float32, int64, to_dtype, x64
 from paramesh.ops.array import ints
 from paramesh.ops.random_ops import both_seeds, key_of
 from paramesh.ops.table import Array, Dtype, Floating, function, primitive, tuple_function
@@ -23,7 +23,8 @@ from paramesh.tensor.promotion import cast
 __all__ = [
     "channel_dropout2d", "Dropout2D", "channel_dropout3d", "Dropout3D", "dropout1d", "dropout2d",
     "dropout3d", "gamma", "Gamma", "random_gamma", "RandomGamma", "laplace", "standard_laplace",
-    "StandardLaplace", "poisson", "random_poisson", "uniform_candidate_sampler",
+    "StandardLaplace", "poisson", "random_poisson", "rrelu",
+    "multinomial_with_replacement", "uniform_candidate_sampler",
     "UniformCandidateSampler", "log_uniform_candidate_sampler", "LogUniformCandidateSampler",
 ]
 # fmt: on
@@ -303,3 +304,49 @@ LogUniformCandidateSampler = primitive(
         num_true=num_true, num_sampled=num_sampled, unique=unique, range_max=range_max, seed=seed
     ),
 )
+
+# Slopes and classes by chance.
+
+
+@function
+def rrelu(input: Floating, lower: float = 1 / 8, upper: float = 1 / 3) -> Any:
+    """x, and below 0 x times a number of its own, uniform in [lower, upper) (Xu et al. 2015).
+
+    Raises:
+        ValueError: `lower` is above `upper`.
+    """
+    if lower > upper:
+        raise ValueError(f"lower must be at most upper, got {lower} and {upper}.")
+    slope = jax.random.uniform(key_of(None), input.shape, input.dtype, lower, upper)
+    return jnp.where(input >= 0, input, input * slope)
+
+
+@function
+def multinomial_with_replacement(
+    x: Floating, seed: int, offset: int, numsamples: int, replacement: bool = False
+) -> Any:
+    """Classes drawn in proportion to their weights: (c,) or (n, c) -> Int64 (..., numsamples).
+
+    Args:
+        x: weights, of at least 0 and not all 0.
+        seed: for a stream of its own, with `offset`.
+        offset: see `seed`.
+        numsamples: how many are drawn of each row.
+        replacement: whether a class may be drawn again; otherwise at most c are drawn.
+
+    Raises:
+        ValueError: more draws than classes without replacement, or another number of axes.
+    """
+    if x.ndim not in (1, 2):
+        raise ValueError(f"x must be (c,) or (n, c), got {tuple(x.shape)}.")
+    if numsamples < 1 or (not replacement and numsamples > x.shape[-1]):
+        raise ValueError(
+            f"numsamples must be from 1 to the {x.shape[-1]} classes without replacement, got "
+            f"{numsamples}."
+        )
+    key, weights = key_of(both_seeds(seed, offset)), jnp.log(x)
+    if replacement:
+        drawn = jax.random.categorical(key, weights, -1, (numsamples, *x.shape[:-1]))
+        return cast(jnp.moveaxis(drawn, 0, -1), int64)
+    noisy = weights + jax.random.gumbel(key, x.shape, x.dtype)
+    return cast(jax.lax.top_k(noisy, numsamples)[1], int64)

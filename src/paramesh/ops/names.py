@@ -20,14 +20,17 @@ from paramesh.ops import (
     creation,
     ctc,
     diagonals,
+    factorizations,
     fourier,
     fractional_pooling,
     graph_marks,
     grids,
     halo_exchange,
     indexing,
+    like_others,
     linalg,
     losses,
+    margin_losses,
     math,
     more_random,
     more_updates,
@@ -44,8 +47,10 @@ from paramesh.ops import (
     segments,
     selecting,
     sparse,
+    sparse_indices,
     special,
     state,
+    statistics,
     unpooling,
     unsorted_segments,
     updates,
@@ -68,14 +73,17 @@ from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
 from paramesh.ops.diagonals import *
+from paramesh.ops.factorizations import *
 from paramesh.ops.fourier import *
 from paramesh.ops.fractional_pooling import *
 from paramesh.ops.graph_marks import *
 from paramesh.ops.grids import *
 from paramesh.ops.halo_exchange import *
 from paramesh.ops.indexing import *
+from paramesh.ops.like_others import *
 from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
+from paramesh.ops.margin_losses import *
 from paramesh.ops.math import *
 from paramesh.ops.more_random import *
 from paramesh.ops.more_updates import *
@@ -92,8 +100,10 @@ from paramesh.ops.scattering import *
 from paramesh.ops.segments import *
 from paramesh.ops.selecting import *
 from paramesh.ops.sparse import *
+from paramesh.ops.sparse_indices import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
+from paramesh.ops.statistics import *
 from paramesh.ops.unpooling import *
 from paramesh.ops.unsorted_segments import *
 from paramesh.ops.updates import *
@@ -114,6 +124,7 @@ __all__ += conv.__all__
 __all__ += creation.__all__
 __all__ += ctc.__all__
 __all__ += diagonals.__all__
+__all__ += factorizations.__all__
 __all__ += fourier.__all__
 __all__ += fractional_pooling.__all__
 __all__ += graph_marks.__all__
@@ -122,8 +133,10 @@ __all__ += halo_exchange.__all__
 __all__ += indexing.__all__
 __all__ += unsorted_segments.__all__
 __all__ += selecting.__all__
+__all__ += like_others.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__
+__all__ += margin_losses.__all__
 __all__ += math.__all__
 __all__ += more_random.__all__
 __all__ += more_updates.__all__
@@ -142,8 +155,10 @@ __all__ += resizing.__all__
 __all__ += scattering.__all__
 __all__ += segments.__all__
 __all__ += sparse.__all__
+__all__ += sparse_indices.__all__
 __all__ += special.__all__
 __all__ += state.__all__
+__all__ += statistics.__all__
 __all__ += unpooling.__all__
 __all__ += updates.__all__
 __all__ += volumes.__all__

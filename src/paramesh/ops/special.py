@@ -24,8 +24,8 @@ from paramesh.ops.table import (
     unary,
 )
 from paramesh.tensor import borders
-from paramesh.tensor.argument_types import RawNumber
-from paramesh.tensor.base import Tensor, as_value
+from paramesh.tensor.argument_types import NumberLike, RawNumber
+from paramesh.tensor.base import Tensor, as_value, raw
 from paramesh.tensor.division import truncate_divide
 from paramesh.tensor.promotion import cast
 
@@ -244,6 +244,29 @@ def softmin(x: Floating, axis: int = -1, *, dtype: Dtype = None) -> Any:
     return jax.nn.softmax(-(x if dtype is None else x.astype(dtype.np_dtype)), axis)
 
 
+@function
+def sgn(input: Array) -> Any:
+    """-1, 0 or 1 by the sign; of complex numbers z / |z|, and 0 of 0."""
+    return jnp.sign(input)
+
+
+@function
+def polygamma(n: NumberLike, input: Floating) -> Any:
+    """The n-th derivative of `digamma`, of positive numbers: (...) -> (...).
+
+    Args:
+        n: from 0 on; an int, or a Tensor of one.
+        input: positive numbers; JAX's series has no others.
+    """
+    order = jnp.asarray(raw(n))
+    if not jnp.issubdtype(order.dtype, jnp.integer):
+        raise TypeError(f"n must be a whole number, got {order.dtype}.")
+    return formulas.polygamma(order, input)
+
+
+Polygamma = primitive("Polygamma", polygamma)
+
+
 @other_function
 def is_floating_point(input: Array) -> Any:
     """bool: whether the elements are floating numbers."""
@@ -326,7 +349,7 @@ _CLASSES = """
     Digamma Lgamma Erfinv Exp2 Log10 Sinc Rad2Deg Deg2Rad BesselI0 BesselI0e BesselI1 BesselI1e
     TanhShrink Frac Rint Signbit IsNegInf IsPosInf IsReal Positive Real Imag Conj Angle Heaviside
     Hypot Lcm Gcd LogAddExp LogAddExp2 CopySign Fmax Fmin NextAfter Ldexp TruncateDiv TruncateMod
-    Xdivy MulNoNan LeftShift RightShift Igamma Igammac Zeta Logit Polar Complex
+    Xdivy MulNoNan LeftShift RightShift Igamma Igammac Zeta Logit Polar Complex Polygamma
 """
 __all__: list[str] = []
 __all__ += [name for name in TABLE if name not in _before and name in globals()]

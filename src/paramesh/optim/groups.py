@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramesh.errors import (
+    HOW_TO_RENAME,
     DuplicateNameError,
     GroupOverlapError,
     OptimizerError,
@@ -162,7 +163,7 @@ def _refuse_duplicates(owner: str, params: list[Parameter]) -> None:
         raise DuplicateNameError(
             f"{owner}: two different Parameters are named '{param.name}': params[{first}] "
             f"{params[first]} and params[{i}] {param}. The state is kept by name: give one of "
-            "them another name."
+            f"them another name. {HOW_TO_RENAME}"
         )
 
 

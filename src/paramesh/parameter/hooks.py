@@ -1,30 +1,11 @@
-"""Hooks, and the handles that take them away again."""
+"""What a hook of a Parameter's gradient is, and the handles that take hooks away again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
 
-from paramesh.state import tracing
 from paramesh.tensor.base import Tensor
+from paramesh.tensor.hooks import HookHandle as HookHandle
 
 #: Gets the gradient and returns another one, or None to leave it.
 GradientHook = Callable[[Tensor], Tensor | None]
-
-
-HookT = TypeVar("HookT", bound=Callable[..., Any])
-
-
-class HookHandle(Generic[HookT]):
-    """What the `register_..._hook` methods return: `remove()` takes the hook away again."""
-
-    def __init__(
-        self, hooks: list[HookT], hook: HookT, changed: Callable[[], None] = tracing.bump_version
-    ) -> None:
-        self._hooks, self._hook, self._changed = hooks, hook, changed
-
-    def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
-            self._changed()

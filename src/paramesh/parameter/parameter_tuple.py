@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import jax
 
-from paramesh.errors import DuplicateNameError
+from paramesh.errors import HOW_TO_RENAME, DuplicateNameError
 from paramesh.initializer.factory import InitLike
 from paramesh.parameter.names import DEFAULT_NAME, check_prefix
 from paramesh.parameter.parameter import Parameter
@@ -51,7 +51,7 @@ class ParameterTuple(tuple[Parameter, ...]):
             if other is not param:
                 raise DuplicateNameError(
                     f"ParameterTuple: two different Parameters are named '{param.name}': {other} "
-                    f"and {param}. Give one of them another name."
+                    f"and {param}. Give one of them another name. {HOW_TO_RENAME}"
                 )
         return super().__new__(cls, params)
 

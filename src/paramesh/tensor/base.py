@@ -30,11 +30,14 @@ from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import placement, trace_scope
 from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
+from paramesh.tensor.hooks import HookMethods
 from paramesh.tensor.jax_methods import JaxMethods
+from paramesh.tensor.memory_methods import MemoryMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operator_methods import OperatorMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
+from paramesh.tensor.random_methods import RandomMethods
 from paramesh.tensor.table_methods import TableMethods
 
 _GRADIENTS = "grad() or value_and_grad(), which return gradients"
@@ -60,7 +63,15 @@ _INSTEAD = {
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(OperatorMethods, TableMethods, ArrayMethods["Tensor"], JaxMethods):
+class Tensor(
+    OperatorMethods,
+    TableMethods,
+    RandomMethods,
+    MemoryMethods,
+    HookMethods,
+    ArrayMethods["Tensor"],
+    JaxMethods,
+):
     """A multi-dimensional array of one element type.
 
     Args:
@@ -79,7 +90,7 @@ class Tensor(OperatorMethods, TableMethods, ArrayMethods["Tensor"], JaxMethods):
     """
 
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
-    __slots__ = ("__weakref__", "_contents")
+    __slots__ = ("__weakref__", "_contents", "_hooked")
     _contents: Any
     #: What other libraries call what is here, for errors.
     _instead: ClassVar[Mapping[str, str]] = _INSTEAD

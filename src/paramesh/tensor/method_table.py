@@ -6,6 +6,7 @@ say, and gives it.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -112,6 +113,66 @@ def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None
     if rounding_mode == "trunc":
         return truncate_divide(x, other)
     return floating(x) / other
+
+
+def _resized(x: Array, *new_shape: object) -> Any:
+    """Elements row by row in another shape; more of them are 0, those beyond are left out."""
+    sizes = _ints(new_shape)
+    wanted, flat = math.prod(sizes), x.reshape(-1)[: math.prod(sizes)]
+    return jnp.pad(flat, (0, wanted - flat.size)).reshape(sizes)
+
+
+def _chosen(x: Array, choices: Any, mode: str = "clip") -> Any:
+    arrays = [jnp.asarray(c) for c in choices]
+    return jnp.choose(x, jnp.broadcast_arrays(*arrays), mode=mode)
+
+
+def _placed(x: Array, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    if not isinstance(indices, tuple) or any(isinstance(i, str | dict) for i in indices):
+        raise TypeError(f"indices must be a tuple of Tensors, got {indices!r}.")
+    place = x.at[tuple(jnp.asarray(i) for i in indices)]
+    values = jnp.asarray(number(values), x.dtype)
+    return place.add(values) if accumulate else place.set(values)
+
+
+def _put_flat(x: Array, index: Array, source: Array, accumulate: bool = False) -> Any:
+    flat, given = x.reshape(-1), source.reshape(-1).astype(x.dtype)
+    if index.size != given.size:
+        raise ValueError(f"source must have {index.size} elements as index, got {given.size}.")
+    place = flat.at[index.reshape(-1)]
+    return (place.add(given) if accumulate else place.set(given)).reshape(x.shape)
+
+
+def _filled_diagonal(x: Array, fill_value: float, wrap: bool = False) -> Any:
+    if x.ndim < 2 or (x.ndim > 2 and len(set(x.shape)) > 1):
+        raise ValueError(
+            f"a matrix or axes of one size have a diagonal, got the shape {tuple(x.shape)}."
+        )
+    step = sum(math.prod(x.shape[at + 1 :]) for at in range(x.ndim))
+    end = x.size if wrap or x.ndim > 2 else min(x.size, x.shape[1] ** 2)
+    return x.reshape(-1).at[:end:step].set(jnp.asarray(fill_value, x.dtype)).reshape(x.shape)
+
+
+def _with_place(best: Callable[..., Any], place: Callable[..., Any]) -> Callable[..., Any]:
+    def find(x: Array, axis: int | None = 0, keep_dims: bool = False) -> Any:
+        at = cast(place(x, axis, keepdims=keep_dims), _dtype.int64)
+        return best(x, axis, keepdims=keep_dims), at
+
+    return find
+
+
+def _unique(
+    x: Array,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    found = jnp.unique(x, return_inverse=True, return_counts=True, axis=dim)
+    places = cast(found[1], _dtype.int64), cast(found[2], _dtype.int64)
+    kept = (return_inverse and places[0], return_counts and places[1])
+    more = tuple(part for part in kept if part is not False)
+    return (found[0], *more) if more else found[0]
 
 
 def _qr(x: Array, some: bool = True) -> Any:
@@ -238,6 +299,10 @@ MAKES: dict[str, Any] = {
     "lerp": lambda x, end, weight: x + weight * (end - x),
     "isclose": lambda x, other, rtol=1e-5, atol=1e-8, equal_nan=False:
         jnp.isclose(x, other, rtol, atol, equal_nan),
+    "fill": lambda x, value: jnp.full_like(x, value), "resize": _resized, "choose": _chosen,
+    "index_put": _placed, "unique": _unique,
+    "argmax_with_value": _with_place(jnp.max, jnp.argmax),
+    "argmin_with_value": _with_place(jnp.min, jnp.argmin),
     "where": lambda x, condition, y: jnp.where(condition, x, y),
     "count_nonzero": lambda x, axis=None, keepdims=False:
         cast(jnp.count_nonzero(x, axis, keepdims=keepdims), _dtype.int32),
@@ -258,5 +323,10 @@ WRITES: dict[str, Any] = {
     "index_add_": MAKES["index_add"], "index_fill_": MAKES["index_fill"],
     "scatter_": lambda x, dim, index, src: _scattered(x, dim, index, src),
     "scatter_add_": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
+    "addmm_": MAKES["addmm"], "erfinv_": lambda x: special.erfinv(x), "sign_": jnp.sign,
+    "floor_divide_": lambda x, other: floor_divide(x, number(other)), "put_": _put_flat,
+    "fill_diagonal_": _filled_diagonal, "index_put_": _placed,
+    "index_copy_": lambda x, dim, index, tensor:
+        x.at[_indexed(x, dim, index)].set(jnp.asarray(tensor, x.dtype)),
     "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
 }  # fmt: skip

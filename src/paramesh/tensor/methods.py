@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -166,6 +166,28 @@ class ArrayMethods(Arithmetic[T]):
     def T(self) -> T:  # noqa: N802 - the name that numpy and MindSpore give it
         """All axes reversed."""
         return self.transpose()
+
+    @property
+    def mT(self) -> T:  # noqa: N802 - MindSpore's name
+        """The last two axes exchanged.
+
+        Raises:
+            ValueError: there are less than two axes.
+        """
+        if self._get().ndim < 2:
+            raise ValueError(
+                f"mT needs two axes or more, got the shape {tuple(self._get().shape)}."
+            )
+        return self.swapaxes(-1, -2)
+
+    @property
+    def mH(self) -> T:  # noqa: N802 - MindSpore's name
+        """The last two axes exchanged, and complex numbers conjugated; see `mT`."""
+        return self._wrap(jnp.conj(self.mT._get()))
+
+    def __round__(self, ndigits: SupportsIndex | None = None) -> T:
+        """Python's `round`: the nearest number with this many decimals, the even one of two."""
+        return self._apply(jnp.round, 0 if ndigits is None else operator.index(ndigits))
 
     def swapaxes(self, axis0: int, axis1: int) -> T:
         """Two axes exchanged."""

@@ -20,6 +20,9 @@ _SAME = """
     random_categorical renorm reverse reverse_sequence searchsorted select_scatter slice_scatter
     slogdet svd tensor_split top_k unfold unique_consecutive unique_with_pad unsorted_segment_max
     unsorted_segment_min unsorted_segment_prod vsplit xdivy xlogy
+    cholesky_solve col2im cov diagflat diagonal_scatter eigvals expand_as fills geqrf kthvalue
+    log_matrix_determinant logdet lu_solve matrix_determinant move_to msort nanmedian ormqr sgn
+    soft_shrink sum_to_size triangular_solve view_as
 """
 #: {method: operator}.
 OPERATORS = {name: name for name in _SAME.split()} | {
@@ -35,6 +38,8 @@ OPERATORS = {name: name for name in _SAME.split()} | {
     "scatter_min": "tensor_scatter_min",
     "scatter_mul": "tensor_scatter_mul",
     "scatter_sub": "tensor_scatter_sub",
+    "to_coo": "dense_to_sparse_coo",
+    "to_csr": "dense_to_sparse_csr",
 }
 
 

@@ -5,13 +5,14 @@ Type checkers read what each takes and gives in `src/paramesh-stubs`, which `mak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from paramesh import dtype as _dtype
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ValueNeededError
 from paramesh.tensor import method_errors
@@ -29,9 +30,9 @@ class TableMethods:
     """The methods of the tables, and what they leave out."""
 
     __slots__ = ()
-    _get: Any
-    _put: Any
-    _wrap: Any
+    _get: Callable[[], Tree]
+    _put: Callable[[Array], None]
+    _wrap: Callable[[Array], Tree]
     _operand: Any
 
     def is_contiguous(self) -> bool:
@@ -88,6 +89,15 @@ def _inside(self: Any, value: object) -> Any:
     return value if found is NotImplemented else found  # an element type, a name
 
 
+def _leaves(given: Iterable[Any]) -> Iterator[Any]:
+    """Arguments, and those that are inside of tuples."""
+    for value in given:
+        if isinstance(value, tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
 def _outside(self: Any, result: object) -> Any:
     if isinstance(result, tuple):
         return tuple(self._wrap(part) for part in result)
@@ -100,7 +110,7 @@ def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., An
         given = [_inside(self, a) for a in args]
         named = {k: _inside(self, a) for k, a in kwargs.items()}
         try:
-            with x64(value, *given, *named.values()), broadcasting():
+            with x64(value, *_leaves(given), *_leaves(named.values())), broadcasting():
                 result = fn(value, *given, **named)
         except _NEEDING_VALUES as error:
             raise ValueNeededError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from paramesh.errors import DuplicateNameError
+from paramesh.errors import HOW_TO_RENAME, DuplicateNameError
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import tracing
 from paramesh.tensor.base import TensorInput, as_value, raw, wrap
@@ -56,7 +56,8 @@ def functional_call(
         other = by_name.setdefault(param.name, param)
         if other is not param:
             raise DuplicateNameError(
-                f"functional_call: two different Parameters are named '{param.name}'."
+                f"functional_call: two different Parameters are named '{param.name}'. "
+                f"{HOW_TO_RENAME}"
             )
     overlay: dict[Parameter, Any] = {}
     for name, value in values.items():

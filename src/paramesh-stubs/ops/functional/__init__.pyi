@@ -1,7 +1,7 @@
 # Written by `make stubs`; what it says is in tests/support/type_stubs.py.
 
 from typing import Any as Any
-__all__ = ['Depend', 'HistogramSummary', 'HyperMap', 'ImageSummary', 'Map', 'MultitypeFuncGraph', 'Partial', 'Print', 'ReduceOp', 'ScalarSummary', 'StopGradient', 'TensorSummary', 'abs', 'absolute', 'accumulate_n', 'acos', 'acosh', 'adaptive_avg_pool1d', 'adaptive_avg_pool2d', 'adaptive_avg_pool3d', 'adaptive_max_pool1d', 'adaptive_max_pool2d', 'adaptive_max_pool3d', 'add', 'add_flags', 'addbmm', 'addcdiv', 'addcmul', 'addmm', 'addmv', 'addn', 'addr', 'affine_grid', 'all', 'all_gather', 'all_gather_into_tensor', 'all_reduce', 'all_to_all', 'amax', 'amin', 'aminmax', 'angle', 'any', 'apply_ada_max', 'apply_adadelta', 'apply_adagrad', 'apply_adagrad_v2', 'apply_adam', 'apply_adam_weight_decay', 'apply_adam_with_amsgrad', 'apply_add_sign', 'apply_centered_rms_prop', 'apply_ftrl', 'apply_gradient_descent', 'apply_momentum', 'apply_power_sign', 'apply_proximal_adagrad', 'apply_proximal_gradient_descent', 'apply_rms_prop', 'apply_rotary_pos_emb', 'approximate_equal', 'arange', 'arg_max_with_value', 'arg_min_with_value', 'argmax', 'argmin', 'argsort', 'argwhere', 'array_to_scalar', 'asin', 'asinh', 'assign', 'assign_add', 'assign_sub', 'atan', 'atan2', 'atanh', 'atleast_1d', 'atleast_2d', 'atleast_3d', 'avg_pool', 'avg_pool1d', 'avg_pool2d', 'avg_pool3d', 'baddbmm', 'bartlett_window', 'batch_dot', 'batch_mat_mul', 'batch_norm', 'batch_norm_with_statistics', 'batch_to_space_nd', 'bernoulli', 'bessel_i0', 'bessel_i0e', 'bessel_i1', 'bessel_i1e', 'bessel_j0', 'bessel_j1', 'bessel_k0', 'bessel_k0e', 'bessel_k1', 'bessel_k1e', 'bessel_y0', 'bessel_y1', 'bias_add', 'binary_cross_entropy', 'binary_cross_entropy_with_logits', 'bincount', 'bitwise_and', 'bitwise_left_shift', 'bitwise_not', 'bitwise_or', 'bitwise_right_shift', 'bitwise_xor', 'blackman_window', 'block_diag', 'bmm', 'bounding_box_decode', 'bounding_box_encode', 'broadcast', 'broadcast_to', 'bucketize', 'cartesian_prod', 'cast', 'cat', 'cdist', 'ceil', 'celu', 'channel_dropout2d', 'channel_dropout3d', 'check_valid', 'choice_with_mask', 'cholesky', 'cholesky_inverse', 'chunk', 'clamp', 'clip', 'clip_by_global_norm', 'clip_by_norm', 'clip_by_value', 'column_stack', 'combinations', 'complex_of', 'concat', 'confusion_matrix', 'conj', 'conjugate_transpose', 'constexpr', 'conv1d', 'conv2d', 'conv2d_transpose', 'conv3d', 'conv3d_transpose', 'conv_transpose2d', 'coo_abs', 'coo_acos', 'coo_acosh', 'coo_add', 'coo_asin', 'coo_asinh', 'coo_atan', 'coo_atanh', 'coo_ceil', 'coo_coalesce', 'coo_concat', 'coo_cos', 'coo_cosh', 'coo_exp', 'coo_expm1', 'coo_floor', 'coo_inv', 'coo_isfinite', 'coo_isinf', 'coo_isnan', 'coo_log', 'coo_log1p', 'coo_neg', 'coo_relu', 'coo_relu6', 'coo_round', 'coo_sigmoid', 'coo_sin', 'coo_sinh', 'coo_softsign', 'coo_sqrt', 'coo_square', 'coo_tan', 'coo_tanh', 'coo_tensor_get_dense_shape', 'coo_tensor_get_indices', 'coo_tensor_get_values', 'coo_to_csr', 'copysign', 'cos', 'cosh', 'cosine_similarity', 'count_nonzero', 'crop_and_resize', 'cross', 'cross_entropy', 'csr_abs', 'csr_acos', 'csr_acosh', 'csr_add', 'csr_asin', 'csr_asinh', 'csr_atan', 'csr_atanh', 'csr_ceil', 'csr_cos', 'csr_cosh', 'csr_div', 'csr_exp', 'csr_expm1', 'csr_floor', 'csr_gather', 'csr_inv', 'csr_isfinite', 'csr_isinf', 'csr_isnan', 'csr_log', 'csr_log1p', 'csr_mm', 'csr_mul', 'csr_mv', 'csr_neg', 'csr_reduce_sum', 'csr_relu', 'csr_relu6', 'csr_round', 'csr_sigmoid', 'csr_sin', 'csr_sinh', 'csr_softmax', 'csr_softsign', 'csr_sqrt', 'csr_square', 'csr_tan', 'csr_tanh', 'csr_tensor_get_dense_shape', 'csr_tensor_get_indices', 'csr_tensor_get_indptr', 'csr_tensor_get_values', 'csr_to_coo', 'csr_to_dense', 'ctc_greedy_decoder', 'ctc_loss', 'ctc_loss_with_gradient', 'cummax', 'cummin', 'cumprod', 'cumsum', 'data_format_dim_map', 'dct', 'dctn', 'deformable_conv2d', 'deformable_offsets', 'deg2rad', 'dense', 'dense_to_sparse_coo', 'dense_to_sparse_csr', 'depend', 'depth_to_space', 'depthwise_conv2d', 'det', 'diag', 'diag_embed', 'diag_part', 'diagonal', 'diff', 'digamma', 'dist', 'div', 'div_no_nan', 'divide', 'dot', 'dropout', 'dropout1d', 'dropout2d', 'dropout3d', 'dropout_do_mask', 'dropout_gen_mask', 'dropout_with_mask', 'dsplit', 'dstack', 'dtype', 'dyn_shape', 'dynamic_gru_v2', 'dynamic_rnn', 'einsum', 'einsum_of', 'elu', 'embedding', 'embedding_lookup', 'eq', 'equal', 'equal_count', 'erf', 'erfc', 'erfinv', 'exp', 'exp2', 'expand', 'expand_dims', 'expm1', 'eye', 'fast_gelu', 'fft', 'fft2', 'fftfreq', 'fftn', 'fftshift', 'fill', 'fill_diagonal', 'flash_attention_score', 'flash_attention_score_with_sums', 'flatten', 'flip', 'fliplr', 'flipud', 'float_power', 'float_status', 'floor', 'floor_div', 'floor_mod', 'fmax', 'fmin', 'fmod', 'fold', 'frac', 'fractional_max_pool2d', 'fractional_max_pool3d', 'fractional_max_pool_fixed', 'fractional_max_pool_fixed_3d', 'fractional_pool', 'full', 'full_like', 'gamma', 'gather', 'gather_d', 'gather_elements', 'gather_nd', 'gaussian_nll_loss', 'gcd', 'ge', 'gelu', 'ger', 'glu', 'greater', 'greater_equal', 'grid_sample', 'group_norm', 'gt', 'gumbel_softmax', 'hamming_window', 'hann_window', 'hardshrink', 'hardsigmoid', 'hardswish', 'hardtanh', 'heaviside', 'hfft', 'hfft2', 'hfftn', 'hinge_embedding_loss', 'histc', 'hsplit', 'hstack', 'huber_loss', 'hypot', 'idct', 'idctn', 'identity', 'ifft', 'ifft2', 'ifftn', 'ifftshift', 'igamma', 'igammac', 'ihfft', 'ihfft2', 'ihfftn', 'im2col', 'imag', 'index_add', 'index_fill', 'index_select', 'inner', 'inplace_add', 'inplace_index_add', 'inplace_sub', 'inplace_update', 'interpolate', 'intopk', 'inv', 'inverse', 'invert', 'invert_permutation', 'iou', 'irfft', 'irfft2', 'irfftn', 'is_complex', 'is_floating_point', 'is_tensor', 'isclose', 'isfinite', 'isinf', 'isnan', 'isneginf', 'isposinf', 'isreal', 'kaiser_window', 'kl_div', 'kron', 'l1_loss', 'l2_loss', 'l2_normalize', 'laplace', 'layer_norm', 'layer_norm_with_statistics', 'lcm', 'ldexp', 'le', 'leaky_relu', 'lerp', 'less', 'less_equal', 'lgamma', 'linear', 'linspace', 'list_diff', 'list_len', 'log', 'log10', 'log1p', 'log2', 'log_softmax', 'log_uniform_candidate_sampler', 'logaddexp', 'logaddexp2', 'logcumsumexp', 'logical_and', 'logical_not', 'logical_or', 'logical_xor', 'logit', 'logsigmoid', 'logspace', 'logsumexp', 'lp_norm', 'lp_pool1d', 'lp_pool2d', 'lrn', 'lstm', 'lstsq', 'lt', 'make_range', 'margin_ranking_loss', 'masked_fill', 'masked_select', 'matmul', 'matrix_band_part', 'matrix_diag', 'matrix_diag_part', 'matrix_exp', 'matrix_norm', 'matrix_power', 'matrix_set_diag', 'matrix_solve', 'matrix_triangular_solve', 'max', 'max_pool', 'max_pool2d', 'max_pool3d', 'max_pool3d_mode', 'max_pool_with_argmax', 'max_unpool1d', 'max_unpool2d', 'max_unpool3d', 'maximum', 'mean', 'median', 'meshgrid', 'min', 'minimum', 'mish', 'mixed_precision_cast', 'mm', 'moveaxis', 'movedim', 'mse_loss', 'mul', 'mul_no_nan', 'multinomial', 'multiply', 'mv', 'mvlgamma', 'nan_to_num', 'nanmean', 'nanquantile', 'nansum', 'narrow', 'ne', 'neg', 'negative', 'neighbor_exchange', 'neighbor_exchange_v2', 'nextafter', 'nll_loss', 'nll_loss_with_weight', 'nms_with_mask', 'no_repeat_ngram', 'nonzero', 'norm', 'normal', 'normal_like', 'not_equal', 'npu_alloc_float_status', 'npu_clear_float_status', 'npu_get_float_status', 'numel', 'one_hot', 'ones', 'ones_like', 'orgqr', 'outer', 'pad', 'pad_axes', 'pad_v3', 'padding', 'partial', 'pdist', 'permute', 'pinv', 'pixel_shuffle', 'pixel_unshuffle', 'poisson', 'polar', 'population_count', 'positive', 'pow', 'pows', 'prelu', 'print_', 'prod', 'ps_roi_pooling', 'qr', 'quantile', 'rad2deg', 'rand', 'rand_like', 'randint', 'randint_like', 'randn', 'randn_like', 'random_categorical', 'random_gamma', 'random_poisson', 'randperm', 'range', 'rank', 'ravel', 'real', 'reciprocal', 'reduce_all', 'reduce_any', 'reduce_max', 'reduce_mean', 'reduce_min', 'reduce_prod', 'reduce_scatter', 'reduce_scatter_tensor', 'reduce_sum', 'relu', 'relu6', 'relu_with_mask', 'remainder', 'renorm', 'repeat_elements', 'repeat_interleave', 'reshape', 'reshard', 'resize_bilinear_v2', 'resize_linear_1d', 'resize_nearest_neighbor', 'reverse', 'reverse_sequence', 'rfft', 'rfft2', 'rfftfreq', 'rfftn', 'rgb_to_hsv', 'rint', 'rms_norm', 'roi_align', 'roll', 'rolled', 'rot90', 'rotary_position_embedding', 'round', 'row_stack', 'rsqrt', 'scalar_cast', 'scalar_to_array', 'scalar_to_tensor', 'scatter', 'scatter_add', 'scatter_div', 'scatter_max', 'scatter_min', 'scatter_mul', 'scatter_nd', 'scatter_nd_add', 'scatter_nd_div', 'scatter_nd_max', 'scatter_nd_min', 'scatter_nd_mul', 'scatter_nd_sub', 'scatter_nd_update', 'scatter_sub', 'scatter_update', 'searchsorted', 'select', 'select_scatter', 'selu', 'sequence_mask', 'shape', 'shuffle', 'sigmoid', 'sigmoid_cross_entropy_with_logits', 'sign', 'signbit', 'silu', 'sin', 'sinc', 'sinh', 'size', 'slice', 'slice_scatter', 'slogdet', 'smooth_l1_loss', 'softmax', 'softmax_cross_entropy_with_logits', 'softmin', 'softplus', 'softshrink', 'softsign', 'sort', 'space_to_batch_nd', 'space_to_depth', 'sparse_adam', 'sparse_apply_adagrad', 'sparse_apply_ftrl', 'sparse_apply_proximal_adagrad', 'sparse_apply_rms_prop', 'sparse_dense', 'sparse_lazy_adam', 'sparse_over', 'sparse_segment_mean', 'sparse_segment_sqrt_n', 'sparse_segment_sum', 'sparse_softmax_cross_entropy_with_logits', 'sparse_tensor_dense_matmul', 'sparse_times', 'sparse_to_dense', 'split', 'split_by_sizes', 'split_equally', 'sqrt', 'square', 'square_sum_all', 'squared_difference', 'squeeze', 'stack', 'standard_laplace', 'standard_normal', 'std', 'std_mean', 'stop_gradient', 'strided_slice', 'sub', 'subtract', 'sum', 'svd', 'svd_parts', 'swapaxes', 'swapdims', 'swiglu', 'swish', 't', 'take', 'tan', 'tanh', 'tanhshrink', 'tensor_add', 'tensor_div', 'tensor_dot', 'tensor_exp', 'tensor_floordiv', 'tensor_ge', 'tensor_gt', 'tensor_le', 'tensor_lt', 'tensor_mod', 'tensor_mul', 'tensor_pow', 'tensor_scatter_add', 'tensor_scatter_div', 'tensor_scatter_elements', 'tensor_scatter_max', 'tensor_scatter_min', 'tensor_scatter_mul', 'tensor_scatter_sub', 'tensor_scatter_update', 'tensor_split', 'tensor_sub', 'threshold', 'tile', 'top_k', 'topk', 'trace', 'transpose', 'trapz', 'tril', 'tril_indices', 'triu', 'triu_indices', 'true_divide', 'trunc', 'truncate_div', 'truncate_mod', 'truncated_normal', 'tuple_len', 'tuple_to_array', 'unbind', 'unfold', 'uniform', 'uniform_candidate_sampler', 'unique', 'unique_consecutive', 'unique_with_pad', 'unsorted_segment_max', 'unsorted_segment_min', 'unsorted_segment_prod', 'unsorted_segment_sum', 'unsqueeze', 'unstack', 'upsample', 'vander', 'var', 'var_mean', 'vector_norm', 'view_as_real', 'vsplit', 'vstack', 'where', 'xdivy', 'xlogy', 'zeros', 'zeros_like', 'zeta']
+__all__ = ['Depend', 'HistogramSummary', 'HyperMap', 'ImageSummary', 'Map', 'MultitypeFuncGraph', 'Partial', 'Print', 'ReduceOp', 'ScalarSummary', 'StopGradient', 'TensorSummary', 'abs', 'absolute', 'accumulate_n', 'acos', 'acosh', 'adaptive_avg_pool1d', 'adaptive_avg_pool2d', 'adaptive_avg_pool3d', 'adaptive_max_pool1d', 'adaptive_max_pool2d', 'adaptive_max_pool3d', 'add', 'add_flags', 'addbmm', 'addcdiv', 'addcmul', 'addmm', 'addmv', 'addn', 'addr', 'affine_grid', 'all', 'all_gather', 'all_gather_into_tensor', 'all_reduce', 'all_to_all', 'amax', 'amin', 'aminmax', 'angle', 'any', 'apply_ada_max', 'apply_adadelta', 'apply_adagrad', 'apply_adagrad_v2', 'apply_adam', 'apply_adam_weight_decay', 'apply_adam_with_amsgrad', 'apply_add_sign', 'apply_centered_rms_prop', 'apply_ftrl', 'apply_gradient_descent', 'apply_momentum', 'apply_power_sign', 'apply_proximal_adagrad', 'apply_proximal_gradient_descent', 'apply_rms_prop', 'apply_rotary_pos_emb', 'approximate_equal', 'arange', 'arccos', 'arccosh', 'arcsin', 'arcsinh', 'arctan', 'arctan2', 'arctanh', 'arg_max_with_value', 'arg_min_with_value', 'argmax', 'argmin', 'argsort', 'argwhere', 'array_to_scalar', 'asin', 'asinh', 'assign', 'assign_add', 'assign_sub', 'atan', 'atan2', 'atanh', 'atleast_1d', 'atleast_2d', 'atleast_3d', 'avg_pool', 'avg_pool1d', 'avg_pool2d', 'avg_pool3d', 'baddbmm', 'bartlett_window', 'batch_dot', 'batch_mat_mul', 'batch_norm', 'batch_norm_with_statistics', 'batch_to_space_nd', 'bernoulli', 'bessel_i0', 'bessel_i0e', 'bessel_i1', 'bessel_i1e', 'bessel_j0', 'bessel_j1', 'bessel_k0', 'bessel_k0e', 'bessel_k1', 'bessel_k1e', 'bessel_y0', 'bessel_y1', 'bias_add', 'bidense', 'binary_cross_entropy', 'binary_cross_entropy_with_logits', 'bincount', 'bitwise_and', 'bitwise_left_shift', 'bitwise_not', 'bitwise_or', 'bitwise_right_shift', 'bitwise_xor', 'blackman_window', 'block_diag', 'bmm', 'bounding_box_decode', 'bounding_box_encode', 'broadcast', 'broadcast_to', 'bucketize', 'cartesian_prod', 'cast', 'cat', 'cdist', 'ceil', 'celu', 'channel_dropout2d', 'channel_dropout3d', 'channel_shuffle', 'check_valid', 'choice_with_mask', 'cholesky', 'cholesky_inverse', 'cholesky_solve', 'chunk', 'clamp', 'clip', 'clip_by_global_norm', 'clip_by_norm', 'clip_by_value', 'coalesce', 'col2im', 'column_stack', 'combinations', 'complex_of', 'concat', 'cond', 'confusion_matrix', 'conj', 'conjugate_transpose', 'constexpr', 'conv1d', 'conv2d', 'conv2d_transpose', 'conv3d', 'conv3d_transpose', 'conv_transpose2d', 'coo2csr', 'coo_abs', 'coo_acos', 'coo_acosh', 'coo_add', 'coo_asin', 'coo_asinh', 'coo_atan', 'coo_atanh', 'coo_ceil', 'coo_coalesce', 'coo_concat', 'coo_cos', 'coo_cosh', 'coo_exp', 'coo_expm1', 'coo_floor', 'coo_inv', 'coo_isfinite', 'coo_isinf', 'coo_isnan', 'coo_log', 'coo_log1p', 'coo_neg', 'coo_relu', 'coo_relu6', 'coo_round', 'coo_sigmoid', 'coo_sin', 'coo_sinh', 'coo_softsign', 'coo_sqrt', 'coo_square', 'coo_tan', 'coo_tanh', 'coo_tensor_get_dense_shape', 'coo_tensor_get_indices', 'coo_tensor_get_values', 'coo_to_csr', 'copysign', 'cos', 'cosh', 'cosine_embedding_loss', 'cosine_similarity', 'count_nonzero', 'cov', 'crop_and_resize', 'cross', 'cross_entropy', 'csr2coo', 'csr_abs', 'csr_acos', 'csr_acosh', 'csr_add', 'csr_asin', 'csr_asinh', 'csr_atan', 'csr_atanh', 'csr_ceil', 'csr_cos', 'csr_cosh', 'csr_div', 'csr_exp', 'csr_expm1', 'csr_floor', 'csr_gather', 'csr_inv', 'csr_isfinite', 'csr_isinf', 'csr_isnan', 'csr_log', 'csr_log1p', 'csr_mm', 'csr_mul', 'csr_mv', 'csr_neg', 'csr_reduce_sum', 'csr_relu', 'csr_relu6', 'csr_round', 'csr_sigmoid', 'csr_sin', 'csr_sinh', 'csr_softmax', 'csr_softsign', 'csr_sqrt', 'csr_square', 'csr_tan', 'csr_tanh', 'csr_tensor_get_dense_shape', 'csr_tensor_get_indices', 'csr_tensor_get_indptr', 'csr_tensor_get_values', 'csr_to_coo', 'csr_to_dense', 'ctc_greedy_decoder', 'ctc_loss', 'ctc_loss_with_gradient', 'cummax', 'cummin', 'cumprod', 'cumsum', 'data_format_dim_map', 'dct', 'dctn', 'deformable_conv2d', 'deformable_offsets', 'deg2rad', 'dense', 'dense_to_sparse_coo', 'dense_to_sparse_csr', 'depend', 'depth_to_space', 'depthwise_conv2d', 'det', 'diag', 'diag_embed', 'diag_part', 'diagflat', 'diagonal', 'diagonal_scatter', 'diff', 'digamma', 'dist', 'div', 'div_no_nan', 'divide', 'dot', 'dropout', 'dropout1d', 'dropout2d', 'dropout3d', 'dropout_do_mask', 'dropout_gen_mask', 'dropout_with_mask', 'dsplit', 'dstack', 'dtype', 'dyn_shape', 'dynamic_gru_v2', 'dynamic_rnn', 'eig', 'eigvals', 'einsum', 'einsum_of', 'elu', 'embedding', 'embedding_lookup', 'eps', 'eq', 'equal', 'equal_count', 'erf', 'erfc', 'erfinv', 'exp', 'exp2', 'expand', 'expand_as', 'expand_dims', 'expm1', 'eye', 'fast_gelu', 'fft', 'fft2', 'fftfreq', 'fftn', 'fftshift', 'fill', 'fill_diagonal', 'fills', 'flash_attention_score', 'flash_attention_score_with_sums', 'flatten', 'flip', 'fliplr', 'flipud', 'float_power', 'float_status', 'floor', 'floor_div', 'floor_divide', 'floor_mod', 'floordiv', 'floormod', 'fmax', 'fmin', 'fmod', 'fold', 'frac', 'fractional_max_pool2d', 'fractional_max_pool3d', 'fractional_max_pool_fixed', 'fractional_max_pool_fixed_3d', 'fractional_pool', 'full', 'full_like', 'gamma', 'gather', 'gather_d', 'gather_elements', 'gather_nd', 'gaussian_nll_loss', 'gcd', 'ge', 'gelu', 'geqrf', 'ger', 'glu', 'greater', 'greater_equal', 'grid_sample', 'group_norm', 'gt', 'gumbel_softmax', 'hamming_window', 'hann_window', 'hardshrink', 'hardsigmoid', 'hardswish', 'hardtanh', 'heaviside', 'hfft', 'hfft2', 'hfftn', 'hinge_embedding_loss', 'histc', 'hsplit', 'hstack', 'huber_loss', 'hypot', 'idct', 'idctn', 'identity', 'ifft', 'ifft2', 'ifftn', 'ifftshift', 'igamma', 'igammac', 'ihfft', 'ihfft2', 'ihfftn', 'im2col', 'imag', 'index_add', 'index_fill', 'index_select', 'inner', 'inplace_add', 'inplace_index_add', 'inplace_sub', 'inplace_update', 'interpolate', 'intopk', 'inv', 'inverse', 'invert', 'invert_permutation', 'iou', 'irfft', 'irfft2', 'irfftn', 'is_complex', 'is_floating_point', 'is_nonzero', 'is_tensor', 'isclose', 'isfinite', 'isinf', 'isnan', 'isneginf', 'isposinf', 'isreal', 'kaiser_window', 'kl_div', 'kron', 'kthvalue', 'l1_loss', 'l2_loss', 'l2_normalize', 'laplace', 'layer_norm', 'layer_norm_with_statistics', 'lcm', 'ldexp', 'le', 'leaky_relu', 'lerp', 'less', 'less_equal', 'lgamma', 'linear', 'linspace', 'list_diff', 'list_len', 'log', 'log10', 'log1p', 'log2', 'log_matrix_determinant', 'log_softmax', 'log_uniform_candidate_sampler', 'logaddexp', 'logaddexp2', 'logcumsumexp', 'logdet', 'logical_and', 'logical_not', 'logical_or', 'logical_xor', 'logit', 'logsigmoid', 'logspace', 'logsumexp', 'lp_norm', 'lp_pool1d', 'lp_pool2d', 'lrn', 'lstm', 'lstsq', 'lt', 'lu_solve', 'lu_unpack', 'make_range', 'margin_ranking_loss', 'masked_fill', 'masked_select', 'matmul', 'matrix_band_part', 'matrix_determinant', 'matrix_diag', 'matrix_diag_part', 'matrix_exp', 'matrix_norm', 'matrix_power', 'matrix_set_diag', 'matrix_solve', 'matrix_triangular_solve', 'max', 'max_pool', 'max_pool2d', 'max_pool3d', 'max_pool3d_mode', 'max_pool_with_argmax', 'max_unpool1d', 'max_unpool2d', 'max_unpool3d', 'maximum', 'mean', 'median', 'meshgrid', 'min', 'minimum', 'mirror_pad', 'mish', 'mixed_precision_cast', 'mm', 'move_to', 'moveaxis', 'movedim', 'mse_loss', 'msort', 'mul', 'mul_no_nan', 'multi_margin_loss', 'multilabel_margin_loss', 'multilabel_margin_parts', 'multilabel_soft_margin_loss', 'multinomial', 'multinomial_with_replacement', 'multiply', 'mv', 'mvlgamma', 'nan_to_num', 'nanmean', 'nanmedian', 'nanquantile', 'nansum', 'narrow', 'ne', 'neg', 'negative', 'neighbor_exchange', 'neighbor_exchange_v2', 'nextafter', 'nll_loss', 'nll_loss_with_weight', 'nms_with_mask', 'no_repeat_ngram', 'nonzero', 'norm', 'normal', 'normal_like', 'not_equal', 'npu_alloc_float_status', 'npu_clear_float_status', 'npu_get_float_status', 'numel', 'one_hot', 'ones', 'ones_like', 'orgqr', 'ormqr', 'outer', 'pad', 'pad_axes', 'pad_v3', 'padding', 'partial', 'pdist', 'permute', 'pinv', 'pixel_shuffle', 'pixel_unshuffle', 'poisson', 'polar', 'polygamma', 'population_count', 'positive', 'pow', 'pows', 'prelu', 'print_', 'prod', 'ps_roi_pooling', 'qr', 'quantile', 'rad2deg', 'rand', 'rand_like', 'randint', 'randint_like', 'randn', 'randn_like', 'random_categorical', 'random_gamma', 'random_poisson', 'randperm', 'range', 'rank', 'ravel', 'real', 'reciprocal', 'reduce_all', 'reduce_any', 'reduce_max', 'reduce_mean', 'reduce_min', 'reduce_prod', 'reduce_scatter', 'reduce_scatter_tensor', 'reduce_sum', 'relu', 'relu6', 'relu_with_mask', 'remainder', 'renorm', 'repeat_elements', 'repeat_interleave', 'reshape', 'reshard', 'resize_bilinear_v2', 'resize_linear_1d', 'resize_nearest_neighbor', 'reverse', 'reverse_sequence', 'rfft', 'rfft2', 'rfftfreq', 'rfftn', 'rgb_to_hsv', 'rint', 'rms_norm', 'roi_align', 'roll', 'rolled', 'rot90', 'rotary_position_embedding', 'round', 'row_stack', 'rrelu', 'rsqrt', 'scalar_cast', 'scalar_to_array', 'scalar_to_tensor', 'scatter', 'scatter_add', 'scatter_div', 'scatter_max', 'scatter_min', 'scatter_mul', 'scatter_nd', 'scatter_nd_add', 'scatter_nd_div', 'scatter_nd_max', 'scatter_nd_min', 'scatter_nd_mul', 'scatter_nd_sub', 'scatter_nd_update', 'scatter_sub', 'scatter_update', 'searchsorted', 'select', 'select_scatter', 'selu', 'sequence_mask', 'sgn', 'shape', 'shuffle', 'sigmoid', 'sigmoid_cross_entropy_with_logits', 'sign', 'signbit', 'silu', 'sin', 'sinc', 'sinh', 'size', 'slice', 'slice_scatter', 'slogdet', 'smooth_l1_loss', 'soft_margin_loss', 'soft_shrink', 'softmax', 'softmax_cross_entropy_with_logits', 'softmin', 'softplus', 'softshrink', 'softsign', 'sort', 'space_to_batch_nd', 'space_to_depth', 'sparse_adam', 'sparse_apply_adagrad', 'sparse_apply_ftrl', 'sparse_apply_proximal_adagrad', 'sparse_apply_rms_prop', 'sparse_dense', 'sparse_lazy_adam', 'sparse_over', 'sparse_segment_mean', 'sparse_segment_sqrt_n', 'sparse_segment_sum', 'sparse_softmax_cross_entropy_with_logits', 'sparse_tensor_dense_matmul', 'sparse_times', 'sparse_to_dense', 'split', 'split_by_sizes', 'split_equally', 'sqrt', 'square', 'square_sum_all', 'squared_difference', 'squeeze', 'stack', 'standard_laplace', 'standard_normal', 'std', 'std_mean', 'stft', 'stop_gradient', 'strided_slice', 'sub', 'subtract', 'sum', 'sum_to_size', 'svd', 'svd_parts', 'swapaxes', 'swapdims', 'swiglu', 'swish', 't', 'take', 'tan', 'tanh', 'tanhshrink', 'tensor_add', 'tensor_div', 'tensor_dot', 'tensor_exp', 'tensor_floordiv', 'tensor_ge', 'tensor_gt', 'tensor_le', 'tensor_lt', 'tensor_mod', 'tensor_mul', 'tensor_pow', 'tensor_scatter_add', 'tensor_scatter_div', 'tensor_scatter_elements', 'tensor_scatter_max', 'tensor_scatter_min', 'tensor_scatter_mul', 'tensor_scatter_sub', 'tensor_scatter_update', 'tensor_split', 'tensor_sub', 'threshold', 'tile', 'top_k', 'topk', 'trace', 'transpose', 'trapz', 'triangular_solve', 'tril', 'tril_indices', 'triplet_margin_loss', 'triu', 'triu_indices', 'true_divide', 'trunc', 'truncate_div', 'truncate_mod', 'truncated_normal', 'tuple_len', 'tuple_to_array', 'type_as', 'unbind', 'unfold', 'uniform', 'uniform_candidate_sampler', 'unique', 'unique_consecutive', 'unique_with_pad', 'unsorted_segment_max', 'unsorted_segment_min', 'unsorted_segment_prod', 'unsorted_segment_sum', 'unsqueeze', 'unstack', 'upsample', 'vander', 'var', 'var_mean', 'vecdot', 'vector_norm', 'view_as', 'view_as_real', 'vsplit', 'vstack', 'where', 'xdivy', 'xlogy', 'zeros', 'zeros_like', 'zeta']
 coo_abs: Any
 coo_acos: Any
 coo_acosh: Any
@@ -65,6 +65,8 @@ csr_square: Any
 csr_tan: Any
 csr_tanh: Any
 list_len: Any
+log_matrix_determinant: Any
+matrix_determinant: Any
 partial: Any
 tuple_len: Any
 from paramesh.mindspore_primitives import prim_attr_register as prim_attr_register
@@ -87,6 +89,7 @@ from paramesh.ops.activations import relu6 as relu6
 from paramesh.ops.activations import selu as selu
 from paramesh.ops.activations import sigmoid as sigmoid
 from paramesh.ops.activations import silu as silu
+from paramesh.ops.activations import soft_shrink as soft_shrink
 from paramesh.ops.activations import softmax as softmax
 from paramesh.ops.activations import softplus as softplus
 from paramesh.ops.activations import softshrink as softshrink
@@ -123,6 +126,7 @@ from paramesh.ops.array import dyn_shape as dyn_shape
 from paramesh.ops.array import expand_dims as expand_dims
 from paramesh.ops.array import flatten as flatten
 from paramesh.ops.array import flip as flip
+from paramesh.ops.array import mirror_pad as mirror_pad
 from paramesh.ops.array import movedim as movedim
 from paramesh.ops.array import pad as pad
 from paramesh.ops.array import pad_axes as pad_axes
@@ -162,6 +166,8 @@ from paramesh.ops.bessel import bessel_k1e as bessel_k1e
 from paramesh.ops.bessel import bessel_y0 as bessel_y0
 from paramesh.ops.bessel import bessel_y1 as bessel_y1
 from paramesh.ops.blocks import batch_to_space_nd as batch_to_space_nd
+from paramesh.ops.blocks import channel_shuffle as channel_shuffle
+from paramesh.ops.blocks import col2im as col2im
 from paramesh.ops.blocks import im2col as im2col
 from paramesh.ops.blocks import space_to_batch_nd as space_to_batch_nd
 from paramesh.ops.boxes import bounding_box_decode as bounding_box_decode
@@ -248,9 +254,21 @@ from paramesh.ops.ctc import ctc_loss_with_gradient as ctc_loss_with_gradient
 from paramesh.ops.ctc import no_repeat_ngram as no_repeat_ngram
 from paramesh.ops.ctc import reverse_sequence as reverse_sequence
 from paramesh.ops.diagonals import diag_part as diag_part
+from paramesh.ops.diagonals import diagflat as diagflat
+from paramesh.ops.diagonals import diagonal_scatter as diagonal_scatter
 from paramesh.ops.diagonals import matrix_diag as matrix_diag
 from paramesh.ops.diagonals import matrix_diag_part as matrix_diag_part
 from paramesh.ops.diagonals import matrix_set_diag as matrix_set_diag
+from paramesh.ops.factorizations import cholesky_solve as cholesky_solve
+from paramesh.ops.factorizations import cond as cond
+from paramesh.ops.factorizations import eig as eig
+from paramesh.ops.factorizations import eigvals as eigvals
+from paramesh.ops.factorizations import geqrf as geqrf
+from paramesh.ops.factorizations import logdet as logdet
+from paramesh.ops.factorizations import lu_solve as lu_solve
+from paramesh.ops.factorizations import lu_unpack as lu_unpack
+from paramesh.ops.factorizations import ormqr as ormqr
+from paramesh.ops.factorizations import triangular_solve as triangular_solve
 from paramesh.ops.fourier import dct as dct
 from paramesh.ops.fourier import dctn as dctn
 from paramesh.ops.fourier import fft as fft
@@ -277,6 +295,7 @@ from paramesh.ops.fourier import rfft as rfft
 from paramesh.ops.fourier import rfft2 as rfft2
 from paramesh.ops.fourier import rfftfreq as rfftfreq
 from paramesh.ops.fourier import rfftn as rfftn
+from paramesh.ops.fourier import stft as stft
 from paramesh.ops.fractional_pooling import fractional_max_pool2d as fractional_max_pool2d
 from paramesh.ops.fractional_pooling import fractional_max_pool3d as fractional_max_pool3d
 from paramesh.ops.fractional_pooling import fractional_max_pool_fixed as fractional_max_pool_fixed
@@ -318,12 +337,21 @@ from paramesh.ops.indexing import tensor_scatter_max as tensor_scatter_max
 from paramesh.ops.indexing import tensor_scatter_min as tensor_scatter_min
 from paramesh.ops.indexing import tensor_scatter_sub as tensor_scatter_sub
 from paramesh.ops.indexing import tensor_scatter_update as tensor_scatter_update
+from paramesh.ops.like_others import eps as eps
+from paramesh.ops.like_others import expand_as as expand_as
+from paramesh.ops.like_others import fills as fills
+from paramesh.ops.like_others import is_nonzero as is_nonzero
+from paramesh.ops.like_others import move_to as move_to
+from paramesh.ops.like_others import sum_to_size as sum_to_size
+from paramesh.ops.like_others import type_as as type_as
+from paramesh.ops.like_others import view_as as view_as
 from paramesh.ops.linalg import addbmm as addbmm
 from paramesh.ops.linalg import addmm as addmm
 from paramesh.ops.linalg import addmv as addmv
 from paramesh.ops.linalg import addr as addr
 from paramesh.ops.linalg import baddbmm as baddbmm
 from paramesh.ops.linalg import batch_dot as batch_dot
+from paramesh.ops.linalg import bidense as bidense
 from paramesh.ops.linalg import block_diag as block_diag
 from paramesh.ops.linalg import cdist as cdist
 from paramesh.ops.linalg import cholesky as cholesky
@@ -356,6 +384,7 @@ from paramesh.ops.linalg import trace as trace
 from paramesh.ops.linalg import tril_indices as tril_indices
 from paramesh.ops.linalg import triu_indices as triu_indices
 from paramesh.ops.linalg import vander as vander
+from paramesh.ops.linalg import vecdot as vecdot
 from paramesh.ops.linalg import vector_norm as vector_norm
 from paramesh.ops.losses import binary_cross_entropy as binary_cross_entropy
 from paramesh.ops.losses import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
@@ -375,6 +404,13 @@ from paramesh.ops.losses import sigmoid_cross_entropy_with_logits as sigmoid_cro
 from paramesh.ops.losses import smooth_l1_loss as smooth_l1_loss
 from paramesh.ops.losses import softmax_cross_entropy_with_logits as softmax_cross_entropy_with_logits
 from paramesh.ops.losses import sparse_softmax_cross_entropy_with_logits as sparse_softmax_cross_entropy_with_logits
+from paramesh.ops.margin_losses import cosine_embedding_loss as cosine_embedding_loss
+from paramesh.ops.margin_losses import multi_margin_loss as multi_margin_loss
+from paramesh.ops.margin_losses import multilabel_margin_loss as multilabel_margin_loss
+from paramesh.ops.margin_losses import multilabel_margin_parts as multilabel_margin_parts
+from paramesh.ops.margin_losses import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from paramesh.ops.margin_losses import soft_margin_loss as soft_margin_loss
+from paramesh.ops.margin_losses import triplet_margin_loss as triplet_margin_loss
 from paramesh.ops.math import abs as abs
 from paramesh.ops.math import absolute as absolute
 from paramesh.ops.math import accumulate_n as accumulate_n
@@ -384,6 +420,13 @@ from paramesh.ops.math import add as add
 from paramesh.ops.math import addcdiv as addcdiv
 from paramesh.ops.math import addcmul as addcmul
 from paramesh.ops.math import addn as addn
+from paramesh.ops.math import arccos as arccos
+from paramesh.ops.math import arccosh as arccosh
+from paramesh.ops.math import arcsin as arcsin
+from paramesh.ops.math import arcsinh as arcsinh
+from paramesh.ops.math import arctan as arctan
+from paramesh.ops.math import arctan2 as arctan2
+from paramesh.ops.math import arctanh as arctanh
 from paramesh.ops.math import asin as asin
 from paramesh.ops.math import asinh as asinh
 from paramesh.ops.math import atan as atan
@@ -415,7 +458,10 @@ from paramesh.ops.math import exp as exp
 from paramesh.ops.math import expm1 as expm1
 from paramesh.ops.math import floor as floor
 from paramesh.ops.math import floor_div as floor_div
+from paramesh.ops.math import floor_divide as floor_divide
 from paramesh.ops.math import floor_mod as floor_mod
+from paramesh.ops.math import floordiv as floordiv
+from paramesh.ops.math import floormod as floormod
 from paramesh.ops.math import fmod as fmod
 from paramesh.ops.math import ge as ge
 from paramesh.ops.math import greater as greater
@@ -490,9 +536,11 @@ from paramesh.ops.more_random import dropout3d as dropout3d
 from paramesh.ops.more_random import gamma as gamma
 from paramesh.ops.more_random import laplace as laplace
 from paramesh.ops.more_random import log_uniform_candidate_sampler as log_uniform_candidate_sampler
+from paramesh.ops.more_random import multinomial_with_replacement as multinomial_with_replacement
 from paramesh.ops.more_random import poisson as poisson
 from paramesh.ops.more_random import random_gamma as random_gamma
 from paramesh.ops.more_random import random_poisson as random_poisson
+from paramesh.ops.more_random import rrelu as rrelu
 from paramesh.ops.more_random import standard_laplace as standard_laplace
 from paramesh.ops.more_random import uniform_candidate_sampler as uniform_candidate_sampler
 from paramesh.ops.more_updates import apply_ada_max as apply_ada_max
@@ -676,6 +724,9 @@ from paramesh.ops.sparse import sparse_over as sparse_over
 from paramesh.ops.sparse import sparse_tensor_dense_matmul as sparse_tensor_dense_matmul
 from paramesh.ops.sparse import sparse_times as sparse_times
 from paramesh.ops.sparse import sparse_to_dense as sparse_to_dense
+from paramesh.ops.sparse_indices import coalesce as coalesce
+from paramesh.ops.sparse_indices import coo2csr as coo2csr
+from paramesh.ops.sparse_indices import csr2coo as csr2coo
 from paramesh.ops.special import angle as angle
 from paramesh.ops.special import bartlett_window as bartlett_window
 from paramesh.ops.special import bessel_i0 as bessel_i0
@@ -721,10 +772,12 @@ from paramesh.ops.special import mul_no_nan as mul_no_nan
 from paramesh.ops.special import nextafter as nextafter
 from paramesh.ops.special import numel as numel
 from paramesh.ops.special import polar as polar
+from paramesh.ops.special import polygamma as polygamma
 from paramesh.ops.special import positive as positive
 from paramesh.ops.special import rad2deg as rad2deg
 from paramesh.ops.special import real as real
 from paramesh.ops.special import rint as rint
+from paramesh.ops.special import sgn as sgn
 from paramesh.ops.special import signbit as signbit
 from paramesh.ops.special import sinc as sinc
 from paramesh.ops.special import softmin as softmin
@@ -741,6 +794,10 @@ from paramesh.ops.state import scatter_add as scatter_add
 from paramesh.ops.state import scatter_nd_add as scatter_nd_add
 from paramesh.ops.state import scatter_nd_update as scatter_nd_update
 from paramesh.ops.state import scatter_update as scatter_update
+from paramesh.ops.statistics import cov as cov
+from paramesh.ops.statistics import kthvalue as kthvalue
+from paramesh.ops.statistics import msort as msort
+from paramesh.ops.statistics import nanmedian as nanmedian
 from paramesh.ops.unpooling import max_unpool1d as max_unpool1d
 from paramesh.ops.unpooling import max_unpool2d as max_unpool2d
 from paramesh.ops.unpooling import max_unpool3d as max_unpool3d
@@ -773,3 +830,5 @@ from paramesh.transforms.derivatives import jvp as jvp
 from paramesh.transforms.derivatives import vjp as vjp
 from paramesh.transforms.gradients import grad as grad
 from paramesh.transforms.gradients import value_and_grad as value_and_grad
+from paramesh.transforms.higher_derivatives import derivative as derivative
+from paramesh.transforms.higher_derivatives import jet as jet
