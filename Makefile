@@ -33,7 +33,7 @@ BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test suite test-fast check test-slow test-scripts test-targets test-wheel release test-versions bench docs format clean
+.PHONY: help demo test suite test-fast check test-slow test-scripts test-targets test-wheel release test-versions bench docs stubs format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -82,6 +82,9 @@ bench: .venv/.bench  ## What is claimed about speed, against peers
 
 docs: .venv/.dev  ## Build the documentation into site/
 	$(MKDOCS)
+
+stubs: .venv/.dev  ## Write src/paramesh-stubs anew: what type checkers know of names that the source makes
+	$(BIN)/python tests/support/type_stubs.py
 
 format: .venv/.dev  ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .

@@ -30,6 +30,7 @@ TURN, CALLS = 50, 500
 ROWS = np.random.default_rng(0).normal(size=(32, 64)).astype(np.float32)
 IMAGES = np.random.default_rng(1).normal(size=(8, 8, 16, 16)).astype(np.float32)
 SQUARE = np.random.default_rng(2).normal(size=(64, 64)).astype(np.float32)
+SEQUENCES = np.random.default_rng(4).normal(size=(4, 8, 64)).astype(np.float32)
 KERNELS = np.random.default_rng(3).normal(size=(8, 8, 3, 3)).astype(np.float32)
 NAMES = (
     "add",
@@ -43,6 +44,7 @@ NAMES = (
     "Dropout",
     "Dense",
     "Conv2d",
+    "attention",
 )
 
 
@@ -91,6 +93,14 @@ def of_jax() -> dict[str, Callable[[], Any]]:
     layer, batch, drop = jax.jit(normalized), jax.jit(of_batch), jax.jit(dropped)
     dense = jax.jit(lambda x, w, b: x @ w.T + b)
     conv = jax.jit(lambda x, w: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME"))
+    sequences, joined = jnp.asarray(SEQUENCES), jnp.tile(square, (3, 1))
+
+    @jax.jit
+    def attend(x: Any, into: Any, out: Any) -> Any:
+        q, k, v = (part.reshape(4, 8, 4, 16) for part in jnp.split(x @ into.T, 3, -1))
+        weights = jax.nn.softmax(jnp.einsum("nlhd,nshd->nhls", q / 4, k), -1)
+        return jnp.einsum("nhls,nshd->nlhd", weights, v).reshape(4, 8, 64) @ out.T
+
     return {
         "add": lambda: add(rows, rows),
         "relu": lambda: relu(rows),
@@ -103,6 +113,7 @@ def of_jax() -> dict[str, Callable[[], Any]]:
         "Dropout": lambda: drop(key, rows)[0],
         "Dense": lambda: dense(rows, square, zeros),
         "Conv2d": lambda: conv(images, kernels),
+        "attention": lambda: attend(sequences, joined, square),
     }
 
 
@@ -113,6 +124,8 @@ def of_paramesh() -> dict[str, Callable[[], Any]]:
     layer, batch = nn.LayerNorm((64,)), nn.BatchNorm2d(8).set_train()
     drop, dense = nn.Dropout(p=0.5).set_train(), nn.Dense(64, 64, Tensor(SQUARE))
     conv = nn.Conv2d(8, 8, 3, weight_init=Tensor(KERNELS))
+    attention = nn.MultiheadAttention(64, 4, batch_first=True).set_train(False)
+    sequences = Tensor(SEQUENCES)
     return {
         "add": lambda: rows + rows,
         "relu": lambda: ops.relu(rows),
@@ -125,6 +138,7 @@ def of_paramesh() -> dict[str, Callable[[], Any]]:
         "Dropout": lambda: drop(rows),
         "Dense": lambda: dense(rows),
         "Conv2d": lambda: conv(images),
+        "attention": lambda: attention(sequences, sequences, sequences, need_weights=False)[0],
     }
 
 
@@ -143,6 +157,8 @@ def of_torch() -> dict[str, Callable[[], Any]]:
     layer, batch = torch.nn.LayerNorm(64), torch.nn.BatchNorm2d(8)
     dense = torch.nn.Linear(64, 64)
     conv = torch.nn.Conv2d(8, 8, 3, padding="same", bias=False)
+    attention = torch.nn.MultiheadAttention(64, 4, batch_first=True).eval()
+    sequences = torch.tensor(SEQUENCES.tolist())
     calls: dict[str, Callable[[], Any]] = {
         "add": lambda: rows + rows,
         "relu": lambda: f.relu(rows),
@@ -155,6 +171,7 @@ def of_torch() -> dict[str, Callable[[], Any]]:
         "Dropout": lambda: f.dropout(rows, 0.5),
         "Dense": lambda: dense(rows),
         "Conv2d": lambda: conv(images),
+        "attention": lambda: attention(sequences, sequences, sequences, need_weights=False)[0],
     }
     return {name: torch.no_grad()(call) for name, call in calls.items()}
 

@@ -11,7 +11,7 @@ import pytest
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
 from paramesh import mindspore_inner_operators as inner
-from type_checks import wrong
+from type_checks import untyped, wrong
 
 BOXES = np.array([[[[0, 0, 1, 1]], [[0, 0, 1, 0.9]], [[0, 0, 0.2, 0.2]], [[3, 3, 3, 3]]]])
 SCORES = np.array([[[0.9], [0.8], [0.7], [0.6]]])
@@ -21,7 +21,8 @@ def best(
     boxes: Any = BOXES, scores: Any = SCORES, each: Any = 4, total: Any = 3, **more: Any
 ) -> Any:
     arrays = (Tensor(np.array(a, np.float32)) for a in (boxes, scores))
-    return ops.CombinedNonMaxSuppression(**more)(*arrays, each, total, 0.5, 0.65)
+    suppress: Any = ops.CombinedNonMaxSuppression(**more)
+    return suppress(*arrays, each, total, 0.5, 0.65)
 
 
 def test_better_boxes_leave_out_what_they_overlap() -> None:
@@ -50,7 +51,8 @@ def cached(places: Any, rows: Any) -> Any:
 
 def step(param: Any, *states: Any) -> Any:
     numbers = [Tensor(np.array(v, np.float32)) for v in ((1e-30, 1e-3), 1, 0.9, 0.8, 0.01, 0.1)]
-    return ops.FusedAdaFactor()(Tensor(numbers[0]), *numbers[1:], param, param, *states)
+    adapt: Any = ops.FusedAdaFactor()
+    return adapt(Tensor(numbers[0]), *numbers[1:], param, param, *states)
 
 
 W = Parameter(np.ones((2, 3), np.float32), name="w")
@@ -68,7 +70,7 @@ ERRORS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "boxes must be Float32, got Float64",
     ),
     (
-        lambda: ops.CombinedNonMaxSuppression()(
+        lambda: untyped(ops.CombinedNonMaxSuppression())(
             *(Tensor(np.array(a, np.float32)) for a in (BOXES, SCORES)), 1, 1, 1.5, 0
         ),
         ValueError,

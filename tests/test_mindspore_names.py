@@ -24,7 +24,7 @@ def test_what_passes_through() -> None:
     assert paramesh.lazy_inline(policy="front")(function) is function
     assert paramesh.jit_class(int) is paramesh.ms_class(int) is int
     with pytest.raises(TypeError, match="jit_class decorates a class, got 3"):
-        paramesh.jit_class(3)
+        paramesh.jit_class(wrong(3))
     assert paramesh.no_recursive(int) is int
     with pytest.raises(TypeError, match="no_recursive decorates a Cell or a function, got 3"):
         paramesh.no_recursive(wrong(3))
@@ -52,7 +52,7 @@ def test_tensors_from_arrays() -> None:
     assert paramesh.is_tensor(tensor)
     assert not paramesh.is_tensor(array)
     with pytest.raises(TypeError, match="from_numpy takes a numpy array, got list"):
-        paramesh.from_numpy([1])
+        paramesh.from_numpy(wrong([1]))
 
 
 def test_a_manual_seed_repeats_what_is_drawn() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramesh import Tensor, mint
+from paramesh import Tensor, float64, mint, ops
 from paramesh.mint import nn as mint_nn
 from paramesh.mint.nn import functional
-from type_checks import present, wrong
+from type_checks import present, untyped, wrong
 
 X = np.random.default_rng(0).uniform(-2, 2, (3, 4)).astype(np.float32)
 Y = np.random.default_rng(1).uniform(0.5, 2, (3, 4)).astype(np.float32)
@@ -87,6 +87,13 @@ def test_layers_have_torchs_names_and_numbers() -> None:
 
 def test_mistakes_name_the_function() -> None:
     with pytest.raises(TypeError, match=r"mint.sum\(input, dim=None, keepdim=False.*unexpected"):
-        mint.sum(Tensor(X), axis=1)
+        untyped(mint.sum)(Tensor(X), axis=1)
     with pytest.raises(ValueError, match="rounding_mode must be None, 'floor' or 'trunc'"):
         mint.div(Tensor(X), 2, rounding_mode="up")
+
+
+@pytest.mark.parametrize("of", [mint.float_power, ops.float_power])
+def test_powers_of_singles_are_doubles(of: Any) -> None:
+    found = of(Tensor(np.array([2, 3], np.float32)), 0.5)
+    assert found.dtype == float64
+    np.testing.assert_allclose(found.asnumpy(), np.sqrt(np.array([2.0, 3.0])), rtol=1e-15)

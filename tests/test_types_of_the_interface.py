@@ -10,10 +10,15 @@ from typing import Any, assert_type
 
 import numpy as np
 import pytest
+from paramesh.common.initializer import initializer
+from paramesh.nn.loss import MSELoss
+from paramesh.nn.optim import Adam
 
 import paramesh
 from operator_cases import arrays, elementwise, networks, reductions
-from paramesh import Parameter, ParameterTuple, Tensor, nn, ops
+from paramesh import Parameter, ParameterTuple, Tensor, mint, nn, ops
+from paramesh import numpy as mnp
+from paramesh.ops import functional, operations
 from paramesh.ops.table import TABLE
 
 CASES = [*elementwise.CASES, *reductions.CASES, *arrays.CASES, *networks.CASES]
@@ -88,9 +93,55 @@ def test_programs() -> None:
     assert_type(net.layer, nn.Dense)
 
 
+class Compiled(nn.Cell):
+    """`construct` under `jit` is no wrong override: it needs no remark here."""
+
+    @paramesh.jit
+    def construct(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+def test_names_that_are_looked_up() -> None:
+    assert_type(nn.Adam, type[Adam])
+    assert_type(nn.Accuracy, type[paramesh.train.Accuracy])
+    assert_type(paramesh.EarlyStopping, type[paramesh.train.EarlyStopping])
+    assert_type(functional.softmax(Tensor([1.0])), Tensor)
+    assert_type(operations.ReLU, type[ops.Primitive])
+    assert_type(ops.GradOperation, type[paramesh.GradOperation])
+    assert_type(mint.nn.Linear(2, 3), mint.nn.Linear)
+    assert nn.Adam is Adam
+
+
+def test_paths_of_mindspore() -> None:
+    assert_type(initializer("ones", [2]), Tensor)
+    assert_type(MSELoss(), nn.MSELoss)
+    assert MSELoss is nn.MSELoss
+
+
+def test_functions_and_methods_of_tables() -> None:
+    x = Tensor(np.ones((2, 3), np.float32))
+    assert_type(mint.sum(x, dim=1, keepdim=True), Tensor)
+    assert_type(mint.topk(x, 2), tuple[Tensor, ...])
+    assert_type(mint.nn.functional.gelu(x), Tensor)
+    assert_type(mnp.mean(x, axis=0), Tensor)
+    assert_type(mnp.split(x, 2), list[Tensor])
+    assert_type(mnp.where(x > 0, x, 0), Tensor)
+    assert_type(x.softmax(-1), Tensor)
+    assert_type(x.chunk(2), tuple[Tensor, ...])
+    assert_type(x.is_floating_point(), bool)
+    assert_type(x.top_k(2), tuple[Tensor, ...])
+    assert_type(x.add_(1), Tensor)
+    assert_type(Parameter(x, name="p").add_(1), Parameter)
+    assert_type(Compiled().construct(x), Tensor)
+
+
 def test_what_is_wrong_is_marked() -> None:
     with pytest.raises(TypeError, match="wrong"):
         repeated(Tensor(1.0), wrong=1)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(AttributeError, match="Adan"):
+        _ = nn.Adan  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(TypeError, match="wrong"):
+        mint.sum(Tensor([1.0]), wrong=1)  # pyright: ignore[reportCallIssue]
 
 
 def _declared(name: str) -> str:

@@ -16,6 +16,7 @@ import paramesh
 from paramesh import Tensor, context, nn, save_checkpoint
 from paramesh.checkpoint.sharded.source import INDEX
 from paramesh.cli import main
+from paramesh.state import placement
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -37,7 +38,7 @@ def saved(path: Path) -> Path:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     table = paramesh.Parameter(Tensor(X), name="table")
     table.layout = (2, 4)
-    sharding = paramesh.state.placement.current().known_sharding(table)
+    sharding = placement.current().known_sharding(table)
     table._store(jax.device_put(X, sharding))
     return save_checkpoint({**step.parameters_dict(), "table": table}, path)
 

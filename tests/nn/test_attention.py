@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from layer_cases import make, numbers
-from paramesh import nn
-from paramesh.tensor import Tensor
+from paramesh import context, nn
+from paramesh.nn import attention
+from paramesh.tensor import Tensor, kept_calls
+from type_checks import present
 
 HEADS, SIZE = 2, 6
 QUERIES, KEYS, BATCH = 3, 5, 2
 NO_WAY = np.triu(np.ones((QUERIES, KEYS), bool), 2)
 PADDING = np.array([[False] * 5, [False, False, True, True, True]])
+
+
+X3 = Tensor(np.random.default_rng(5).normal(size=(2, 3, 4)).astype(np.float32))
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -148,3 +153,36 @@ def test_encoder_layer(norm_first: bool) -> None:
         wanted = norm(net.norm1, x + attend(x))
         wanted = norm(net.norm2, wanted + feed(wanted))
     np.testing.assert_allclose(net(x).asnumpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_outside_of_programs_it_is_few_compiled_calls() -> None:
+    context.set_context(mode=context.PYNATIVE_MODE)
+    layer = nn.MultiheadAttention(4, 2, batch_first=True)
+    layer(X3, X3, X3)
+    before = kept_calls.as_one
+    seen: list[str] = []
+
+    def counted(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(fn.__name__)
+        return before(fn, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "as_one", counted)
+        out, weights = layer(X3, X3, X3)
+    assert seen == ["_projected", "_attended"]
+    for name in seen:
+        made = kept_calls._calls[vars(attention)[name]].made()
+        assert [call.traces for call in made] == [1] * len(made) != []
+    context.set_context(mode=context.GRAPH_MODE)
+    compiled, shown = layer(X3, X3, X3)
+    np.testing.assert_allclose(out.asnumpy(), compiled.asnumpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(present(weights).asnumpy(), present(shown).asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", [context.PYNATIVE_MODE, context.GRAPH_MODE])
+def test_a_batch_of_none(mode: int) -> None:
+    context.set_context(mode=mode)
+    none = X3[:0]
+    out, weights = nn.MultiheadAttention(4, 2, batch_first=True)(none, none, none)
+    assert out.shape == (0, *X3.shape[1:])
+    assert present(weights).shape == (0, X3.shape[1], X3.shape[1])

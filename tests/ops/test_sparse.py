@@ -71,7 +71,7 @@ def test_gradients_by_the_elements() -> None:
         (lambda: COOTensor(), TypeError, "indices is missing"),
         (lambda: COOTensor([[0.5]], [1.0], (2,)), TypeError, "indices must be whole numbers"),
         (lambda: COOTensor([[0]], [1.0], (2, 2)), ValueError, r"expected \(n, 2\) and \(n,\)"),
-        (lambda: COOTensor([[0]], [1.0], 2), TypeError, "shape must be a tuple of ints"),
+        (lambda: COOTensor([[0]], [1.0], wrong(2)), TypeError, "shape must be a tuple of ints"),
         (lambda: COOTensor([[0]], coo_tensor=coo()), ValueError, "or coo_tensor"),
         (lambda: CSRTensor([0, 1], [0], [1.0], (2, 2)), ValueError, "do not fit the shape"),
         (lambda: CSRTensor([0, 1], csr_tensor=csr()), ValueError, "or csr_tensor"),

@@ -26,7 +26,7 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 class _Step:
     """A step of training that notes whether it ran with values or was traced."""
 
-    def __init__(self, optimizer: type[nn.Optimizer] = nn.Adam) -> None:
+    def __init__(self, optimizer: Callable[..., nn.Optimizer] = nn.Adam) -> None:
         paramesh.set_seed(3)
         self.seen: list[bool] = []  # at each run of the function: whether it was traced
         self.net = nn.SequentialCell(nn.Dense(3, 4), nn.Dropout(p=0.5), nn.Dense(4, 2)).set_train()

@@ -19,7 +19,7 @@ from paramesh.initializer import initializer
 from paramesh.optim import flat
 from paramesh.parameter import Pool
 from programs.networks import Deep, trainer
-from type_checks import present
+from type_checks import present, untyped
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -375,7 +375,7 @@ class TestBetweenSteps:
     def test_the_optimizer_is_gone(self) -> None:
         trained = Trained()
         before = values(trained.net)
-        trained.adam = trained.step = None
+        trained.adam = trained.step = untyped(None)
         gc.collect()
         assert_same(values(trained.net), before, exact=True)
         again = nn.Momentum(trained.net.trainable_params(), 0.1, 0.9)

@@ -15,6 +15,8 @@ import paramesh
 from operator_cases import arrays, elementwise, networks, reductions
 from paramesh import Tensor, nn, ops
 from paramesh.parameter import Parameter
+from paramesh.state import tracing
+from paramesh.transforms.gradients import GradientFunction
 from programs.networks import Affine, X
 
 OPERATORS = [*elementwise.CASES, *reductions.CASES, *arrays.CASES, *networks.CASES]
@@ -30,7 +32,7 @@ def _ranks_are_kept(run: Any) -> str | None:
     """What JAX refused, or None; shapes alone are computed."""
 
     def inside() -> Any:
-        with paramesh.state.tracing.overlay({}):
+        with tracing.overlay({}):
             return [
                 leaf for leaf in jax.tree_util.tree_leaves(run()) if isinstance(leaf, jax.Array)
             ]
@@ -87,9 +89,7 @@ def test_every_layer_and_its_gradient() -> None:
             if not floats or layer_cases.make is None:
                 return fn(*inputs)
             weights = net.trainable_params() or None
-            return paramesh.transforms.gradients.GradientFunction(fn, tuple(floats), weights)._run(
-                *inputs
-            )
+            return GradientFunction(fn, tuple(floats), weights)._run(*inputs)
 
         error = _ranks_are_kept(run)
         if error is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
+import threading
 import weakref
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Parameter, context
+from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.dtype import watch_64bit
 from paramesh.state import tracing
 from paramesh.tensor import one_call
@@ -187,3 +189,29 @@ def test_another_jax_differentiates_part_by_part(monkeypatch: pytest.MonkeyPatch
     assert seen == [False]
     expected = jax.grad(lambda x: jnp.tanh(x * 2.0).sum())(X)
     np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5)
+
+
+def test_threads_that_call_at_once_get_their_own_results() -> None:
+    context.set_context(mode=context.PYNATIVE_MODE)
+    layer = nn.LayerNorm((3,))
+    weights = layer.trainable_params()
+    values = [np.linspace(-1, 1, 3 * rows, dtype=np.float32).reshape(rows, 3) for rows in (1, 2)]
+    gradients = paramesh.value_and_grad(
+        lambda x: (layer(ops.gelu(x)) * x.hardshrink()).sum(), 0, weights
+    )
+
+    def compute(value: Any) -> list[Any]:
+        loss, (grad, others) = gradients(Tensor(value))
+        return [loss.asnumpy(), grad.asnumpy(), *(other.asnumpy() for other in others)]
+
+    start = threading.Barrier(6)
+
+    def in_thread(turn: int) -> list[Any]:
+        start.wait()  # all trace and compile at once
+        return compute(values[turn % 2])
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(in_thread, range(6)))
+    for turn, parts in enumerate(found):
+        for part, expected in zip(parts, compute(values[turn % 2]), strict=True):
+            np.testing.assert_array_equal(part, expected)

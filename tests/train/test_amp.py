@@ -10,6 +10,7 @@ import pytest
 import paramesh
 from paramesh import Tensor, amp, nn
 from paramesh.train import FixedLossScaleManager, TrainOneStepWithLossScaleCell
+from type_checks import wrong
 
 
 @pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3", "auto"])
@@ -78,7 +79,7 @@ def test_refusals() -> None:
     with pytest.raises(TypeError, match="a white list holds classes of Cells and operators"):
         amp.custom_mixed_precision(net, white_list=["Dense"])
     with pytest.raises(TypeError, match="network must be a Cell, got str"):
-        amp.auto_mixed_precision("net", "O2")
+        amp.auto_mixed_precision(wrong("net"), "O2")
     with pytest.raises(ValueError, match="boost_level must be 'O0', got 'O1'"):
         amp.build_train_network(net, nn.SGD(net.trainable_params()), boost_level="O1")
 

@@ -267,7 +267,7 @@ def test_with_grad_cell() -> None:
             [4.0 * factor],
         ]
     with pytest.raises(TypeError, match="WithGradCell: network must be a Cell, got str"):
-        nn.WithGradCell("net")
+        nn.WithGradCell(wrong("net"))
 
 
 def test_micro_batches_are_added_up() -> None:

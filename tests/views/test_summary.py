@@ -10,6 +10,7 @@ import pytest
 
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
+from paramesh.views import places
 from paramesh.views.costs import flops_in
 from paramesh.views.summary import counted
 
@@ -116,7 +117,7 @@ def test_where_parameters_are(net: Block) -> None:
     for spec, text in (("a", "sharded over 2 devices"), (None, "replicated on 2 devices")):
         sharding = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec(spec))
         param = Parameter(Tensor(jax.device_put(np.ones(4, np.float32), sharding)), name="w")
-        assert paramesh.views.places.place_of(param) == text
+        assert places.place_of(param) == text
 
 
 def test_a_training_step_has_its_gradients_and_its_update() -> None:

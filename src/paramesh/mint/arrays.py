@@ -75,7 +75,7 @@ def _with_mean(fn: Callable[..., Any]) -> Any:
 
 
 def _extreme(fn: Callable[..., Any], index: Callable[..., Any], both: Callable[..., Any]) -> Any:
-    def compute(input: Array, dim: Ints | None = None, keepdim: bool = False) -> Any:
+    def compute(input: Array, dim: int | TensorLike | None = None, keepdim: bool = False) -> Any:
         if dim is None:
             return fn(input)
         if not isinstance(dim, int):  # max(input, other)

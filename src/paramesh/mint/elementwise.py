@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.scipy.special as special
-import numpy as np
 
 from paramesh.array_types import Array
 from paramesh.mint.table import fill
@@ -18,10 +17,6 @@ from paramesh.tensor.borders import absolute, clipped
 from paramesh.tensor.division import floor_divide, truncate_divide
 from paramesh.tensor.method_table import axis_of_3
 from paramesh.tensor.promotion import floating
-
-
-def _wide(value: Array) -> Any:
-    return jnp.asarray(value).astype(np.float64)
 
 
 def _div(input: Array, other: Array | RawNumber, *, rounding_mode: str | None = None) -> Any:
@@ -119,10 +114,6 @@ __all__ += fill(
         "pow": (
             lambda input, exponent: jnp.power(input, exponent),
             "input to the power of exponent.",
-        ),
-        "float_power": (
-            lambda input, exponent: jnp.power(_wide(input), _wide(exponent)),
-            "input to the power of exponent, in Float64.",
         ),
         "lerp": (
             lambda input, end, weight: input + _raw(weight) * (end - input),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from paramesh.array_types import Array
-from paramesh.mint.arrays import norm  # type: ignore[attr-defined]
+from paramesh.mint.arrays import norm
 from paramesh.ops.linalg import inverse as inv
 from paramesh.ops.linalg import matrix_norm as _matrix_norm
 from paramesh.ops.linalg import qr

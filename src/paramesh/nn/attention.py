@@ -22,6 +22,7 @@ from paramesh.ops.random_ops import dropout
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.kept_calls import as_one
 from paramesh.tensor.promotion import broadcasting
 
 
@@ -171,23 +172,13 @@ class MultiheadAttention(Cell):
 
     def _projected(self, q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
         if self._joined:
-            weights = jnp.split(raw(self.in_proj_weight), 3)
+            weights = [self.in_proj_weight]
         else:
-            weights = [raw(w) for w in (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)]
-        q, k, v = (x @ w.T for x, w in zip((q, k, v), weights, strict=True))
-        if self.in_proj_bias is not None:
-            biases = jnp.split(raw(self.in_proj_bias), 3)
-            with broadcasting():
-                q, k, v = (x + b for x, b in zip((q, k, v), biases, strict=True))
-        if self.bias_k is not None and self.bias_v is not None:
-            k, v = (self._longer(x, raw(b)) for x, b in ((k, self.bias_k), (v, self.bias_v)))
-        if self.add_zero_attn:
-            zero = jnp.zeros((1, 1, self.embed_dim), k.dtype)
-            k, v = self._longer(k, zero), self._longer(v, zero)
-        return q, k, v
-
-    def _longer(self, x: Array, row: Array) -> Array:
-        return jnp.concatenate([x, jnp.broadcast_to(row, (1, *x.shape[1:]))])
+            weights = [self.q_proj_weight, self.k_proj_weight, self.v_proj_weight]
+        beside = (self.in_proj_bias, self.bias_k, self.bias_v)
+        named = {f"weight{i}": raw(weight) for i, weight in enumerate(weights)}
+        bias, bias_k, bias_v = (None if b is None else raw(b) for b in beside)
+        return as_one(_projected, q, k, v, bias, bias_k, bias_v, self.add_zero_attn, **named)
 
     def _masks(
         self,
@@ -215,15 +206,65 @@ class MultiheadAttention(Cell):
 
     def _attended(self, q: Array, k: Array, v: Array, masks: list[Array]) -> tuple[Array, Array]:
         """(l, n, embed_dim) and the weights (n, heads, l, s)."""
-        q, k, v = (x.reshape(*x.shape[:2], self.num_heads, self.head_dim) for x in (q, k, v))
-        products = jnp.einsum("lnhd,snhd->nhls", q / math.sqrt(self.head_dim), k)
-        for mask in masks:
-            products = products + mask
-        weights = jax.nn.softmax(products, -1)
-        if self.training and self.dropout:
-            weights = raw(dropout(wrap(weights), self.dropout))
-        out = jnp.einsum("nhls,snhd->lnhd", weights, v)
-        return out.reshape(*out.shape[:2], self.embed_dim), weights
+        named = {f"mask{i}": mask for i, mask in enumerate(masks)}
+        if not self.training or not self.dropout:
+            return as_one(_attended, q, k, v, self.num_heads, **named)
+        weights = as_one(_weights, q, k, self.num_heads, **named)
+        weights = raw(dropout(wrap(weights), self.dropout))
+        return as_one(_summed, weights, v), weights
+
+
+# Over raw values, each one compiled call outside of programs.
+
+
+def _projected(
+    q: Array,
+    k: Array,
+    v: Array,
+    bias: Array | None,
+    bias_k: Array | None,
+    bias_v: Array | None,
+    zero: bool,
+    **weights: Array,
+) -> tuple[Array, Array, Array]:
+    parts = list(weights.values())
+    parts = parts if len(parts) == 3 else jnp.split(parts[0], 3)
+    q, k, v = (x @ w.T for x, w in zip((q, k, v), parts, strict=True))
+    if bias is not None:
+        with broadcasting():
+            q, k, v = (x + b for x, b in zip((q, k, v), jnp.split(bias, 3), strict=True))
+    if bias_k is not None and bias_v is not None:
+        k, v = _longer(k, bias_k), _longer(v, bias_v)
+    if zero:
+        row = jnp.zeros((1, 1, k.shape[-1]), k.dtype)
+        k, v = _longer(k, row), _longer(v, row)
+    return q, k, v
+
+
+def _longer(x: Array, row: Array) -> Array:
+    return jnp.concatenate([x, jnp.broadcast_to(row, (1, *x.shape[1:]))])
+
+
+def _by_heads(x: Array, heads: int) -> Array:
+    return x.reshape(*x.shape[:2], heads, x.shape[-1] // heads)
+
+
+def _weights(q: Array, k: Array, heads: int, **masks: Array) -> Array:
+    q, k = (_by_heads(x, heads) for x in (q, k))
+    products = jnp.einsum("lnhd,snhd->nhls", q / math.sqrt(q.shape[-1]), k)
+    for mask in masks.values():
+        products = products + mask
+    return jax.nn.softmax(products, -1)
+
+
+def _summed(weights: Array, v: Array) -> Array:
+    out = jnp.einsum("nhls,snhd->lnhd", weights, _by_heads(v, weights.shape[1]))
+    return out.reshape(*out.shape[:2], v.shape[-1])
+
+
+def _attended(q: Array, k: Array, v: Array, heads: int, **masks: Array) -> tuple[Array, Array]:
+    weights = _weights(q, k, heads, **masks)
+    return _summed(weights, v), weights
 
 
 _Shapes = dict[tuple[int, ...], tuple[int, ...]]

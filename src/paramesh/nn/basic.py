@@ -16,7 +16,7 @@ from paramesh.nn.activation import get_activation
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner
-from paramesh.ops import array, indexing, linalg, nn_ops, resizing
+from paramesh.ops import array, linalg, nn_ops, resizing, selecting
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
 from paramesh.state import placement
@@ -293,7 +293,7 @@ class OneHot(Cell):
 
     def construct(self, indices: TensorLike) -> Tensor:
         """(...) integers -> (..., depth)."""
-        values = indexing.one_hot(indices, self.depth, self.on_value, self.off_value, self.axis)
+        values = selecting.one_hot(indices, self.depth, self.on_value, self.off_value, self.axis)
         return values.astype(self.dtype)
 
 

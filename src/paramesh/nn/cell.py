@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import numpy as np
@@ -405,11 +405,16 @@ class Cell(StateDicts, CompilerHints, PipelineStage):
 
     # Running.
 
-    def construct(self, *args: Any, **kwargs: Any) -> Any:
-        """What the Cell computes; to be written by every subclass."""
-        name = type(self).__name__
-        hint = " It has forward(): name that construct." if hasattr(self, "forward") else ""
-        raise ConstructError(f"{name} has no construct().{hint}")
+    if TYPE_CHECKING:
+        # Of any type: with that of a method, a `construct` under `jit` would be no override of it.
+        construct: Any
+    else:
+
+        def construct(self, *args, **kwargs):
+            """What the Cell computes; to be written by every subclass."""
+            name = type(self).__name__
+            hint = " It has forward(): name that construct." if hasattr(self, "forward") else ""
+            raise ConstructError(f"{name} has no construct().{hint}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`construct`, compiled or not as the class says."""

@@ -32,6 +32,10 @@ class CallableCell(cell_call.RunnableCell, Protocol):
     def _reachable_parameters(self) -> Any: ...
 
 
+#: Made once: to decorate costs as much as an operator.
+_together = tracing.public_call(tracing.together)
+
+
 def call(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the Cell computes; outside of every trace."""
     __tracebackhide__ = True
@@ -57,7 +61,7 @@ def call(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def _by_operators(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return tracing.public_call(tracing.together)(lambda: cell_call.run(cell, args, kwargs))
+    return _together(lambda: cell_call.run(cell, args, kwargs))
 
 
 class _Untried(Exception):
@@ -91,7 +95,7 @@ def _tried(cell: CallableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             journal.take_back()
             raise _Untried(error) from None
 
-    return tracing.public_call(tracing.together)(run)
+    return _together(run)
 
 
 def _note(cell: object, error: ProgramNeededError) -> None:

@@ -22,7 +22,7 @@ from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner, sharded
-from paramesh.ops import array, indexing, nn_ops
+from paramesh.ops import array, indexing, nn_ops, selecting
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
@@ -88,7 +88,7 @@ class Embedding(Cell):
         """
         if self.use_one_hot:
             zero, one = (Tensor(n, self.dtype) for n in (0, 1))
-            return matmul(indexing.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
+            return matmul(selecting.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
         if sharded(self, "gather"):
             # Over one axis of indices, for which scripts write their strategies.
             out = self.gather(self.embedding_table, self.reshape_flat(ids, (-1,)), 0)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner, sharded
-from paramesh.ops import indexing
 from paramesh.ops import losses as ops
+from paramesh.ops import selecting
 from paramesh.ops.activations import relu, softplus
 from paramesh.ops.creation import Cast
 from paramesh.ops.math import Mul, mul, neg, sqrt, sub
@@ -181,7 +181,7 @@ class SoftmaxCrossEntropyWithLogits(LossBase):
 
     softmax_cross_entropy = Inner(lambda layer: ops.SoftmaxCrossEntropyWithLogits())
     sparse_softmax_cross_entropy = Inner(lambda layer: ops.SparseSoftmaxCrossEntropyWithLogits())
-    one_hot = Inner(lambda layer: indexing.OneHot())
+    one_hot = Inner(lambda layer: selecting.OneHot())
 
 
 class CrossEntropyLoss(LossBase):

@@ -84,8 +84,13 @@ class TripletMarginLoss(LossBase):
         margin: TensorLike | None = None,
     ) -> Any:
         """(n, d) each; `margin` instead of that of the class."""
-        margin = self.margin if margin is None else margin
-        settings = {"margin": margin, "p": self.p, "eps": self.eps, "swap": self.swap}
+        chosen = self.margin if margin is None else margin
+        settings: dict[str, Any] = {
+            "margin": chosen,
+            "p": self.p,
+            "eps": self.eps,
+            "swap": self.swap,
+        }
         losses = margin_losses.triplet_margin_loss(
             x, positive, negative, reduction="none", **settings
         )

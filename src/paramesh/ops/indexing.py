@@ -1,10 +1,9 @@
-"""Elements by position: slices, gathering and scattering, sorting, selecting, counting.
+"""Elements by position: slices, gathering and scattering.
 
 An index outside its axis cannot raise inside a program. Gathering gives NaN there (the lowest
 number for integers), scattering leaves such updates out.
 """
 
-import functools
 import operator
 from typing import Any
 
@@ -12,37 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import DType, int32, int64, to_dtype, x64
+from paramesh.dtype import int32, int64, to_dtype
 from paramesh.errors import PositionError
 from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import (
     Array,
-    Operand,
     alias,
     function,
-    other_function,
     primitive,
-    tuple_function,
 )
 from paramesh.tensor.argument_types import Ints, NumberLike
-from paramesh.tensor.base import as_value, raw
-from paramesh.tensor.known import known_values, values_if_known
-from paramesh.tensor.promotion import cast, scalar_kind
+from paramesh.tensor.base import raw
+from paramesh.tensor.known import values_if_known
+from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [
     "slice", "strided_slice", "Slice", "StridedSlice", "gather", "gather_d", "gather_nd",
     "index_select", "Gather", "GatherV2", "SparseGatherV2", "GatherD", "GatherNd",
-    "gather_elements", "scatter_nd", "ScatterNd", "tensor_scatter_update",
-    "tensor_scatter_add", "tensor_scatter_sub",
-    "tensor_scatter_max", "tensor_scatter_min", "TensorScatterUpdate", "TensorScatterAdd",
-    "TensorScatterSub", "TensorScatterMax", "TensorScatterMin", "unsorted_segment_sum",
-    "unsorted_segment_max", "unsorted_segment_min", "UnsortedSegmentSum", "UnsortedSegmentMax",
-    "UnsortedSegmentMin", "unsorted_segment_prod", "UnsortedSegmentProd",
-    "one_hot", "OneHot", "where", "select", "Select", "masked_fill",
-    "MaskedFill", "sequence_mask", "masked_select", "nonzero", "unique", "MaskedSelect", "Unique",
-    "sort", "argsort", "topk", "Sort", "TopK", "intopk", "InTopK", "invert_permutation",
-    "InvertPermutation",
+    "gather_elements", "scatter_nd", "ScatterNd", "tensor_scatter_update", "tensor_scatter_add",
+    "tensor_scatter_sub", "tensor_scatter_max", "tensor_scatter_min", "TensorScatterUpdate",
+    "TensorScatterAdd", "TensorScatterSub", "TensorScatterMax", "TensorScatterMin",
 ]
 # fmt: on
 
@@ -129,7 +118,12 @@ StridedSlice = primitive("StridedSlice", strided_slice, _masks)
 # Gathering.
 
 
-def _check_integers(indices: jax.Array, what: str) -> None:
+def check_integers(indices: jax.Array, what: str) -> None:
+    """Refuse positions that are no integers.
+
+    Raises:
+        TypeError: they are of another type.
+    """
     if not to_dtype(indices.dtype).is_integer():
         raise TypeError(f"{what} must be integers, got {to_dtype(indices.dtype)}: cast them first.")
 
@@ -148,8 +142,8 @@ def gather(input_params: Array, input_indices: Array, axis: int, batch_dims: int
         TypeError: the indices are not integers.
         ValueError: `axis` is out of range.
     """
-    _check_integers(input_indices, "input_indices")
-    axis = axis_in(_count(axis), input_params.ndim)
+    check_integers(input_indices, "input_indices")
+    axis = axis_in(count_of(axis), input_params.ndim)
 
     def take(params: jax.Array, indices: jax.Array) -> jax.Array:
         return jnp.take(params, indices, axis - batch_dims, mode="fill")
@@ -159,8 +153,8 @@ def gather(input_params: Array, input_indices: Array, axis: int, batch_dims: int
     return take(input_params, input_indices)
 
 
-def _count(value: NumberLike) -> int:
-    """An int from an int or a Tensor of one."""
+def count_of(value: NumberLike) -> int:
+    """A count that is given as a number or as an array of one element."""
     return operator.index(value if isinstance(value, int) else int(raw(value)))
 
 
@@ -173,7 +167,7 @@ def gather_d(x: Array, dim: int, index: Array) -> Any:
         dim: the axis that the indices are positions on.
         index: integers, of as many axes as `x`.
     """
-    _check_integers(index, "index")
+    check_integers(index, "index")
     axis = axis_in(dim, x.ndim)
     used = tuple(np.s_[: n if i != axis else None] for i, n in enumerate(index.shape))
     return jnp.take_along_axis(x[used], index, axis, mode="fill")
@@ -187,7 +181,7 @@ def gather_nd(input_x: Array, indices: Array) -> Any:
         input_x: where from.
         indices: integers; the last axis holds positions on the first axes of `input_x`.
     """
-    _check_integers(indices, "indices")
+    check_integers(indices, "indices")
     return input_x.at[_positions(indices, input_x.ndim)].get(mode="fill")
 
 
@@ -203,7 +197,7 @@ def _positions(indices: jax.Array, ndim: int) -> tuple[jax.Array, ...]:
 @function
 def index_select(input: Array, axis: int, index: Array) -> Any:
     """Slices along an axis at the places in a vector: (n, d) and (m,) -> (m, d) for axis 0."""
-    _check_integers(index, "index")
+    check_integers(index, "index")
     return jnp.take(input, index, axis_in(axis, input.ndim), mode="fill")
 
 
@@ -226,7 +220,7 @@ def scatter_nd(indices: Array, updates: Array, shape: Ints) -> Any:
         updates: what to put there; several at one position are added.
         shape: of the result.
     """
-    _check_integers(indices, "indices")
+    check_integers(indices, "indices")
     zeros = jnp.zeros(ints(shape), updates.dtype)
     return zeros.at[_positions(indices, zeros.ndim)].add(updates, mode="drop")
 
@@ -304,306 +298,3 @@ TensorScatterAdd = primitive("TensorScatterAdd", tensor_scatter_add)
 TensorScatterSub = primitive("TensorScatterSub", tensor_scatter_sub)
 TensorScatterMax = primitive("TensorScatterMax", tensor_scatter_max)
 TensorScatterMin = primitive("TensorScatterMin", tensor_scatter_min)
-
-# Segments.
-
-
-def _segments(x: jax.Array, ids: jax.Array, number: NumberLike, how: str, start: Any) -> jax.Array:
-    _check_integers(ids, "segment_ids")
-    if tuple(x.shape[: ids.ndim]) != tuple(ids.shape):
-        raise ValueError(
-            f"segment_ids {tuple(ids.shape)} must be the first axes of the input {tuple(x.shape)}."
-        )
-    count = _count(number)
-    rest = x.shape[ids.ndim :]
-    # Negative ids are left out; JAX would count them from the end.
-    flat = jnp.where(ids < 0, jnp.asarray(count, ids.dtype), ids).reshape(-1)
-    out = jnp.full((count, *rest), start, x.dtype)
-    return getattr(out.at[flat], how)(x.reshape(-1, *rest), mode="drop")
-
-
-def _lowest(dtype: np.dtype[Any]) -> Any:
-    kind = to_dtype(dtype).kind
-    return jnp.finfo(dtype).min if kind == "float" else jnp.iinfo(dtype).min
-
-
-def _highest(dtype: np.dtype[Any]) -> Any:
-    kind = to_dtype(dtype).kind
-    return jnp.finfo(dtype).max if kind == "float" else jnp.iinfo(dtype).max
-
-
-@function
-def unsorted_segment_sum(input_x: Array, segment_ids: Array, num_segments: int) -> Any:
-    """Sums of the slices with one id: (n, d) and (n,) -> (num_segments, d).
-
-    Args:
-        input_x: (...).
-        segment_ids: integers of the shape of the first axes of `input_x`; negative ones are left
-            out, and so are those from `num_segments` on.
-        num_segments: how many sums.
-    """
-    return _segments(input_x, segment_ids, num_segments, "add", 0)
-
-
-@function
-def unsorted_segment_max(input_x: Array, segment_ids: Array, num_segments: int) -> Any:
-    """Maxima of the slices with one id: (n, d) and (n,) -> (num_segments, d).
-
-    An empty segment is the lowest number of the element type.
-    """
-    return _segments(input_x, segment_ids, num_segments, "max", _lowest(input_x.dtype))
-
-
-@function
-def unsorted_segment_min(input_x: Array, segment_ids: Array, num_segments: int) -> Any:
-    """Minima of the slices with one id: (n, d) and (n,) -> (num_segments, d).
-
-    An empty segment is the highest number of the element type.
-    """
-    return _segments(input_x, segment_ids, num_segments, "min", _highest(input_x.dtype))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _products(x: jax.Array, ids: jax.Array, count: int) -> jax.Array:
-    return _segments(x, ids, count, "mul", 1)
-
-
-@_products.defjvp
-def _products_and_tangents(
-    count: int, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]
-) -> tuple[jax.Array, jax.Array]:
-    """The derivative by an element is the product of the others of its segment.
-
-    JAX divides the product by the element, and has no rule for rows of one segment.
-    """
-    x, ids = primals
-    zero = x == 0
-    zeros = _segments(zero.astype(jnp.int32), ids, count, "add", 0)
-    others = _products(jnp.where(zero, 1, x), ids, count)
-    own = jnp.where(ids < 0, count, ids)  # those that are left out have none
-    zeros = zeros.at[own].get(mode="fill", fill_value=2)
-    others = others.at[own].get(mode="fill", fill_value=0)
-    rest = jnp.where(zero, others, others / jnp.where(zero, 1, x))
-    rest = jnp.where(zeros == zero, rest, 0)
-    return _products(x, ids, count), _segments(rest * tangents[0], ids, count, "add", 0)
-
-
-@function
-def unsorted_segment_prod(x: Array, segment_ids: Array, num_segments: int) -> Any:
-    """The product of the rows of each segment; of none 1: (n, ...) and (n,) -> (segments, ...).
-
-    Args:
-        x: (...).
-        segment_ids: integers of the shape of the first axes of `x`; negative ones are left out, and
-            so are those from `num_segments` on.
-        num_segments: how many products.
-    """
-    return _products(x, segment_ids, _count(num_segments))
-
-
-UnsortedSegmentSum = primitive("UnsortedSegmentSum", unsorted_segment_sum)
-UnsortedSegmentProd = primitive("UnsortedSegmentProd", unsorted_segment_prod)
-UnsortedSegmentMax = primitive("UnsortedSegmentMax", unsorted_segment_max)
-UnsortedSegmentMin = primitive("UnsortedSegmentMin", unsorted_segment_min)
-
-# One-hot, masks, selection.
-
-
-@function
-def one_hot(
-    indices: Array, depth: int, on_value: NumberLike = 1, off_value: NumberLike = 0, axis: int = -1
-) -> Any:
-    """`on_value` at each index and `off_value` elsewhere along a new axis: (...) -> (..., depth).
-
-    Args:
-        indices: integers; one outside 0..depth-1 gives `off_value` throughout.
-        depth: size of the new axis.
-        on_value: a number or a Tensor of shape (), which gives the element type.
-        off_value: a number or a Tensor of shape ().
-        axis: where the new axis goes.
-    """
-    _check_integers(indices, "indices")
-    on = _array(on_value)
-    with x64(indices, on):
-        off = jnp.asarray(raw(off_value), on.dtype)
-        where = axis_in(axis, indices.ndim + 1)
-        places = jnp.arange(_count(depth), dtype=indices.dtype)
-        places = places.reshape([-1 if i == where else 1 for i in range(indices.ndim + 1)])
-        return jnp.where(jnp.expand_dims(indices, where) == places, on, off)
-
-
-def _array(value: NumberLike) -> jax.Array:
-    given = raw(value)
-    return as_value(given) if scalar_kind(given) else given
-
-
-OneHot = primitive("OneHot", one_hot, lambda axis=-1: {"axis": axis})
-
-
-@function
-def where(condition: Array, input: Operand, other: Operand) -> Any:
-    """`input` where the condition is true, `other` elsewhere; the three broadcast."""
-    return jnp.where(condition.astype(bool), input, other)
-
-
-@function
-def select(condition: Array, input: Operand, other: Operand) -> Any:
-    """`input` where the condition (Bool) is true, `other` elsewhere; the three broadcast."""
-    return jnp.where(condition.astype(bool), input, other)
-
-
-Select = primitive("Select", select)
-
-
-@function
-def masked_fill(input_x: Array, mask: Array, value: Array) -> Any:
-    """`value` (a number or a Tensor of shape ()) where the mask (Bool) is true."""
-    if mask.dtype != bool:
-        raise TypeError(f"mask must be Bool, got {to_dtype(mask.dtype)}.")
-    return jnp.where(mask, cast(value, to_dtype(input_x.dtype)), input_x)
-
-
-MaskedFill = primitive("MaskedFill", masked_fill)
-
-
-@function
-def sequence_mask(lengths: Array, maxlen: int | None = None) -> Any:
-    """Bool (..., maxlen): whether position j lies before the length; (...) -> (..., maxlen).
-
-    Raises:
-        ValueNeededError: inside a program without `maxlen`.
-    """
-    longest = _known(lengths, "sequence_mask without maxlen").max() if maxlen is None else maxlen
-    return jnp.arange(int(longest), dtype=lengths.dtype) < lengths[..., None]
-
-
-def _known(value: jax.Array, what: str) -> np.ndarray[Any, Any]:
-    return known_values(value, f"{what} gives a shape that depends on the values")
-
-
-@function
-def masked_select(input: Array, mask: Array) -> Any:
-    """The elements where the mask is true, in one row. A program has to know the mask.
-
-    Raises:
-        ValueNeededError: inside a program that computes the mask.
-    """
-    chosen = _known(mask, "masked_select").astype(bool)
-    shape = np.broadcast_shapes(input.shape, chosen.shape)
-    places = np.flatnonzero(np.broadcast_to(chosen, shape)).astype(np.int32)
-    return jnp.broadcast_to(input, shape).reshape(-1)[places]
-
-
-@other_function
-def nonzero(input: Array) -> Any:
-    """The positions (Int64) of elements that are not 0: (...) -> (n, axes). Not inside programs.
-
-    Raises:
-        ValueNeededError: inside a program.
-    """
-    return as_value(np.argwhere(_known(input, "nonzero")), int64)
-
-
-@tuple_function
-def unique(input: Array) -> Any:
-    """The different elements in the order they first come, and where each element is among them.
-
-    Not inside programs.
-
-    Returns:
-        (values (n,), indices of the input's shape: Int32, for Int64 input Int64).
-
-    Raises:
-        ValueNeededError: inside a program.
-    """
-    values = _known(input, "unique")
-    found, first, index = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    place = np.argsort(order)[index.reshape(values.shape)]
-    return as_value(found[order]), as_value(place, _index_dtype(values.dtype))
-
-
-def _index_dtype(dtype: np.dtype[Any]) -> DType:
-    return int64 if to_dtype(dtype) is int64 else int32
-
-
-MaskedSelect = primitive("MaskedSelect", masked_select)
-Unique = primitive("Unique", unique)
-
-# Order.
-
-
-def _sorted(value: jax.Array, axis: int, descending: bool) -> tuple[jax.Array, jax.Array]:
-    order = jnp.argsort(value, axis_in(axis, value.ndim), descending=descending)
-    return jnp.take_along_axis(value, order, axis), cast(order, int32)
-
-
-@tuple_function
-def sort(input_x: Array, axis: int = -1, descending: bool = False) -> Any:
-    """Sorted along an axis, equal elements in their order: (values, indices (Int32))."""
-    return _sorted(input_x, axis, descending)
-
-
-@function
-def argsort(input: Array, axis: int = -1, descending: bool = False) -> Any:
-    """The indices (Int32) that sort along an axis, equal elements in their order."""
-    return _sorted(input, axis, descending)[1]
-
-
-@tuple_function
-def topk(
-    input: Array, k: int, dim: int | None = None, largest: bool = True, sorted: bool = True
-) -> Any:
-    """The k largest elements along an axis and their indices: (..., n) -> (..., k), (..., k).
-
-    Args:
-        input: (...).
-        k: how many.
-        dim: the axis; None: the last.
-        largest: False for the smallest.
-        sorted: False leaves all elements where they are, as in MindSpore; fewer are always sorted.
-
-    Returns:
-        (values, indices (Int32)).
-
-    Raises:
-        ValueError: k is larger than the axis.
-    """
-    axis = axis_in(-1 if dim is None else dim, input.ndim)
-    count = _count(k)
-    if not 0 <= count <= input.shape[axis]:
-        raise ValueError(f"k={count} is outside the {input.shape[axis]} elements of axis {axis}.")
-    if not sorted and count == input.shape[axis]:
-        return input, jax.lax.broadcasted_iota(np.int32, input.shape, axis)
-    if largest:
-        values, indices = jax.lax.top_k(jnp.moveaxis(input, axis, -1), count)
-        values, indices = (jnp.moveaxis(v, -1, axis) for v in (values, indices))
-        return values, cast(indices, int32)
-    first = (*[np.s_[:]] * axis, np.s_[:count])
-    values, indices = _sorted(input, axis, False)
-    return values[first], indices[first]
-
-
-Sort = primitive(
-    "Sort", sort, lambda axis=-1, descending=False: {"axis": axis, "descending": descending}
-)
-TopK = primitive("TopK", topk, lambda sorted=True: {"sorted": sorted})
-
-
-@function
-def intopk(x1: Array, x2: Array, k: int) -> Any:
-    """Bool (n,): whether class x2[i] is among the k largest of x1[i]: (n, c), (n,) -> (n,)."""
-    chosen = jnp.take_along_axis(x1, x2[:, None], 1)
-    return jnp.sum(x1 > chosen, 1, jnp.int32) < k
-
-
-InTopK = primitive("InTopK", intopk, lambda k: {"k": k})
-
-
-@other_function
-def invert_permutation(input_x: Ints) -> Any:
-    """The permutation that undoes one, as a tuple of ints: (2, 0, 1) -> (1, 2, 0)."""
-    return tuple(int(i) for i in np.argsort(ints(input_x)))
-
-
-InvertPermutation = primitive("InvertPermutation", invert_permutation)

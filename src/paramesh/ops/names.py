@@ -45,12 +45,14 @@ from paramesh.ops import (
     resizing,
     scattering,
     segments,
+    selecting,
     sparse,
     sparse_indices,
     special,
     state,
     statistics,
     unpooling,
+    unsorted_segments,
     updates,
     volumes,
 )
@@ -96,12 +98,14 @@ from paramesh.ops.resharding import *
 from paramesh.ops.resizing import *
 from paramesh.ops.scattering import *
 from paramesh.ops.segments import *
+from paramesh.ops.selecting import *
 from paramesh.ops.sparse import *
 from paramesh.ops.sparse_indices import *
 from paramesh.ops.special import *
 from paramesh.ops.state import *
 from paramesh.ops.statistics import *
 from paramesh.ops.unpooling import *
+from paramesh.ops.unsorted_segments import *
 from paramesh.ops.updates import *
 from paramesh.ops.volumes import *
 
@@ -127,6 +131,8 @@ __all__ += graph_marks.__all__
 __all__ += grids.__all__
 __all__ += halo_exchange.__all__
 __all__ += indexing.__all__
+__all__ += unsorted_segments.__all__
+__all__ += selecting.__all__
 __all__ += like_others.__all__
 __all__ += linalg.__all__
 __all__ += losses.__all__

@@ -14,9 +14,10 @@ import numpy as np
 from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.array import axis_in
-from paramesh.ops.indexing import tensor_scatter_update, unsorted_segment_prod
+from paramesh.ops.indexing import tensor_scatter_update
 from paramesh.ops.state import Index, as_parameter, fitting, locking, positions, written
 from paramesh.ops.table import Array, function, operator_of, primitive
+from paramesh.ops.unsorted_segments import unsorted_segment_prod
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw

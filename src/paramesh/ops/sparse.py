@@ -17,8 +17,8 @@ import numpy as np
 from paramesh.dtype import DTypeLike, int32, to_dtype, x64
 from paramesh.ops import activations, math
 from paramesh.ops.array import ints
-from paramesh.ops.indexing import unsorted_segment_sum
 from paramesh.ops.table import Array, function, primitive
+from paramesh.ops.unsorted_segments import unsorted_segment_sum
 from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.known import known_values

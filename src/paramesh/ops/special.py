@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.scipy.special as formulas
 import numpy as np
 
-from paramesh.dtype import float32, float64
+from paramesh.dtype import complex128, float32, float64, x64
 from paramesh.ops.table import (
     TABLE,
     Array,
@@ -27,6 +27,7 @@ from paramesh.tensor import borders
 from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import Tensor, as_value, raw
 from paramesh.tensor.division import truncate_divide
+from paramesh.tensor.promotion import cast
 
 _before = set(TABLE)
 
@@ -210,8 +211,9 @@ Logit = primitive("Logit", logit, lambda eps=-1.0: {"eps": eps})
 @function
 def float_power(input: Array, exponent: Array) -> Any:
     """Input to the power of exponent, in Float64 (Complex128 of complex numbers)."""
-    wide = np.complex128 if jnp.iscomplexobj(input) or jnp.iscomplexobj(exponent) else np.float64
-    return jnp.power(input.astype(wide), exponent.astype(wide))
+    wide = complex128 if jnp.iscomplexobj(input) or jnp.iscomplexobj(exponent) else float64
+    with x64(wide):
+        return jnp.power(cast(input, wide), cast(exponent, wide))
 
 
 @function

@@ -26,50 +26,32 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Annotated, Any, ClassVar, ParamSpec, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from paramesh.array_sizes import check_countable
-from paramesh.dtype import to_dtype, x64
+from paramesh.dtype import x64
 from paramesh.errors import TracedValueError
 from paramesh.ops import autocast
+from paramesh.ops.kinds import CONVERT, TAKEN, Kind, meet
+from paramesh.ops.kinds import Array as Array
+from paramesh.ops.kinds import Arrays as Arrays
+from paramesh.ops.kinds import Dtype as Dtype
+from paramesh.ops.kinds import Floating as Floating
+from paramesh.ops.kinds import Operand as Operand
 from paramesh.ops.operator_errors import BARE, bind, explained, needing_values
 from paramesh.state import placement, tracing
 from paramesh.tensor import one_call
 from paramesh.tensor.argument_types import Ints
-from paramesh.tensor.base import Tensor, as_value, raw, wrap
+from paramesh.tensor.base import Tensor, wrap
 from paramesh.tensor.kept_calls import APART, Apart, Arguments, Calls, in_one_call
 from paramesh.tensor.promotion import (
-    align,
     broadcasting,
-    cast,
-    floating,
-    result_dtype,
-    scalar_dtype,
-    scalar_kind,
 )
-
-
-class Kind(Enum):
-    """What the table does with an argument; None is always left alone."""
-
-    ARRAY = "same"  # a raw value of the element type that was given
-    OPERAND = "promote"  # meets the other operands by MindSpore's promotion; numbers stay numbers
-    FLOATING = "float"  # integers and bool become Float32
-    ARRAYS = "arrays"  # a tuple of raw values, from a tuple or list of Tensors
-    DTYPE = "dtype"  # a DType, from anything that means one
-
-
-Array = Annotated[Any, Kind.ARRAY]
-Operand = Annotated[Any, Kind.OPERAND]
-Floating = Annotated[Any, Kind.FLOATING]
-Arrays = Annotated[Any, Kind.ARRAYS]
-Dtype = Annotated[Any, Kind.DTYPE]
 
 #: Arguments without annotations that are sizes of new arrays.
 _SIZES = ("size", "shape", "dims")
@@ -100,7 +82,7 @@ class Operator:
         self._positional = code.co_varnames[: code.co_argcount]
         after = code.co_argcount + code.co_kwonlyargcount
         self._many = code.co_varnames[after] if code.co_flags & inspect.CO_VARARGS else None
-        self._convert_each = [(name, _CONVERT[kind]) for name, kind in self.kinds.items()]
+        self._convert_each = [(name, CONVERT[kind]) for name, kind in self.kinds.items()]
         self._operands = [n for n, kind in self.kinds.items() if kind is Kind.OPERAND]
         self._lists = [n for n, kind in self.kinds.items() if kind is Kind.ARRAYS]
         parameters = inspect.signature(self.compute).parameters
@@ -152,7 +134,7 @@ class Operator:
         except _EXPLAINED as error:
             bind(name, self.compute, args, kwargs)
             if type(error) in _EXPLAINED:
-                conversions = {n: (_CONVERT[kind], _TAKEN[kind]) for n, kind in self.kinds.items()}
+                conversions = {n: (CONVERT[kind], TAKEN[kind]) for n, kind in self.kinds.items()}
                 raise explained(error, name, given, self.compute, conversions) from error
             raise
         return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
@@ -180,10 +162,10 @@ class Operator:
             if value is not None:
                 values[name] = convert(value)
             elif name in self._needed and name in values:
-                raise TypeError(f"{name} must be {_TAKEN[self.kinds[name]]}, got None.")
+                raise TypeError(f"{name} must be {TAKEN[self.kinds[name]]}, got None.")
         if len(self._operands) > 1:
             names = [n for n in self._operands if values.get(n) is not None]
-            values.update(zip(names, _meet([values[n] for n in names]), strict=True))
+            values.update(zip(names, meet([values[n] for n in names]), strict=True))
         arrays = [values.get(name) for name in self.kinds]
         for name in self._lists:
             arrays.extend(values.get(name) or ())
@@ -488,62 +470,6 @@ def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Call
     compute.__module__ = sys._getframe(2).f_globals["__name__"]
     compute.__annotations__ = {n: Annotated[Any, kind] for n, kind in kinds.items()}
     return function(compute)
-
-
-# Arguments on their way in.
-
-
-def _array(value: object) -> jax.Array:
-    given = raw(value)
-    return as_value(given) if scalar_kind(given) is not None else given
-
-
-def _floating(value: object) -> jax.Array:
-    return floating(_array(value))
-
-
-def _arrays(values: object) -> tuple[jax.Array, ...]:
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"expected a tuple or list of Tensors, got {type(values).__name__}.")
-    return tuple(_array(value) for value in values)
-
-
-_CONVERT: dict[Kind, Callable[[Any], Any]] = {
-    Kind.ARRAY: _array,
-    Kind.OPERAND: raw,
-    Kind.FLOATING: _floating,
-    Kind.ARRAYS: _arrays,
-    Kind.DTYPE: to_dtype,
-}
-
-
-_TAKEN: dict[Kind, str] = {
-    Kind.ARRAY: "a Tensor, an array or a number",
-    Kind.OPERAND: "a Tensor, an array or a number",
-    Kind.FLOATING: "a Tensor, an array or a number",
-    Kind.ARRAYS: "a tuple or list of Tensors",
-    Kind.DTYPE: "",  # its own error has more to say
-}
-
-
-def _meet(values: Sequence[Any]) -> Sequence[Any]:
-    """Operands in their common element type; numbers stay numbers, unless all are."""
-    if len(values) == 2 and all(isinstance(v, jax.Array) for v in values):
-        return values if values[0].dtype == values[1].dtype else align(*values)
-    kinds = [scalar_kind(value) for value in values]
-    if values and None not in kinds:
-        values = [as_value(values[0]), *values[1:]]
-        kinds[0] = None
-    if len(values) == 2:
-        return align(*values)
-    dtypes = [to_dtype(v.dtype) for v, kind in zip(values, kinds, strict=True) if kind is None]
-    dtype = functools.reduce(result_dtype, dtypes)
-    dtype = functools.reduce(scalar_dtype, filter(None, kinds), dtype)
-    with x64(dtype):
-        return [
-            jnp.asarray(v, dtype.np_dtype) if kind else cast(v, dtype)
-            for v, kind in zip(values, kinds, strict=True)
-        ]
 
 
 # Results on their way out.

@@ -31,3 +31,6 @@ Reduction = Literal["mean", "sum", "none"]
 
 #: A loss, or any other function of Tensors: a Cell or a plain function.
 TensorFunction = Callable[..., Any]
+
+#: What functions take that make arrays of their arguments: also nested lists of numbers.
+ArrayLike = TensorLike | np.generic | int | float | complex | Sequence[Any]

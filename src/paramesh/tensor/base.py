@@ -33,12 +33,12 @@ from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.hooks import HookMethods
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.memory_methods import MemoryMethods
-from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operator_methods import OperatorMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
 from paramesh.tensor.random_methods import RandomMethods
+from paramesh.tensor.table_methods import TableMethods
 
 _GRADIENTS = "grad() or value_and_grad(), which return gradients"
 _BACKEND = "Arrays lie on the backend that JAX has; JAX_PLATFORMS chooses it."

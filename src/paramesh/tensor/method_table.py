@@ -6,10 +6,9 @@ say, and gives it.
 
 from __future__ import annotations
 
-import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,20 +17,12 @@ import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
 from paramesh.array_sizes import check_countable
-from paramesh.array_types import Array, Tree
+from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
-from paramesh.errors import ValueNeededError
-from paramesh.tensor import method_errors
 from paramesh.tensor.borders import absolute
 from paramesh.tensor.conversion import as_value
 from paramesh.tensor.division import floor_divide, truncate_divide
-from paramesh.tensor.promotion import align, broadcasting, cast, floating, scalar_kind
-
-#: What JAX raises where a program has yet to compute what decides a shape.
-_NEEDING_VALUES = (
-    jax.errors.NonConcreteBooleanIndexError,
-    jax.errors.ConcretizationTypeError,
-)
+from paramesh.tensor.promotion import align, cast, floating, scalar_kind
 
 
 def _as(x: Array, dtype: _dtype.DTypeLike | None) -> Array:
@@ -116,7 +107,7 @@ def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
 
 
 def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None) -> Any:
-    other = _number(other)
+    other = number(other)
     if rounding_mode == "floor":
         return floor_divide(x, other)
     if rounding_mode == "trunc":
@@ -140,7 +131,7 @@ def _placed(x: Array, indices: Any, values: Any, accumulate: bool = False) -> An
     if not isinstance(indices, tuple) or any(isinstance(i, str | dict) for i in indices):
         raise TypeError(f"indices must be a tuple of Tensors, got {indices!r}.")
     place = x.at[tuple(jnp.asarray(i) for i in indices)]
-    values = jnp.asarray(_number(values), x.dtype)
+    values = jnp.asarray(number(values), x.dtype)
     return place.add(values) if accumulate else place.set(values)
 
 
@@ -188,10 +179,10 @@ def _qr(x: Array, some: bool = True) -> Any:
     return tuple(jnp.linalg.qr(x, "reduced" if some else "complete"))
 
 
-def _new(number: Any) -> Callable[..., Any]:
+def _new(content: Any) -> Callable[..., Any]:
     def make(x: Array, *size: object, dtype: _dtype.DTypeLike | None = None) -> Any:
         kind = to_dtype(x.dtype if dtype is None else dtype).np_dtype
-        return jnp.full(_ints(size), number, kind)
+        return jnp.full(_ints(size), content, kind)
 
     return make
 
@@ -201,19 +192,23 @@ def _of_one(fn: Callable[..., Any]) -> Any:
 
 
 def _of_two(fn: Callable[..., Any]) -> Any:
-    return lambda x, other: fn(*align(x, _number(other)))
+    return lambda x, other: fn(*align(x, number(other)))
 
 
 def _scaled(fn: Callable[..., Any]) -> Any:
     def combine(x: Array, other: object, *, alpha: float = 1) -> Any:
-        x, given = align(x, _number(other))
+        x, given = align(x, number(other))
         return fn(x, given if alpha == 1 else cast(alpha * given, to_dtype(given.dtype)))
 
     return combine
 
 
-def _number(other: object) -> Any:
-    """An operand; numbers in a tuple are an array."""
+def number(other: object) -> Any:
+    """An operand; numbers in a tuple are an array.
+
+    Raises:
+        TypeError: it is neither an array nor a number.
+    """
     if isinstance(other, tuple):
         return as_value(other)
     if scalar_kind(other) is None and not hasattr(other, "dtype"):
@@ -223,7 +218,8 @@ def _number(other: object) -> Any:
     return other
 
 
-def _adjoint(x: Array) -> Array:
+def adjoint(x: Array) -> Array:
+    """Matrices in the last two axes, transposed and conjugated."""
     return jnp.conj(jnp.swapaxes(x, -1, -2))
 
 
@@ -294,7 +290,7 @@ MAKES: dict[str, Any] = {
     "cross": lambda x, other, dim=None:
         jnp.cross(x, other, axis=axis_of_3(x) if dim is None else dim),
     "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
-    "adjoint": _adjoint,
+    "adjoint": adjoint,
     "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
     "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
     "real": jnp.real, "imag": jnp.imag, "isinf": jnp.isinf, "logical_not": jnp.logical_not,
@@ -331,9 +327,9 @@ MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
 MAKES.update({name: _scaled(_OPERANDS[name]) for name in ("add", "sub", "subtract")})
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
-    "add_": lambda x, other, *, alpha=1: x + (_number(other) if alpha == 1 else alpha * other),
-    "sub_": lambda x, other, *, alpha=1: x - (_number(other) if alpha == 1 else alpha * other),
-    "mul_": lambda x, other: x * _number(other), "div_": _divided,
+    "add_": lambda x, other, *, alpha=1: x + (number(other) if alpha == 1 else alpha * other),
+    "sub_": lambda x, other, *, alpha=1: x - (number(other) if alpha == 1 else alpha * other),
+    "mul_": lambda x, other: x * number(other), "div_": _divided,
     "clamp_": lambda x, min=None, max=None: jnp.clip(x, min, max),
     "copy_": lambda x, src, non_blocking=False: jnp.broadcast_to(src, x.shape),
     "exp_": lambda x: jnp.exp(x), "fill_": lambda x, value: jnp.full_like(x, value),
@@ -344,174 +340,9 @@ WRITES: dict[str, Any] = {
     "scatter_": lambda x, dim, index, src: _scattered(x, dim, index, src),
     "scatter_add_": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
     "addmm_": MAKES["addmm"], "erfinv_": lambda x: special.erfinv(x), "sign_": jnp.sign,
-    "floor_divide_": lambda x, other: floor_divide(x, _number(other)), "put_": _put_flat,
+    "floor_divide_": lambda x, other: floor_divide(x, number(other)), "put_": _put_flat,
     "fill_diagonal_": _filled_diagonal, "index_put_": _placed,
     "index_copy_": lambda x, dim, index, tensor:
         x.at[_indexed(x, dim, index)].set(jnp.asarray(tensor, x.dtype)),
     "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
 }  # fmt: skip
-#: Names of one argument, of which a function has one.
-_ALIKE = (("axis", "dim"), ("keepdims", "keepdim", "keep_dims"))
-
-
-class TableMethods:
-    """The methods of the tables, and what they leave out."""
-
-    __slots__ = ()
-    _get: Callable[[], Tree]
-    _put: Callable[[Array], None]
-    _wrap: Callable[[Array], Tree]
-    _operand: Any
-    assign_value: Callable[[Tree], Tree]
-
-    def is_contiguous(self) -> bool:
-        """True: values lie row by row, or XLA sees to it."""
-        return True
-
-    def is_floating_point(self) -> bool:
-        """Whether the elements are floating numbers."""
-        return to_dtype(self._get().dtype).is_floating()
-
-    def is_signed(self) -> bool:
-        """Whether the elements may be negative."""
-        return to_dtype(self._get().dtype).kind not in ("bool", "uint")
-
-    @property
-    def data(self) -> Any:
-        """This Tensor itself; what is assigned to it is its new value."""
-        return self
-
-    @data.setter
-    def data(self, value: Tree) -> None:
-        self.assign_value(value)
-
-    @property
-    def H(self) -> Any:  # noqa: N802 - MindSpore's name
-        """A matrix transposed and conjugated.
-
-        Raises:
-            ValueError: another number of axes than 0 or 2.
-        """
-        value = self._get()
-        if value.ndim not in (0, 2):
-            raise ValueError(
-                f"Tensor.H: a matrix is needed, got shape {tuple(value.shape)}: see adjoint()."
-            )
-        return self._wrap(_adjoint(value) if value.ndim else jnp.conj(value))
-
-    def is_complex(self) -> bool:
-        """Whether the elements are complex numbers."""
-        return to_dtype(self._get().dtype).kind == "complex"
-
-    def nelement(self) -> int:
-        """The number of elements."""
-        return int(self._get().size)
-
-    def ndimension(self) -> int:
-        """The number of axes."""
-        return self._get().ndim
-
-    def type(self, dtype: _dtype.DTypeLike | None = None) -> Any:
-        """The element type; with `dtype`, a Tensor of it."""
-        value = self._get()
-        return to_dtype(value.dtype) if dtype is None else self._wrap(cast(value, to_dtype(dtype)))
-
-    def double(self) -> Any:
-        """Cast to Float64."""
-        return self._wrap(cast(self._get(), _dtype.float64))
-
-    def bfloat16(self) -> Any:
-        """Cast to BFloat16."""
-        return self._wrap(cast(self._get(), _dtype.bfloat16))
-
-    def short(self) -> Any:
-        """Cast to Int16."""
-        return self._wrap(cast(self._get(), _dtype.int16))
-
-    def byte(self) -> Any:
-        """Cast to UInt8."""
-        return self._wrap(cast(self._get(), _dtype.uint8))
-
-    def allclose(self, other: object, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
-        """Whether all elements are close to those of another Tensor; outside of programs only."""
-        value, given = align(self._get(), _number(_inside(self, other)))
-        return bool(jnp.allclose(value, given, rtol, atol))
-
-
-def _inside(self: Any, value: object) -> Any:
-    if isinstance(value, tuple | list):
-        return tuple(_inside(self, part) for part in value)
-    found = self._operand(value)
-    return value if found is NotImplemented else found  # an element type, a name
-
-
-def _leaves(given: Iterable[Any]) -> Iterator[Any]:
-    """Arguments, and those that are inside of tuples."""
-    for value in given:
-        if isinstance(value, tuple):
-            yield from _leaves(value)
-        else:
-            yield value
-
-
-def _outside(self: Any, result: object) -> Any:
-    if isinstance(result, tuple):
-        return tuple(self._wrap(part) for part in result)
-    return self._wrap(result)
-
-
-def _other_names(fn: Callable[..., Any]) -> dict[str, str]:
-    """{another name of an argument: the name that the function has for it}."""
-    try:
-        own = inspect.signature(fn).parameters
-    except ValueError:  # a function of C
-        return {}
-    found: dict[str, str] = {}
-    for names in _ALIKE:
-        for name in own.keys() & set(names):
-            found.update({other: name for other in names if other not in own})
-    return found
-
-
-def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., Any]:
-    others = _other_names(fn)
-
-    def call(self: Any, *args: object, **kwargs: object) -> Any:
-        value = self._get()
-        for other in others.keys() & kwargs.keys():
-            kwargs[others[other]] = kwargs.pop(other)
-        given = [_inside(self, a) for a in args]
-        named = {k: _inside(self, a) for k, a in kwargs.items()}
-        try:
-            with x64(value, *_leaves(given), *_leaves(named.values())), broadcasting():
-                result = fn(value, *given, **named)
-        except _NEEDING_VALUES as error:
-            raise ValueNeededError(
-                f"Tensor.{name}: the shape of the result depends on values, which a compiled "
-                "program cannot have. Call it outside the program (or in PYNATIVE_MODE)."
-            ) from error
-        except Exception as error:
-            better = method_errors.of_method(error, name, self, args, kwargs)
-            if better is None:
-                raise
-            raise better from error
-        if not writes:
-            return _outside(self, result)
-        if result.shape != value.shape:
-            raise ValueError(
-                f"Tensor.{name}: the result {result.shape} does not fit into {value.shape}."
-            )
-        self._put(cast(result, to_dtype(value.dtype)))
-        return self
-
-    call.__name__, call.__qualname__ = name, f"Tensor.{name}"
-    call.__module__ = __name__
-    what = "Changes this Tensor in place, and gives it" if writes else "Gives a Tensor"
-    call.__doc__ = f"{what}: MindSpore's method `{name}`, of this Tensor and the arguments."
-    return call
-
-
-for _name, _fn in MAKES.items():
-    setattr(TableMethods, _name, _method(_name, _fn, False))
-for _name, _fn in WRITES.items():
-    setattr(TableMethods, _name, _method(_name, _fn, True))

@@ -123,6 +123,8 @@ class Executable:
         """Whether the program is still valid for the network as it is now."""
         if self.outside is not None and self.outside[0].changed(self.outside[1]) is not None:
             return False
+        if not self.guard.same_code():
+            return False
         settings, version = settings_now(), tracing.version()
         if self.version == version and self.settings == settings:
             return True

@@ -32,6 +32,7 @@ from paramesh.parallel import Layout, whole
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
 from paramesh.parameter.pool import is_fully_replicated
+from paramesh.state import placement
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -64,7 +65,7 @@ class Weights(nn.Cell):
 
 def placed(net: Any) -> Any:
     """The network with its values where a program would put them."""
-    place = paramesh.state.placement.current()
+    place = placement.current()
     for param in net.get_parameters():
         sharding = place.known_sharding(param)
         if sharding is not None:
@@ -469,7 +470,7 @@ def in_one_process(folder: Path) -> None:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel")
     paramesh.set_seed(5)
     net = Weights((2, 2), 0)
-    place = paramesh.state.placement.current()
+    place = placement.current()
     sharding = place.known_sharding(net.matrix)
     value = net.matrix.asnumpy()
     net.matrix._store(

@@ -15,6 +15,7 @@ from paramesh.errors import CheckpointError, ContextError, ParameterShapeError
 from paramesh.initializer import initializer
 from paramesh.parallel import per_device, set_per_device, set_slices
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from type_checks import wrong
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
 
@@ -333,7 +334,7 @@ class TestGradients:
         weight = Parameter(Tensor(np.ones(4, np.float32)), name="weight")
         make = nn.DistributedGradReducer
         with pytest.raises(TypeError, match="mean must be True, False or None, got 1"):
-            make([weight], 1)
+            make([weight], wrong(1))
         with pytest.raises(ValueError, match="degree=0 must be at least 1"):
             make([weight], True, 0)
         with pytest.raises(ValueError, match="group='pair', but gradients are added up over all"):

@@ -20,6 +20,7 @@ import training_forms
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import CompiledWarning, ContextError, ProgramNeededError
 from paramesh.parallel.modes import meeting
+from paramesh.tensor.base import raw
 from training_forms import CELLS, FORMS, FUNCTIONS, X, Y, trained
 
 BY_DEVICE = ("data_parallel", "hybrid_parallel")
@@ -284,7 +285,7 @@ def test_derivatives_go_through_operators(mode: int) -> None:
     x = jax.numpy.asarray([0.5, -1.0])
 
     def f(x: Any) -> Any:
-        return (paramesh.tensor.base.raw(reduce(x * x)) ** 2).sum()
+        return (raw(reduce(x * x)) ** 2).sum()
 
     np.testing.assert_allclose(jax.grad(f)(x), 4 * x**3, rtol=1e-6)
     np.testing.assert_allclose(jax.jvp(f, (x,), (x,))[1], (4 * x**4).sum(), rtol=1e-6)

@@ -87,9 +87,9 @@ __all__ += fill(
 )
 _INPLACE = {"relu": 1, "relu6": 1, "silu": 1, "elu": 2, "hardtanh": 3, "threshold": 3}
 globals().update({name: with_inplace(globals()[name], at) for name, at in _INPLACE.items()})
-softmax = arrays.softmax  # type: ignore[attr-defined]
-log_softmax = arrays.log_softmax  # type: ignore[attr-defined]
-flatten = arrays.flatten  # type: ignore[attr-defined]
+softmax = arrays.softmax
+log_softmax = arrays.log_softmax
+flatten = arrays.flatten
 
 
 def linear(input: TensorLike, weight: TensorLike | None, bias: TensorLike | None = None) -> Any:

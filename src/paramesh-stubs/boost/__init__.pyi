@@ -1,0 +1,4 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.mindspore_internals import *
+from paramesh.boost import grad_accumulation as grad_accumulation

@@ -1,0 +1,3 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.dataset.config import *

@@ -1,0 +1,4 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.train import *
+from paramesh.nn.metrics import metric as metric

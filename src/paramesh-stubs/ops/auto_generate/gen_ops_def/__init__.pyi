@@ -1,0 +1,4 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.mindspore_generated import *
+from paramesh.ops.functional import *

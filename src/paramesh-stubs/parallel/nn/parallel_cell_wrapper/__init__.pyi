@@ -1,0 +1,5 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.mindspore_internals import *
+from paramesh.train import *
+from paramesh.train.pipeline_cell import *

@@ -1,0 +1,5 @@
+# Written by `make stubs`; what it says is in tests/support/type_stubs.py.
+
+from paramesh.train.callback_internals import *
+from paramesh.mindspore_internals import *
+from paramesh.train.callbacks import *
