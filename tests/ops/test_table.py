@@ -84,8 +84,10 @@ PLAIN = {
     "is_tensor",
     "list_len",
     "make_range",
+    "make_tuple",
     "mixed_precision_cast",
     "reshard",
+    "tuple_getitem",
     "tuple_len",
 }
 

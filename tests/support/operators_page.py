@@ -75,7 +75,7 @@ KINDS = {
 #: Public, and no operators.
 PLAIN = """
     HistogramSummary ImageSummary ScalarSummary TensorSummary add_flags flash_attention_score
-    is_tensor list_len make_range mixed_precision_cast reshard tuple_len
+    is_tensor list_len make_range make_tuple mixed_precision_cast reshard tuple_getitem tuple_len
 """
 
 

@@ -95,7 +95,6 @@ OTHER: dict[str, Callable[[], tuple[Any, Any]]] = {
     "t": lambda: (Tensor(A).t(), A.T),
     "inverse": lambda: (Tensor(A).inverse(), np.linalg.inv(A)),
     "det": lambda: (Tensor(A).det(), np.linalg.det(A)),
-    "norm": lambda: (Tensor(A).norm(), np.linalg.norm(A)),
     "frac": lambda: (Tensor(A * 3).frac(), A * 3 - np.trunc(A * 3)),
     "fmod": lambda: (Tensor(A * 3).fmod(2), np.fmod(A * 3, 2)),
     "lerp": lambda: (Tensor(A).lerp(Tensor(B), 0.25), A + 0.25 * (B - A)),

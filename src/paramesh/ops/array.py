@@ -14,6 +14,7 @@ from paramesh.ops.table import (
     Arrays,
     alias,
     function,
+    operator_of,
     other_function,
     primitive,
     tuple_function,
@@ -180,7 +181,13 @@ Flatten = primitive("Flatten", flatten)
 Squeeze = primitive("Squeeze", squeeze, lambda axis=(): {"axis": axis})
 ExpandDims = primitive("ExpandDims", expand_dims)
 BroadcastTo = primitive("BroadcastTo", broadcast_to, lambda shape: {"shape": shape})
-unsqueeze = alias("unsqueeze", expand_dims)
+
+
+@function
+def unsqueeze(input: Array, dim: int) -> Any:
+    """A new axis of size 1, `expand_dims` by torch's names: (...) -> (..., 1, ...)."""
+    return operator_of(expand_dims).compute(input, dim)
+
 
 # Other orders.
 
@@ -386,7 +393,13 @@ SplitV = primitive(
     },
 )
 cat = alias("cat", concat)
-unbind = alias("unbind", unstack)
+
+
+@tuple_function
+def unbind(input: Array, dim: int = 0) -> Any:
+    """The parts along an axis, without it; `unstack` by torch's names."""
+    return operator_of(unstack).compute(input, dim)
+
 
 # Repeated and padded.
 

@@ -235,8 +235,12 @@ Triu = primitive("Triu", triu, _diagonal)
 
 @function
 def diag(input: Array) -> Any:
-    """(n,) as the diagonal of (n, n); of (n, n), its diagonal (n,)."""
-    return jnp.diag(input)
+    """The elements on the diagonal of an array of twice as many axes: (n,) -> (n, n).
+
+    Of (n, m) it is (n, m, n, m): element (i, j) stands at (i, j, i, j). The diagonal of a matrix is
+    `diag_part`, or `mint.diag`.
+    """
+    return jnp.diag(input.reshape(-1)).reshape(input.shape * 2)
 
 
 Diag = primitive("Diag", diag)

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.dtype import to_dtype
+from paramesh.dtype import int64, to_dtype, x64
 from paramesh.ops.table import Array, function, other_function, primitive
 from paramesh.tensor.argument_types import Ints, NumberLike
 from paramesh.tensor.base import raw
@@ -94,7 +94,9 @@ def is_nonzero(input: Array) -> Any:
 
 @function
 def sum_to_size(input: Array, *size: Ints) -> Any:
-    """The sums over axes that brings a Tensor to a shape that broadcasts to its own.
+    """The sums over axes that bring a Tensor to a shape that broadcasts to its own.
+
+    Truths and whole numbers are summed as Int64.
 
     Args:
         input: (...).
@@ -110,8 +112,11 @@ def sum_to_size(input: Array, *size: Ints) -> Any:
     fits = more >= 0 and all(n in (1, m) for n, m in zip(wanted, shape[more:], strict=True))
     if not fits:
         raise ValueError(f"the shape {tuple(wanted)} does not broadcast to {shape}.")
+    if jnp.issubdtype(input.dtype, jnp.integer) or input.dtype == bool:
+        input = cast(input, int64)
     alone = [i + more for i, n in enumerate(wanted) if n == 1 and shape[i + more] != 1]
-    return jnp.sum(jnp.sum(input, alone, keepdims=True), tuple(range(more)))
+    with x64(input):
+        return jnp.sum(jnp.sum(input, alone, keepdims=True), tuple(range(more)))
 
 
 Eps = primitive("Eps", eps)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.array_types import Tree
-from paramesh.dtype import int64
+from paramesh.dtype import int64, x64
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import (
     Array,
@@ -422,7 +422,8 @@ def diag_embed(input: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) ->
 def block_diag(*inputs: object) -> Any:
     """Matrices as the blocks of a diagonal, zeros elsewhere."""
     blocks = [jnp.atleast_2d(raw(x)) for x in inputs]
-    return jax.scipy.linalg.block_diag(*blocks)
+    with x64(*blocks):
+        return jax.scipy.linalg.block_diag(*blocks)
 
 
 @function

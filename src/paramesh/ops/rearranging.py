@@ -188,26 +188,36 @@ def column_stack(tensors: Arrays) -> Any:
 @tuple_function
 def tensor_split(input: Array, indices_or_sections: Ints, axis: int = 0) -> Any:
     """Cut along an axis: into so many parts, or in front of these elements."""
-    where = indices_or_sections
-    return tuple(jnp.array_split(input, where if isinstance(where, int) else list(where), axis))
+    return _cut(input, indices_or_sections, axis)
+
+
+def _cut(x: jax.Array, where: Ints, axis: int) -> tuple[jax.Array, ...]:
+    """As numpy cuts: a place beyond the end, or before the last one, gives an empty part."""
+    if isinstance(where, int):
+        return tuple(jnp.array_split(x, where, axis))
+    at = axis_in(axis, x.ndim)
+    starts = [0, *ints(where)]
+    ends = [*starts[1:], x.shape[at]]
+    whole = (slice(None),) * at
+    return tuple(x[(*whole, slice(a, b))] for a, b in zip(starts, ends, strict=True))
 
 
 @tuple_function
 def hsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 1; of vectors along their one."""
-    return tuple(jnp.array_split(input, indices_or_sections, 1 if input.ndim > 1 else 0))
+    return _cut(input, indices_or_sections, 1 if input.ndim > 1 else 0)
 
 
 @tuple_function
 def vsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 0."""
-    return tuple(jnp.array_split(input, indices_or_sections, 0))
+    return _cut(input, indices_or_sections, 0)
 
 
 @tuple_function
 def dsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 2."""
-    return tuple(jnp.array_split(input, indices_or_sections, 2))
+    return _cut(input, indices_or_sections, 2)
 
 
 @function

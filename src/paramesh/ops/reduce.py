@@ -48,7 +48,7 @@ def sum(input: Array, dim: Axis = None, keepdim: bool = False, *, dtype: Dtype =
 
     Args:
         input: (...).
-        dim: the axes, None for all.
+        dim: the axes, None for all: of more than two as if they were one.
         keepdim: leave axes of size 1 in their places.
         dtype: element type to sum in.
     """
@@ -149,27 +149,61 @@ def var(input: Floating, axis: Axis = None, ddof: int = 0, keepdims: bool = Fals
 
 
 @function
-def logsumexp(input: Floating, axis: Axis, keep_dims: bool = False) -> Any:
-    """Logarithm of the sum of exponentials over axes, without overflow."""
+def logsumexp(
+    input: Floating,
+    axis: Axis = None,
+    keep_dims: bool = False,
+    *,
+    dim: Axis = None,
+    keepdim: bool | None = None,
+) -> Any:
+    """Logarithm of the sum of exponentials over axes, without overflow.
+
+    Args:
+        input: (...).
+        axis: the axes.
+        keep_dims: leave axes of size 1 in their places.
+        dim: another name of `axis`.
+        keepdim: another name of `keep_dims`.
+
+    Raises:
+        TypeError: no axes are given.
+    """
+    axis = dim if axis is None else axis
+    if axis is None:
+        raise TypeError("logsumexp: axis (or dim) must be given.")
+    keep_dims = keep_dims if keepdim is None else keepdim
     return jax.nn.logsumexp(input, _axes(axis), keepdims=keep_dims)
 
 
 @function
 def norm(
-    A: Floating, ord: float | str | None = None, dim: Axis = None, keepdim: bool = False
+    A: Floating,
+    ord: float | str | None = None,
+    dim: Axis = None,
+    keepdim: bool = False,
+    *,
+    dtype: Dtype = None,
 ) -> Any:
     """Norm of vectors (one axis) or matrices (two axes).
 
     Args:
         A: (...).
-        ord: which norm, as `numpy.linalg.norm` has them; None: the root of the sum of squares.
+        ord: which norm, as `numpy.linalg.norm` has them. None, "fro" and the float 2.0: the root of
+            the sum of squares, as in MindSpore; the int 2 is the largest singular value of a
+            matrix.
         dim: the axes, None for all.
         keepdim: leave axes of size 1 in their places.
+        dtype: element type to cast to first.
     """
+    value = A if dtype is None else cast(A, dtype)
     axes = _axes(dim)
-    if ord is None:
-        return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(A)), axes, keepdims=keepdim))
-    return jnp.linalg.norm(A, ord, axes, keepdim)
+    if axes is None and value.ndim > 2 and not isinstance(ord, str):
+        flat = jnp.linalg.norm(value.reshape(-1), ord)
+        return flat.reshape((1,) * value.ndim) if keepdim else flat
+    if ord is None or (isinstance(ord, float) and str(ord) == "2.0"):
+        return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(value)), axes, keepdims=keepdim))
+    return jnp.linalg.norm(value, ord, axes, keepdim)
 
 
 @function
@@ -204,7 +238,7 @@ def argmax(
 
 @function
 def argmin(
-    input: Array, axis: int | None = None, keepdims: bool = False, *, output_type: Dtype = int64
+    input: Array, axis: int | None = None, keepdims: bool = False, *, output_type: Dtype = int32
 ) -> Any:
     """Index of the smallest element along an axis, of the first where several are equal.
 
@@ -212,7 +246,7 @@ def argmin(
         input: (...).
         axis: the axis; None: of the flattened Tensor.
         keepdims: leave an axis of size 1 in its place.
-        output_type: element type of the index: Int64 (the class `Argmin`: Int32).
+        output_type: element type of the index: Int32, as in MindSpore.
     """
     return _where(jnp.argmin, input, axis, keepdims, output_type)
 
@@ -234,7 +268,7 @@ ArgMin = alias("ArgMin", Argmin)
 def _with_value(
     fn: Reducer, best: Reducer, x: jax.Array, axis: int | None, keepdims: bool
 ) -> tuple[jax.Array, jax.Array]:
-    index = _where(fn, x, axis, keepdims, int32)
+    index = _where(fn, x, axis, keepdims, int64)
     if axis is None:
         return best(x, None, keepdims=keepdims), index
     first = borders.first_largest if fn is jnp.argmax else borders.first_smallest
@@ -249,7 +283,7 @@ def max(
     *,
     keep_dims: bool | None = None,
 ) -> Any:
-    """The largest elements along an axis (None: of all) and their indices (Int32).
+    """The largest elements along an axis (None: of all) and their indices (Int64).
 
     Args:
         input: (...).
@@ -274,7 +308,7 @@ def min(
     *,
     keep_dims: bool | None = None,
 ) -> Any:
-    """The smallest elements along an axis (None: of all) and their indices (Int32).
+    """The smallest elements along an axis (None: of all) and their indices (Int64).
 
     Args:
         input: (...).
@@ -293,13 +327,13 @@ def min(
 
 @tuple_function
 def arg_max_with_value(x: Array, axis: int = 0, keep_dims: bool = False) -> Any:
-    """Indices (Int32) of the largest elements along an axis, and these elements, in this order."""
+    """Indices (Int64) of the largest elements along an axis, and these elements, in this order."""
     return _with_value(jnp.argmax, jnp.max, x, axis, keep_dims)[::-1]
 
 
 @tuple_function
 def arg_min_with_value(x: Array, axis: int = 0, keep_dims: bool = False) -> Any:
-    """Indices (Int32) of the smallest elements along an axis, and these elements, in this order."""
+    """Indices (Int64) of the smallest elements along an axis, and these elements, in this order."""
     return _with_value(jnp.argmin, jnp.min, x, axis, keep_dims)[::-1]
 
 

@@ -70,7 +70,7 @@ def kthvalue(input: Array, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 
 
 @tuple_function
-def nanmedian(input: Floating, axis: int = -1, keepdims: bool = False) -> Any:
+def nanmedian(input: Array, axis: int = -1, keepdims: bool = False) -> Any:
     """(The middle element along an axis that is not NaN, the lower of two; where it is: Int64).
 
     Where all elements are NaN it is NaN, and its place the first one.

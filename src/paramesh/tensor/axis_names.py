@@ -32,7 +32,9 @@ def other_names(method: F) -> F:
 
 
 def with_indices_of(index: str) -> Callable[[F], F]:
-    """A decorator: called with `dim`, the method gives (values, indices), as MindSpore's does.
+    """A decorator: with `dim` or `return_indices=True` the method gives (values, indices).
+
+    As in MindSpore.
 
     Args:
         index: the method that gives the indices.
@@ -43,10 +45,12 @@ def with_indices_of(index: str) -> Callable[[F], F]:
 
         @functools.wraps(method)
         def call(self: object, *args: object, **kwargs: object) -> object:
+            both = bool(kwargs.pop("return_indices", False)) or "dim" in kwargs
             values = inner(self, *args, **kwargs)
-            if "dim" not in kwargs:
+            if not both:
                 return values
-            return values, getattr(self, index)(*args, **kwargs)
+            found = getattr(self, index)(*args, **kwargs)
+            return values, found if index == "argmax" else found.long()
 
         return call  # type: ignore[return-value]
 

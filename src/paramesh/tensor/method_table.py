@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -58,14 +59,6 @@ def _chunks(x: Array, chunks: int, axis: int = 0) -> Any:
 
 def _unbound(x: Array, dim: int = 0) -> Any:
     return tuple(jnp.squeeze(part, dim) for part in jnp.split(x, x.shape[dim], dim))
-
-
-def _normed(
-    x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
-) -> Any:
-    value = floating(x) if dtype is None else cast(x, to_dtype(dtype))
-    order = 2 if ord in (None, "fro") else ord
-    return jnp.linalg.vector_norm(value, axis=dim, keepdims=keepdim, ord=order)
 
 
 def _gathered(x: Array, dim: int, index: Array) -> Any:
@@ -191,14 +184,48 @@ def _of_one(fn: Callable[..., Any]) -> Any:
     return lambda x: fn(floating(x))
 
 
+def _meeting(x: Array, given: Any) -> AbstractContextManager[Any]:
+    """Truths and a python int meet as Int64, which neither of them has."""
+    return x64(*[_dtype.int64] if x.dtype == bool and scalar_kind(given) == "int" else ())
+
+
 def _of_two(fn: Callable[..., Any]) -> Any:
-    return lambda x, other: fn(*align(x, number(other)))
+    def combine(x: Array, other: object) -> Any:
+        given = number(other)
+        with _meeting(x, given):
+            return fn(*align(x, given))
+
+    return combine
+
+
+def _diagonal(x: Array, diagonal: int | None = None) -> Any:
+    """MindSpore's `diag`; with a diagonal, or of a vector, that of numpy."""
+    if x.ndim == 1 or diagonal is not None:
+        return jnp.diag(x, diagonal or 0)
+    return jnp.diag(x.reshape(-1)).reshape(x.shape * 2)
+
+
+def _traced(x: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None) -> Any:
+    if dtype is None and to_dtype(x.dtype).kind in ("bool", "int"):
+        dtype = _dtype.int64
+    value = _as(x, dtype)
+    with x64(value):
+        return jnp.trace(value, offset, axis1, axis2)
+
+
+def _running_product(x: Array, dim: int, dtype: Any = None) -> Any:
+    if dtype is None and to_dtype(x.dtype).kind in ("bool", "int"):
+        dtype = _dtype.int64
+    value = _as(x, dtype)
+    with x64(value):
+        return jnp.cumprod(value, dim)
 
 
 def _scaled(fn: Callable[..., Any]) -> Any:
     def combine(x: Array, other: object, *, alpha: float = 1) -> Any:
-        x, given = align(x, number(other))
-        return fn(x, given if alpha == 1 else cast(alpha * given, to_dtype(given.dtype)))
+        with _meeting(x, number(other)):
+            x, given = align(x, number(other))
+            return fn(x, given if alpha == 1 else cast(alpha * given, to_dtype(given.dtype)))
 
     return combine
 
@@ -250,7 +277,7 @@ _OPERANDS: dict[str, Any] = {
 #: name -> a function of the raw value and of raw arguments.
 MAKES: dict[str, Any] = {
     "contiguous": lambda x: x, "clone": lambda x: x, "chunk": _chunks, "unbind": _unbound,
-    "expand": _expanded, "type_as": _type_as, "norm": _normed, "gather_elements": _gathered,
+    "expand": _expanded, "type_as": _type_as, "gather_elements": _gathered,
     "repeat_interleave": lambda x, repeats, dim=None: jnp.repeat(x, repeats, dim),
     "t": lambda x: x.T, "new_zeros": _new(0), "new_ones": _new(1), "new_empty": _new(0),
     "new_full": lambda x, size, fill_value, *, dtype=None: _new(fill_value)(x, size, dtype=dtype),
@@ -272,10 +299,9 @@ MAKES: dict[str, Any] = {
     "inverse": jnp.linalg.inv, "inv": jnp.reciprocal, "det": jnp.linalg.det, "qr": _qr,
     "tril": lambda x, diagonal=0: jnp.tril(x, diagonal),
     "triu": lambda x, diagonal=0: jnp.triu(x, diagonal),
-    "diag": lambda x, diagonal=0: jnp.diag(x, diagonal),
+    "diag": _diagonal,
     "diagonal": lambda x, offset=0, axis1=0, axis2=1: jnp.diagonal(x, offset, axis1, axis2),
-    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None:
-        jnp.trace(_as(x, dtype), offset, axis1, axis2),
+    "trace": _traced,
     "nonzero": _nonzero, "movedim": jnp.moveaxis, "moveaxis": jnp.moveaxis,
     "swapdims": jnp.swapaxes, "reshape_as": lambda x, other: jnp.reshape(x, other.shape),
     "round": lambda x, decimals=0: jnp.round(x, decimals), "bmm": jnp.matmul, "mm": jnp.matmul,
@@ -304,7 +330,7 @@ MAKES: dict[str, Any] = {
     "amin": lambda x, axis=None, keepdims=False: jnp.min(x, axis, keepdims=keepdims),
     "logsumexp": lambda x, axis, keepdims=False:
         jax.nn.logsumexp(floating(x), axis, keepdims=keepdims),
-    "cumprod": lambda x, dim, dtype=None: jnp.cumprod(_as(x, dtype), dim),
+    "cumprod": _running_product,
     "nan_to_num": lambda x, nan=0.0, posinf=None, neginf=None: jnp.nan_to_num(
         x, nan=nan or 0.0, posinf=posinf, neginf=neginf),
     "nansum": lambda x, axis=None, keepdims=False, *, dtype=None:

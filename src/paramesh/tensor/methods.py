@@ -6,6 +6,7 @@ Each takes and gives what MindSpore's method of that name does. Axes are ints or
 
 from __future__ import annotations
 
+import builtins
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -239,13 +240,15 @@ class ArrayMethods(Arithmetic[T]):
     def sum(
         self,
         axis: Axis = None,
-        dtype: DTypeLike | None = None,
-        keepdims: bool = False,
+        dtype: DTypeLike | builtins.bool | None = None,
+        keepdims: builtins.bool = False,
         *,
         out: None = None,
     ) -> T:
         """Sum over axes. bool and signed integers are summed as Int64."""
         _refuse_out("sum", out)
+        if isinstance(dtype, builtins.bool):  # torch's order, which MindSpore takes too
+            dtype, keepdims = None, dtype
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
@@ -255,13 +258,15 @@ class ArrayMethods(Arithmetic[T]):
     def prod(
         self,
         axis: Axis = None,
-        dtype: DTypeLike | None = None,
-        keepdims: bool = False,
+        dtype: DTypeLike | builtins.bool | None = None,
+        keepdims: builtins.bool = False,
         *,
         out: None = None,
     ) -> T:
         """Product over axes. bool and signed integers are multiplied as Int64."""
         _refuse_out("prod", out)
+        if isinstance(dtype, builtins.bool):  # torch's order, which MindSpore takes too
+            dtype, keepdims = None, dtype
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
@@ -333,19 +338,27 @@ class ArrayMethods(Arithmetic[T]):
 
     @other_names
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> T:
-        """Index (Int64) of the smallest element, of the first where several are equal."""
-        return self._index_of(jnp.argmin, axis, keepdims)
+        """Index (Int32, as in MindSpore) of the smallest element, of the first of equal ones."""
+        return self._index_of(jnp.argmin, axis, keepdims, _dtype.int32)
 
-    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> T:
+    def _index_of(
+        self,
+        fn: Callable[..., Any],
+        axis: int | None,
+        keepdims: bool,
+        dtype: DTypeLike = _dtype.int64,
+    ) -> T:
         value = self._get()
         with x64(value):
             index = fn(value, axis, keepdims=keepdims)
-        return self._wrap(cast(index, _dtype.int64))
+        return self._wrap(cast(index, to_dtype(dtype)))
 
     @other_names
     def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> T:
-        """Running sum along `axis` (None: of the flattened Tensor)."""
-        value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
+        """Running sum along `axis` (None: of the flattened Tensor); truths are counted as Int32."""
+        value = self._get()
+        if dtype is not None or value.dtype == bool:
+            value = cast(value, to_dtype(_dtype.int32 if dtype is None else dtype))
         with x64(value):
             return self._wrap(jnp.cumsum(value, axis, value.dtype))
 
@@ -517,15 +530,15 @@ class ArrayMethods(Arithmetic[T]):
             return tuple(self._wrap(piece) for piece in jnp.split(value, cuts, axis))
 
     def sort(self, axis: int = -1, descending: bool = False) -> tuple[T, T]:
-        """Sorted values along `axis` and their indices (Int64)."""
+        """Sorted values along `axis` and their indices (Int32)."""
         value = self._get()
         with x64(value):
             order = jnp.argsort(value, axis, descending=descending)
             picked = jnp.take_along_axis(value, order, axis)
-        return self._wrap(picked), self._wrap(cast(order, _dtype.int64))
+        return self._wrap(picked), self._wrap(cast(order, _dtype.int32))
 
     def argsort(self, axis: int = -1, descending: bool = False) -> T:
-        """Indices (Int64) that sort along `axis`."""
+        """Indices (Int32) that sort along `axis`."""
         return self.sort(axis, descending)[1]
 
     def topk(self, k: int) -> tuple[T, T]:

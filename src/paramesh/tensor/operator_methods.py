@@ -16,7 +16,7 @@ _SAME = """
     bitwise_right_shift cholesky cholesky_inverse copysign cummax cummin diff dsplit fill_diagonal
     float_power fmax fmin fold gather_nd gcd heaviside histc hsplit hypot igamma igammac inner
     invert isneginf isposinf isreal lcm ldexp logaddexp logaddexp2 logcumsumexp logit lstsq
-    matrix_power median multinomial mvlgamma nanmean nanquantile nextafter orgqr quantile
+    matrix_power median multinomial mvlgamma norm nanmean nanquantile nextafter orgqr quantile
     random_categorical renorm reverse reverse_sequence searchsorted select_scatter slice_scatter
     slogdet svd tensor_split top_k unfold unique_consecutive unique_with_pad unsorted_segment_max
     unsorted_segment_min unsorted_segment_prod vsplit xdivy xlogy

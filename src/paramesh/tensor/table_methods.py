@@ -89,9 +89,13 @@ class TableMethods:
         return self._get().ndim
 
     def type(self, dtype: _dtype.DTypeLike | None = None) -> Any:
-        """The element type; with `dtype`, a Tensor of it."""
+        """The element type's name, such as "Float32"; with `dtype`, a Tensor of it."""
         value = self._get()
-        return to_dtype(value.dtype) if dtype is None else self._wrap(cast(value, to_dtype(dtype)))
+        return (
+            str(to_dtype(value.dtype))
+            if dtype is None
+            else self._wrap(cast(value, to_dtype(dtype)))
+        )
 
     def double(self) -> Any:
         """Cast to Float64."""

@@ -21,7 +21,7 @@ def running(fn, start, exclusive=False, reverse=False):
 
 def extreme(arg, best):
     def reference(v, axis=None, keepdims=False):
-        return best(v, axis, keepdims=keepdims), arg(v, axis, keepdims=keepdims).astype(np.int32)
+        return best(v, axis, keepdims=keepdims), arg(v, axis, keepdims=keepdims)
 
     return reference
 
@@ -98,7 +98,12 @@ CASES = [
     Case("count_nonzero", [m, 1], lambda v, a: np.count_nonzero(v, a).astype(np.int32)),
     Case("argmax", [x, 1], np.argmax, settings=dict.fromkeys(("Argmax", "ArgMax"))),
     Case("argmax", [m], np.argmax, settings=dict.fromkeys(("Argmax", "ArgMax"))),
-    Case("argmin", [x, -1], np.argmin, settings=dict.fromkeys(("Argmin", "ArgMin"))),
+    Case(
+        "argmin",
+        [x, -1],
+        lambda v, axis: np.argmin(v, axis).astype(np.int32),
+        settings=dict.fromkeys(("Argmin", "ArgMin")),
+    ),
     Case(
         "argmax",
         [x],
