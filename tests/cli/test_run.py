@@ -50,7 +50,7 @@ if __name__ == "__main__":
     print(sys.argv[1:], __name__, os.path.isabs(__file__), sys.path[0] == os.path.dirname(__file__))
     print(type(pickle.loads(pickle.dumps(Kept()))) is Kept, ms.__version__)
     print(init("ones", [2]), ms.nn is nn, P.ReLU is ms.ops.ReLU, LossMonitor is ms.LossMonitor)
-    print(hasattr(ms, "experimental"), ms.common.initializer.Normal is init.Normal)
+    print(hasattr(ms, "rewrite"), ms.common.initializer.Normal is init.Normal)
     assert lazy_inline(len) is lazy_inline.lazy_inline(len) is len
     sys.exit(int(sys.argv[1]))
 """
@@ -65,14 +65,14 @@ def tried(text):
     except AttributeError as error:
         print(type(error).__name__, "|", error)
 
-tried("import mindspore.experimental as e")
-tried("from mindspore import experimental")
+tried("import mindspore.rewrite as e")
+tried("from mindspore import rewrite")
 tried("from mindspore.nn import Linear")
 tried("from mindspore import multiprocessing")
 tried("from mindspore.common.initializer import Normla")
 tried("mindspore.nn.Denes")
 
-from mindspore.experimental import optim
+from mindspore.rewrite import api as optim
 from mindspore.nn import AdaSumByGradWrapCell as Absent
 import contextlib
 with contextlib.suppress(ImportError):
@@ -225,7 +225,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
         "AttributeError"
     ]
     for line in said[:2]:
-        assert "paramesh does not have mindspore.experimental. MindSpore 2.10 has it." in line
+        assert "paramesh does not have mindspore.rewrite. MindSpore 2.10 has it." in line
     assert said[2].endswith("Use mindspore.nn.Dense.")
     assert said[3].endswith("Use python's own multiprocessing module.")
     assert ".Normla. Did you mean Normal" in said[4]
@@ -237,10 +237,10 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     ]
     assert said[8] == "{'accuracy': 0.75} [3, True]"
     assert "paramesh does not have mindspore.nn.AdaSumByGradWrapCell." in said[9]
-    assert "paramesh does not have mindspore.experimental.optim.Adam." in said[10]
+    assert "paramesh does not have mindspore.rewrite.api.Adam." in said[10]
     deferred, trace = done.stderr.split("Traceback (most recent call last):\n")
     assert [line.partition(" MindSpore 2.10")[0] for line in deferred.splitlines()] == [
-        "paramesh run: paramesh does not have mindspore.experimental.",
+        "paramesh run: paramesh does not have mindspore.rewrite.",
         "paramesh run: paramesh does not have mindspore.nn.AdaSumByGradWrapCell.",
         *(
             f"paramesh run: numpy.{name}: NumPy {np.__version__} does not have it any more; the "
@@ -264,7 +264,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     refused = run(*RUN, "--strict", "failing.py", at=folder)
     assert refused.returncode == 1
     assert 'failing.py", line 18, in <module>' in refused.stderr
-    assert "NotOffered: paramesh does not have mindspore.experimental." in refused.stderr
+    assert "NotOffered: paramesh does not have mindspore.rewrite." in refused.stderr
 
 
 @pytest.mark.slow

@@ -124,13 +124,13 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
         "x.asnumpy()\nx.nope()\nms.Tensor(2).nope2\nx = x + 1\nx.nope3\n"
         "def f(y: Tensor, z: 'any'):\n    y.nope4\n    z.nope5\n    y.shape\n"
         "class Net(nn.Cell):\n    def construct(self, x):\n"
-        "        self.named_buffers()\n        self.offload()\n        self.nope6()\n"
+        "        self.register_backward_pre_hook()\n        self.offload()\n        self.nope6()\n"
         "    def offload(self): ...\np = Parameter(x)\np.set_data(1)\n",
         [
             (M, "Tensor.nope", 5),
             (M, "Tensor.nope2", 6),
             (M, "Tensor.nope4", 10),
-            (M, "nn.Cell.named_buffers", 15),
+            (M, "nn.Cell.register_backward_pre_hook", 15),
             (D, "Parameter", 2),
             (D, "Parameter.set_data", 20),
         ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from paramesh import Tensor, nn, ops
+from type_checks import untyped, wrong
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4)).astype(np.float32)
@@ -36,8 +37,8 @@ def label_margin(x: Any, target: Any) -> float:
         if at < 0:
             break
         right.append(at)
-    wrong = [at for at in range(len(x)) if at not in right]
-    return sum(max(0, 1 - (x[a] - x[b])) for a in right for b in wrong) / len(x)
+    others = [at for at in range(len(x)) if at not in right]
+    return sum(max(0, 1 - (x[a] - x[b])) for a in right for b in others) / len(x)
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
@@ -45,7 +46,7 @@ def label_margin(x: Any, target: Any) -> float:
 @pytest.mark.parametrize("weight", [None, WEIGHT])
 def test_multi_margin_loss(reduction: str, p: int, weight: Any) -> None:
     given = None if weight is None else Tensor(weight)
-    found = ops.multi_margin_loss(Tensor(X), Tensor(CLASSES), p, 0.5, given, reduction)
+    found = ops.multi_margin_loss(Tensor(X), Tensor(CLASSES), p, 0.5, given, untyped(reduction))
     np.testing.assert_allclose(found.asnumpy(), reduced(multi_margin(p, weight), reduction), 1e-5)
     layer = nn.MultiMarginLoss(p, 0.5, reduction)(Tensor(X), Tensor(CLASSES), given)
     assert np.array_equal(found.asnumpy(), layer.asnumpy())
@@ -111,7 +112,10 @@ def test_soft_margin_loss_of_large_numbers() -> None:
         (lambda x, t: ops.multi_margin_loss(x, t, 3), "p must be 1 or 2, got 3"),
         (lambda x, t: ops.multi_margin_loss(x, t[:2]), r"target \(n,\), got \(3, 4\) and \(2,\)"),
         (lambda x, t: ops.multi_margin_loss(x, t, weight=x), r"weight must be of shape \(4,\)"),
-        (lambda x, t: ops.multi_margin_loss(x, t, reduction="max"), "'mean', 'sum' or 'none'"),
+        (
+            lambda x, t: ops.multi_margin_loss(x, t, reduction=wrong("max")),
+            "'mean', 'sum' or 'none'",
+        ),
         (lambda x, t: ops.multilabel_margin_loss(x, t), "of one shape"),
         (lambda x, t: ops.cosine_embedding_loss(x, x, t, 2.0), "margin must be from -1 to 1"),
         (lambda x, t: ops.cosine_embedding_loss(x, x, t[:2]), r"target must be of shape \(3,\)"),

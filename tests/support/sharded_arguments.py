@@ -211,6 +211,8 @@ WITHOUT_STRATEGY: dict[str, str] = {
     **dict.fromkeys(RANDOM.split(), "it draws other numbers in each program"),
     "CTCGreedyDecoder": "the shapes of its results hang on values",
     "Bincount": "the shape of its result hangs on values",
+    "Coalesce": "the shapes of its results hang on values",
+    "Eig": "XLA has no sharded one",
     "ListDiff": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",

@@ -317,7 +317,10 @@ def functions_of(module: types.ModuleType) -> Iterator[str]:
     yield f"__all__ = {listed!r}"
     for name in sorted(set(listed)):
         value = getattr(module, name)
-        if not inspect.isfunction(value):
+        made_by = type(value).__module__
+        if made_by.startswith("paramesh.") and made_by != "paramesh.dtype":
+            yield f"from {made_by} import {name} as {name}"
+        elif not inspect.isfunction(value):
             yield f"{name}: {_constant(value)}"
         elif value.__module__ != module.__name__:
             yield f"from {value.__module__} import {name} as {name}"

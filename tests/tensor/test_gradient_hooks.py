@@ -9,6 +9,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor
+from type_checks import wrong
 
 X = Tensor([1.0, 2.0])
 
@@ -56,6 +57,6 @@ def test_what_is_not_differentiated_has_no_effect() -> None:
 
 def test_errors() -> None:
     with pytest.raises(TypeError, match="a hook must be callable, got int"):
-        X.register_hook(3)
+        X.register_hook(wrong(3))
     with pytest.raises(ValueError, match=r"shape \(\), expected \(2,\)"):
         gradient([lambda g: g.sum()])

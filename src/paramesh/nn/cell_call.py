@@ -128,7 +128,8 @@ def _body(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _construct(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if hasattr(type(cell), "bprop"):
-        return with_bprop(cell, args, kwargs)
+        own: Any = cell
+        return with_bprop(own, args, kwargs)
     return cell.construct(*args, **kwargs)
 
 

@@ -84,7 +84,7 @@ class Parameter(ParameterValue):
     is_init = Flag(False, state=True)
     #: Whether the data is one shard.
     sliced: bool = attribute(lambda: False, cloned=False)
-    unique: bool = attribute(lambda: False, cloned=False)
+    unique: bool = attribute(lambda: False, cloned=False)  # type: ignore[assignment]
     #: Whether programs look up rows of it, and never read all of it.
     only_rows: bool = attribute(lambda: False)
     _name: str = attribute(lambda: DEFAULT_NAME)
