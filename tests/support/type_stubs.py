@@ -207,6 +207,13 @@ def _bound(statements: Iterable[ast.stmt]) -> Iterator[str]:
             yield from _bound(statement.body)
 
 
+def _same(one: object, other: object) -> bool:
+    """Whether they are one thing, or one of a module that was imported twice."""
+    ways = ("__module__", "__qualname__")
+    named = [tuple(getattr(value, way, None) for way in ways) for value in (one, other)]
+    return one is other or (None not in named[0] and named[0] == named[1])
+
+
 def home(module: types.ModuleType, name: str) -> str | None:
     """Where a checker finds what a name of a module stands for; None: nowhere."""
     value = getattr(module, name)
@@ -217,7 +224,7 @@ def home(module: types.ModuleType, name: str) -> str | None:
         if isinstance(place, str) and place.split(".")[0] == "paramesh":
             found = importlib.import_module(place)
             if place != module.__name__ and name in defined(found):
-                if getattr(found, name, None) is value:
+                if _same(getattr(found, name, None), value):
                     return place
                 raise RuntimeError(f"{place}.{name} is not what {module.__name__}.{name} is")
     return None
