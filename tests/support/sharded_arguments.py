@@ -212,12 +212,13 @@ WITHOUT_STRATEGY: dict[str, str] = {
     "CTCGreedyDecoder": "the shapes of its results hang on values",
     "Bincount": "the shape of its result hangs on values",
     "Coalesce": "the shapes of its results hang on values",
-    "Eig": "XLA has no sharded one",
     "ListDiff": "the shape of its result hangs on values",
     "DropoutGenMask": "it takes no Tensor",
     "NPUAllocFloatStatus": "it takes no Tensor",
     "NPUClearFloatStatus": "the status is of the process, not of a program",
     "NPUGetFloatStatus": "the status is of the process, not of a program",
-    "Orgqr": "it keeps all of its axes whole, and has no gradient",
+    **dict.fromkeys(
+        ("Geqrf", "Orgqr", "Ormqr"), "it keeps all of its axes whole, and has no gradient"
+    ),
     "TruncatedNormal": "it takes no Tensor",
 }

@@ -161,6 +161,8 @@ def lu_unpack(
 def geqrf(input: Floating) -> Any:
     """(R above and Householder's vectors below the diagonal (..., m, n), their factors (..., k)).
 
+    JAX has no gradient of it; `qr` has one.
+
     Raises:
         ValueError: `input` is not of matrices.
     """
@@ -175,6 +177,8 @@ def ormqr(
     input: Floating, tau: Floating, other: Floating, left: bool = True, transpose: bool = False
 ) -> Any:
     """Q @ other, or with the transpose of Q, or from the right, for the Q of `geqrf`.
+
+    JAX has no gradient of it; `qr` and a product have one.
 
     Args:
         input: Householder's vectors below the diagonal, (..., m, k).

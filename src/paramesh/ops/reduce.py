@@ -201,7 +201,7 @@ def norm(
     if axes is None and value.ndim > 2 and not isinstance(ord, str):
         flat = jnp.linalg.norm(value.reshape(-1), ord)
         return flat.reshape((1,) * value.ndim) if keepdim else flat
-    if ord is None or (isinstance(ord, float) and str(ord) == "2.0"):
+    if ord is None or (isinstance(ord, float) and ord == 2.0):
         return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(value)), axes, keepdims=keepdim))
     return jnp.linalg.norm(value, ord, axes, keepdim)
 
