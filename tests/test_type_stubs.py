@@ -51,7 +51,8 @@ def fits(value: Any, kind: str) -> bool:
         "int": isinstance(value, int),
         "tuple[Tensor, ...]": several and isinstance(value, tuple),
         "tuple[Tensor, Tensor]": several and isinstance(value, tuple),
-        "tuple[Tensor, list[Tensor]]": isinstance(value, tuple) and isinstance(value[1], list),
+        "tuple[Tensor, list[Tensor]]": isinstance(value, tuple)
+        and [type(part) for part in value[1:2]] == [list],
         "list[Tensor]": several and isinstance(value, list),
     }.get(kind, False)
 

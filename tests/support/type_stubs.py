@@ -97,14 +97,14 @@ _BY_NAME = {name: kind for kind, names in reversed(_NAMED.items()) for name in n
 #: What functions and methods give, if not one Tensor.
 _GIVES = {
     "tuple[Tensor, ...]": """
-        Tensor.chunk Tensor.unbind Tensor.qr
+        Tensor.chunk Tensor.unbind Tensor.qr Tensor.argmax_with_value Tensor.argmin_with_value
         mint.chunk mint.unbind mint.split mint.meshgrid mint.broadcast_tensors
         mint.sort mint.topk mint.var_mean mint.std_mean mint.cummax mint.cummin
         numpy.diag_indices numpy.ix_ numpy.nonzero numpy.unravel_index
     """,
     # By their arguments.
     "Any": """
-        Tensor.nonzero mint.nonzero mint.max mint.min mint.median mint.unique
+        Tensor.nonzero Tensor.unique mint.nonzero mint.max mint.min mint.median mint.unique
         mint.unique_consecutive mint.where
         mint.nn.functional.max_pool2d mint.nn.functional.adaptive_max_pool1d
         mint.nn.functional.adaptive_max_pool2d
